@@ -1,0 +1,121 @@
+"""Array libraries and devices: the only room that knows which ones there are.
+
+A library is imported when it is selected, never before.
+"""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ._base import Backend, DeviceError, first_line
+from ._cupy import CupyBackend
+from ._jax import JaxBackend
+from ._numpy import NumpyBackend
+from ._strict import StrictBackend
+from ._torch import TorchBackend
+
+__all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "available", "select"]
+
+_BACKENDS: dict[str, type[Backend]] = {
+    backend.name: backend for backend in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, StrictBackend)
+}
+_DEFAULT_LIBRARY = {"auto": "cupy", "cpu": "numpy", "cuda": "cupy", "device1": "array-api-strict"}
+
+LIBRARIES: tuple[str, ...] = tuple(_BACKENDS)
+
+
+class Availability(NamedTuple):
+    """Whether one library can be used on one device; detail describes the device, or says why not."""
+
+    library: str
+    version: str | None
+    device: str
+    usable: bool
+    detail: str
+
+
+def select(device: str = "auto", library: str | None = None) -> Backend:
+    """Choose an array library and the device it computes on.
+
+    device : "cpu", "cuda" (the same as "cuda:0"), "cuda:N", or "auto": CUDA where the library can really use it, the
+        CPU elsewhere. array-api-strict has "device1" besides.
+    library : one of `LIBRARIES`; None means numpy on the CPU and cupy on CUDA.
+    Returns the backend; its reason says why "auto" chose what it chose.
+    Raises DeviceError where the library or the device cannot be used. "auto" never raises for an unusable GPU, and
+        no other device is ever replaced by a different one.
+    """
+    kind, index = _parse(device)
+    if library is not None and library not in _BACKENDS:
+        raise DeviceError(f"unknown library {library!r}", _nearest(library, LIBRARIES))
+    chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
+    if kind == "auto":
+        backend = _automatic(chosen)
+    elif kind in chosen.devices:
+        backend = chosen(kind, index)
+    else:
+        able = [name for name, each in _BACKENDS.items() if kind in each.devices]
+        raise DeviceError(
+            f"{chosen.title} has no device {device!r}", f"use {_either(chosen.devices)}, or library {_either(able)}"
+        )
+    backend.activate()
+    return backend
+
+
+def available() -> list[Availability]:
+    """Try every library on every device it may have; imports them all, so it takes seconds.
+
+    Returns one row for each library and device. Never raises.
+    """
+    return [_try(backend, kind, index) for backend in _BACKENDS.values() for kind, index in _candidates(backend)]
+
+
+def _automatic(backend: type[Backend]) -> Backend:
+    """CUDA where it is usable, the CPU elsewhere; cupy, which has no CPU, then gives way to numpy."""
+    reason = f"{backend.title} runs on the CPU only"
+    if "cuda" in backend.devices:
+        try:
+            return backend("cuda", reason=f"auto: {backend.title} can use the GPU")
+        except DeviceError as error:
+            reason = error.what
+    fallback = backend if "cpu" in backend.devices else NumpyBackend
+    return fallback("cpu", reason=f"auto: {reason}")
+
+
+def _parse(device: str) -> tuple[str, int]:
+    if match := re.fullmatch(r"cuda(?::([0-9]+))?", device):
+        return "cuda", int(match[1] or 0)
+    if device not in _DEFAULT_LIBRARY:
+        word = "cuda" if device.lower().startswith(("gpu", "cuda", "nvidia")) else device
+        raise DeviceError(f"unknown device {device!r}", _nearest(word, ("cpu", "cuda", "cuda:N", "auto")))
+    return device, 0
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"known are {', '.join(names)}"
+
+
+def _either(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _candidates(backend: type[Backend]) -> list[tuple[str, int]]:
+    candidates = [(kind, 0) for kind in backend.devices]
+    if "cuda" in backend.devices:
+        with contextlib.suppress(Exception):  # the row of the first device says why
+            candidates += [("cuda", index) for index in range(1, backend.cuda_count())]
+    return candidates
+
+
+def _try(backend: type[Backend], kind: str, index: int) -> Availability:
+    try:
+        found = backend(kind, index)
+    except Exception as error:
+        device = f"cuda:{index}" if index else kind
+        detail = str(error) if isinstance(error, DeviceError) else first_line(error)
+        return Availability(backend.name, backend.installed_version(), device, False, detail)
+    return Availability(found.name, found.version, found.device, True, found.description)

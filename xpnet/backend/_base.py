@@ -1,0 +1,151 @@
+"""What every backend is, and the one error that says why a device cannot be used."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+class DeviceError(RuntimeError):
+    """A library or device that cannot be used: one line saying what is wrong and what to do.
+
+    what : the reason alone, a short clause; also the attribute `what`.
+    remedy : what to do about it, or "" where nothing helps.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+
+
+class Backend:
+    """One array library on one device; made by `select`.
+
+    name : the library, one of `LIBRARIES`.   version : its version.
+    device : "cpu", "cuda:0", "cuda:1", ... or "device1".
+    description : the device in words, such as "2 CPU threads" or "NVIDIA H200, 139.8 GiB".
+    reason : why this device was chosen, one short clause.
+    xp : the library's Python Array API namespace.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]]
+    """The kinds of device the library can have, the one that always works first."""
+
+    version: str
+    description: str
+    xp: Any
+
+    def __init__(self, kind: str, index: int = 0, reason: str = "as asked") -> None:
+        self.device = kind
+        self.reason = reason
+        if kind == "cuda":
+            self.device = f"cuda:{index}"
+            count = self.cuda_count()
+            if index >= count:
+                raise DeviceError(f"there is no cuda:{index}", f"{self.title} finds {_cuda_devices(count)}")
+        self._open(index)
+        if kind == "cuda":
+            self._try_out()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.version} on {self.device}: {self.description}>"
+
+    @classmethod
+    def installed_version(cls) -> str | None:
+        """Version of the installed library without importing it; None where it is not installed."""
+        from importlib import metadata  # takes half as long to import as NumPy
+
+        try:
+            return metadata.version(cls.name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    @classmethod
+    def cuda_count(cls) -> int:
+        """Number of CUDA devices the library can see, at least 1.
+
+        Raises DeviceError where there is none, with the reason.
+        """
+        raise NotImplementedError
+
+    def _open(self, index: int) -> None:
+        """Import the library and set version, description and xp; changes nothing else in the process."""
+        raise NotImplementedError
+
+    def _try_out(self) -> None:
+        """One elementwise operation and one matrix product, since a visible device may still lack its libraries."""
+        try:
+            x = self.to_device(np.ones((2, 2), np.float32))
+            self.to_host(self.xp.matmul(x, x + 1))
+        except Exception as error:
+            raise DeviceError(f"{self.device} failed its first operation ({first_line(error)})") from error
+
+    def activate(self) -> None:
+        """Make the process-wide settings this backend needs; `select` calls it once per choice."""
+
+    def to_device(self, host_array: np.ndarray) -> Any:
+        """Copy a NumPy array to the device.
+
+        host_array : any shape; any dtype the library has, kept as it is.
+        Returns the library's array, C-contiguous and writable, sharing no memory with host_array.
+        """
+        raise NotImplementedError
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """Copy an array of this backend to NumPy: the one door back; waits until the array is computed.
+
+        Returns a writable NumPy array of the same shape and dtype that no later training step changes.
+        """
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished all work given to it so far."""
+
+    def compile(self, step: Step) -> Step:
+        """Make a repeated step as fast as the library can.
+
+        step : step(state, *arrays) -> (state, ...); it consumes its first argument, so the caller goes on with
+            the state that is returned and never looks at the one passed in.
+        Returns a function of the same signature; the step itself where the library compiles nothing.
+        """
+        return step
+
+
+def load(module: str, title: str, remedy: str) -> Any:
+    """Import a module by name. Raises DeviceError where it is missing or broken."""
+    try:
+        return import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            raise DeviceError(f"{title} is not installed", remedy) from None
+        raise DeviceError(f"{title} is installed but cannot be imported ({first_line(error)})", remedy) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip()}" if lines else type(error).__name__
+
+
+def cpu_threads() -> str:
+    """The number of CPU threads this process may run on, in words."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no affinity
+        count = os.cpu_count() or 1
+    return f"{count} CPU thread{'s' if count > 1 else ''}"
+
+
+def gibibytes(size: int) -> str:
+    """A number of bytes as "139.8 GiB"."""
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _cuda_devices(count: int) -> str:
+    return "one CUDA device, cuda:0" if count == 1 else f"{count} CUDA devices, cuda:0 to cuda:{count - 1}"

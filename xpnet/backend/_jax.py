@@ -1,0 +1,65 @@
+"""JAX on the CPU or CUDA."""
+
+from typing import Any
+
+import numpy as np
+
+from ._base import Backend, DeviceError, Step, cpu_threads, first_line, gibibytes, load
+
+_EXTRA = 'pip install "xpnet[jax]"'
+
+
+class JaxBackend(Backend):
+    """JAX on the CPU or one NVIDIA GPU; its autograd is not used."""
+
+    name, title = "jax", "JAX"
+    devices = ("cpu", "cuda")
+
+    @classmethod
+    def cuda_count(cls) -> int:
+        jax = load("jax", cls.title, _EXTRA)
+        try:
+            return len(jax.devices("gpu"))
+        except RuntimeError as error:
+            # "Unknown backend" only says again that there is none; other messages say why CUDA did not start
+            said = "" if "Unknown backend" in str(error) else f" ({first_line(error)})"
+            raise DeviceError(
+                f"JAX finds no CUDA device{said}", 'pip install "jax[cuda13]", or see what nvidia-smi says'
+            ) from None
+
+    def _open(self, index: int) -> None:
+        self._jax = load("jax", self.title, _EXTRA)
+        self.xp = self._jax.numpy
+        self.version = self._jax.__version__
+        self.description = cpu_threads()
+        if self.device == "cpu":
+            try:
+                self._device = self._jax.devices("cpu")[0]
+            except RuntimeError as error:
+                raise DeviceError(f"JAX cannot use the CPU ({first_line(error)})", "see JAX_PLATFORMS") from None
+        else:
+            self._device = self._jax.devices("gpu")[index]
+            limit = (self._device.memory_stats() or {}).get("bytes_limit", 0)
+            self.description = f"{self._device.device_kind}, {gibibytes(limit)} given to JAX"
+
+    def activate(self) -> None:
+        # without it JAX makes every float64 a float32 without a word, explicit dtypes included
+        self._jax.config.update("jax_enable_x64", True)
+
+    def to_device(self, host_array: np.ndarray) -> Any:
+        # on the CPU device_put may share the memory of what it is given, so it is given a copy of its own
+        return self._jax.device_put(np.array(host_array, order="C"), self._device)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        # a copy: a view would keep the buffer from being donated
+        return np.array(array, order="C")
+
+    def synchronize(self) -> None:
+        # JAX waits for arrays, not for devices
+        for array in self._jax.live_arrays():
+            if self._device in array.devices():
+                array.block_until_ready()
+
+    def compile(self, step: Step) -> Step:
+        compiled: Step = self._jax.jit(step, donate_argnums=0)
+        return compiled

@@ -1,0 +1,60 @@
+"""NumPy on the CPU: the default backend."""
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from ._base import Backend, cpu_threads
+
+# parameter numbers of mallopt, <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+class NumpyBackend(Backend):
+    """NumPy on the CPU.
+
+    xp is plain numpy: its main namespace is a standard Array API namespace since NumPy 2.1, and importing
+    array_api_compat.numpy, which would add nothing, costs as much as importing NumPy.
+    """
+
+    name, title = "numpy", "NumPy"
+    devices = ("cpu",)
+
+    def _open(self, index: int) -> None:
+        self.xp = np
+        self.version = np.__version__
+        self.description = cpu_threads()
+
+    def activate(self) -> None:
+        keep_freed_memory()
+
+    def to_device(self, host_array: np.ndarray) -> Any:
+        return np.array(host_array, order="C")
+
+    def to_host(self, array: Any) -> np.ndarray:
+        # a copy, since the optimizer writes into its arrays
+        return np.array(array, order="C")
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep freed blocks instead of handing them back to the system.
+
+    A training step frees and allocates the same large temporaries again and again, and each one that was handed back
+    costs a page fault for every 4 KiB when it returns: 507 a step at 784-128-10 and batch 256, and 2.2 ms where 1.3
+    would do. Each of the two settings alone changes nothing. Blocks above 32 MiB, the most that glibc takes, are
+    still handed back; 128 MiB of freed memory is twice what a step of batch 4096 at 784-512-10 leaves behind.
+    Other C libraries have no such settings and are left alone.
+    """
+    try:
+        glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, OSError, ValueError):
+        glibc = False
+    if glibc:
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
