@@ -1,0 +1,147 @@
+"""The fixture xp: every numerics test runs over every array library that is installed.
+
+XPNET_TEST_LIBRARIES names the libraries that must take part ("numpy,array-api-strict,torch,jax,cupy"); one that is
+named and missing is an error. Unset, those that are installed take part, and a test says which it skipped and why.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+import xpnet
+from xpnet.backend import Backend, DeviceError, select
+
+DEMANDED = [name for name in os.environ.get("XPNET_TEST_LIBRARIES", "").split(",") if name]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the numerics: a library, a device, a precision, and how strictly."""
+
+    library: str
+    device: str
+    dtype: str
+    mode: str = ""
+
+    @property
+    def id(self) -> str:
+        return "-".join(part for part in (self.library, self.device, self.dtype, self.mode) if part)
+
+
+VARIANTS = [
+    Variant("numpy", "cpu", "float64"),
+    Variant("numpy", "cpu", "float32"),
+    Variant("numpy", "cpu", "float64", "readonly"),
+    Variant("array-api-strict", "cpu", "float64"),
+    Variant("array-api-strict", "device1", "float32"),
+    Variant("array-api-strict", "device1", "float64", "strictest"),
+    Variant("torch", "cpu", "float64"),
+    Variant("torch", "cpu", "float32"),
+    Variant("jax", "cpu", "float64"),
+    Variant("jax", "cpu", "float64", "jit"),
+    pytest.param(Variant("cupy", "cuda", "float64"), marks=pytest.mark.cuda),
+    pytest.param(Variant("cupy", "cuda", "float32"), marks=pytest.mark.cuda),
+]
+
+
+class ArrayLibrary:
+    """What a numerics test needs of a variant: its namespace, and the ways in and out.
+
+    xp : the namespace.   dtype : the variant's floating dtype, as NumPy names it.   tolerance : relative, for results
+    that differ by rounding only.
+    """
+
+    def __init__(self, variant: Variant, backend: Backend) -> None:
+        self.variant, self.backend, self.xp = variant, backend, backend.xp
+        self.dtype = variant.dtype
+        self.tolerance = {"float64": 1e-12, "float32": 1e-5}[variant.dtype]
+
+    def __call__(self, host: Any, dtype: str | None = None) -> Any:
+        """A host array on the device: floats in the variant's dtype, other kinds as they are."""
+        host = np.asarray(host)
+        if dtype is not None or host.dtype.kind == "f":
+            host = host.astype(dtype or self.dtype)
+        array = self.backend.to_device(host)
+        if self.variant.mode == "readonly":
+            array.flags.writeable = False
+        return array
+
+    def numpy(self, array: Any) -> np.ndarray:
+        return self.backend.to_host(array)
+
+    def run(self, function: Any, *arrays: Any) -> Any:
+        """Call a function of arrays, compiled where the variant compiles."""
+        if self.variant.mode == "jit":
+            import jax
+
+            return jax.jit(function)(*arrays)
+        return function(*arrays)
+
+    def assert_close(self, actual: Any, desired: Any, tolerance: float | None = None) -> None:
+        """Actual is an array of this library, device and dtype, and its values differ from desired's by rounding."""
+        desired = np.asarray(desired)
+        assert array_namespace(actual) is array_namespace(self(desired)), f"{type(actual)} is not {self.variant.id}'s"
+        host = self.numpy(actual)
+        assert host.dtype == self.dtype, f"dtype {host.dtype}, not {self.dtype}"
+        assert host.shape == desired.shape, f"shape {host.shape}, not {desired.shape}"
+        assert relative_error(host, desired) <= (tolerance or self.tolerance)
+
+
+def relative_error(actual: Any, desired: Any) -> float:
+    """Norm of the difference over the norm of desired; NaN anywhere is an infinite error."""
+    actual, desired = np.asarray(actual, np.float64), np.asarray(desired, np.float64)
+    if not (np.isfinite(actual).all() and np.isfinite(desired).all()):
+        return float("inf")
+    return float(np.linalg.norm(actual - desired) / max(np.linalg.norm(desired), 1e-300))
+
+
+def open_backend(library: str, device: str = "cpu") -> Backend:
+    """A backend for a test; where it cannot be had, an error if XPNET_TEST_LIBRARIES names it, else a skip."""
+    if DEMANDED and library not in DEMANDED:
+        pytest.skip(f"{library} is not among XPNET_TEST_LIBRARIES")
+    try:
+        return select(device, library)
+    except DeviceError as error:
+        if library in DEMANDED:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda variant: variant.id)
+def xp(request: pytest.FixtureRequest) -> Iterator[ArrayLibrary]:
+    variant: Variant = request.param
+    backend = open_backend(variant.library, variant.device)
+    if variant.mode == "strictest":
+        with backend.xp.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()):
+            yield ArrayLibrary(variant, backend)
+    else:
+        yield ArrayLibrary(variant, backend)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> xpnet.Dataset:
+    """The real MNIST, where XPNET_DATA_DIR has it."""
+    directory = os.environ.get("XPNET_DATA_DIR")
+    if not directory or not (Path(directory) / "mnist").exists():
+        pytest.skip("needs the real MNIST: set XPNET_DATA_DIR to a folder that holds mnist/")
+    return xpnet.load_data("mnist", data_dir=directory, download=False)
+
+
+@pytest.fixture
+def small_data() -> xpnet.Dataset:
+    """A learnable set in seconds: 3 classes of 6x6 noisy images, 330 to train on and 60 to test."""
+    rng = np.random.default_rng(7)
+    patterns = rng.random((3, 6, 6))
+
+    def split(n: int) -> xpnet.Split:
+        labels = rng.integers(0, 3, n).astype(np.int32)
+        noisy = 0.75 * patterns[labels] + 0.25 * rng.random((n, 6, 6))
+        return xpnet.Split((255 * noisy).astype(np.uint8), labels)
+
+    return xpnet.Dataset("patterns", split(330), split(60), n_classes=3, source="drawn by the test")

@@ -1,0 +1,131 @@
+"""TrainConfig and recipes: TOML and back, and one clear line for each bad value."""
+
+import dataclasses
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpnet.config import TrainConfig, read_recipe, recipe_names
+from xpnet.errors import ConfigError
+from xpnet.functional import ACTIVATIONS
+from xpnet.network import MLP
+
+CONFIGS = st.builds(
+    TrainConfig,
+    hidden=st.lists(st.integers(1, 4000), max_size=4),
+    activation=st.sampled_from(list(ACTIVATIONS)),
+    dropout=st.floats(0, 1, exclude_max=True),
+    lr=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
+    batch_size=st.just("full") | st.integers(1, 10**6),
+    batch_norm=st.booleans(),
+    early_stopping=st.none() | st.integers(1, 99),
+    data=st.text(),
+)
+
+
+@given(config=CONFIGS)
+def test_toml_and_back(config: TrainConfig) -> None:
+    assert TrainConfig().replace(**tomllib.loads(config.to_toml())) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("lr", math.nan, "lr must be more than 0, not nan"),
+        ("lr", math.inf, "lr must be more than 0, not inf"),
+        ("lr", 0, "lr must be more than 0, not 0"),
+        ("lr", "fast", "lr must be a number, not 'fast'"),
+        ("momentum", 1.0, "momentum must be in [0, 1), not 1"),
+        ("dropout", -0.1, "dropout must be in [0, 1), not -0.1"),
+        ("hidden", [128, 0], "hidden must be at least 1, not 0"),
+        ("hidden", [1.5], "hidden[0] must be a whole number, not 1.5"),
+        ("hidden", 128, "hidden must be a list of whole numbers, not 128"),
+        ("batch_size", 0, "batch_size must be at least 1, not 0"),
+        ("batch_size", "fulll", "batch_size: unknown value 'fulll'; did you mean 'full'? known are full"),
+        ("batch_norm", 1, "batch_norm must be true or false, not 1"),
+        ("epochs", True, "epochs must be a whole number, not True"),
+        ("epochs", 0, "epochs must be at least 1, not 0"),
+        ("seed", -1, "seed must be at least 0, not -1"),
+        ("seed", 2**63, f"seed must be below 2^63, not {2**63}"),
+        ("validation", -0.5, "validation must be at least 0, not -0.5"),
+        ("validation", 1.5, "validation must be a share below 1 or a whole number, not 1.5"),
+        ("clip_norm", 0.0, "clip_norm must be more than 0, not 0"),
+        ("warmup", 1.0, "warmup must be in [0, 1), not 1"),
+        ("decay", 0.0, "decay must be in (0, 1], not 0"),
+        ("decay_every", 0, "decay_every must be at least 1, not 0"),
+        ("weight_decay", -1.0, "weight_decay must be at least 0, not -1"),
+        ("early_stopping", 0, "early_stopping must be at least 1, not 0"),
+        ("data", None, "data must be a word, not None"),
+    ],
+)
+def test_bad_values(setting: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**{setting: value})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "near"),
+    [
+        ("activation", "rleu", "relu"),
+        ("loss", "cross_entropy", "cross-entropy"),
+        ("optimizer", "Adam", "adam"),
+        ("schedule", "cosin", "cosine"),
+        ("dtype", "float23", "float32"),
+        ("initializer", "he_normal", "he-normal"),
+    ],
+)
+def test_nearest_known_value_is_named(setting: str, value: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{setting}: unknown value '{value}'; did you mean '{near}'\\? known are "):
+        TrainConfig(**{setting: value})
+
+
+def test_unknown_setting() -> None:
+    with pytest.raises(ConfigError, match="unknown value 'learning_rate'"):
+        TrainConfig().replace(learning_rate=0.1)
+    with pytest.raises(ConfigError, match="did you mean 'momentum'"):
+        TrainConfig().replace(momentun=0.1)
+
+
+def test_network_takes_every_setting_that_describes_it() -> None:
+    changed: dict[str, Any] = {
+        "activation": "gelu", "loss": "mse", "label_smoothing": 0.1, "dropout": 0.2, "batch_norm": True,
+        "initializer": "zeros",
+    }  # fmt: skip
+    assert {f.name for f in dataclasses.fields(MLP)} == {"sizes", *changed}
+    network = TrainConfig(hidden=(5, 6), **changed).network(784, 10)
+    assert network == MLP((784, 5, 6, 10), **changed)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_that_come_with_xpnet(name: str) -> None:
+    assert TrainConfig().replace(**read_recipe(name)) != TrainConfig()
+
+
+def test_recipe_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('hidden = [300, 100]\nbatch_size = "full"\n')
+    assert TrainConfig().replace(**read_recipe(path)).hidden == (300, 100)
+    for text, message in [
+        ("hiden = [3]", "unknown value 'hiden'; did you mean 'hidden'"),
+        ("lr = -1.0", "lr must be more than 0"),
+        ("lr = ", "not valid TOML"),
+        ("[lr]\nx = 1", "lr must be a number"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message) as error:
+            read_recipe(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
+        read_recipe(tmp_path / "nowhere.toml")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
+        read_recipe(path)
+    with pytest.raises(ConfigError, match="recipe: unknown value 'nowhere'"):
+        read_recipe("nowhere")

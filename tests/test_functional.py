@@ -1,0 +1,107 @@
+"""Values and edges of the functions whose gradients test_gradients.py checks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import functional as F
+
+from .conftest import ArrayLibrary
+
+
+def test_sigmoid_keeps_its_digits(xp: ArrayLibrary) -> None:
+    z = np.array([-80.0, -30.0, -1.0, 0.0, 1.0, 30.0, 80.0])
+    y, _ = xp.run(lambda z: (F.sigmoid(z, xp=xp.xp)[0], None), xp(z))
+    exact = np.array([np.exp(v) / (1 + np.exp(v)) if v < 0 else 1 / (1 + np.exp(-v)) for v in z])
+    actual = xp.numpy(y)
+    assert np.all(np.abs(actual / exact - 1) < 20 * xp.tolerance), actual
+
+
+def test_sigmoid_of_huge_values_is_quiet(xp: ArrayLibrary) -> None:
+    y = xp.run(lambda z: F.sigmoid(z, xp=xp.xp)[0], xp(np.array([-1e30, 1e30])))
+    xp.assert_close(y, np.array([0.0, 1.0]))
+
+
+def test_cross_entropy_of_huge_logits(xp: ArrayLibrary) -> None:
+    """Finite where a softmax followed by a logarithm overflows or meets log 0."""
+    logits = np.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0]])
+    labels = xp(np.array([0, 2], np.int32))
+
+    def value_and_grad(z: Any, labels: Any) -> tuple[Any, Any]:
+        loss, vjp = F.softmax_cross_entropy(z, labels, xp=xp.xp)
+        return loss, vjp()
+
+    loss, dz = xp.run(value_and_grad, xp(logits), labels)
+    xp.assert_close(loss, np.array(5e3))
+    xp.assert_close(dz, np.array([[0.0, 0.0, 0.0], [0.0, 0.5, -0.5]]))
+
+
+def test_cross_entropy_by_hand(xp: ArrayLibrary) -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+    labels = xp(np.array([0, 2], np.int32))
+    loss = xp.run(lambda z, y: F.softmax_cross_entropy(z, y, xp=xp.xp)[0], xp(logits), labels)
+    xp.assert_close(loss, np.array(-(np.log(0.5) + np.log(0.7)) / 2))
+
+
+def test_mean_squared_error_by_hand(xp: ArrayLibrary) -> None:
+    labels = xp(np.array([1, 0], np.int32))
+    loss = xp.run(lambda z, y: F.mean_squared_error(z, y, xp=xp.xp)[0], xp(np.array([[0.5, 1.0], [0.0, 2.0]])), labels)
+    xp.assert_close(loss, np.array((0.25 + 0.0 + 1.0 + 4.0) / 4))
+
+
+def test_dropout_drops_the_rate_and_keeps_the_mean(xp: ArrayLibrary) -> None:
+    u = (np.arange(1000) + 0.5) / 1000
+    y = xp.numpy(xp.run(lambda x, u: F.dropout(x, u, 0.25, xp=xp.xp)[0], xp(np.ones(1000)), xp(u)))
+    assert np.count_nonzero(y == 0.0) == 250
+    assert abs(y.mean() - 1.0) < 1e-5
+
+
+def test_batch_norm_normalises(xp: ArrayLibrary) -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, (50, 4))
+    one, zero = xp(np.ones(4)), xp(np.zeros(4))
+    (y, mean, var) = xp.run(lambda x: F.batch_norm(x, one, zero, eps=1e-12, xp=xp.xp)[0], xp(x))
+    xp.assert_close(mean, x.mean(0))
+    xp.assert_close(var, x.var(0))
+    assert np.allclose(xp.numpy(y).mean(0), 0.0, atol=1e-5)
+    assert np.allclose(xp.numpy(y).std(0), 1.0, atol=1e-5)
+
+
+def test_dense_without_dx_or_bias(xp: ArrayLibrary) -> None:
+    x, W = np.arange(6.0).reshape(2, 3), np.ones((3, 2))
+    y, vjp = F.dense(xp(x), xp(W), need_dx=False, xp=xp.xp)
+    xp.assert_close(y, x @ W)
+    dx, dW, db = vjp(xp(np.ones((2, 2))))
+    assert dx is None
+    assert db is None
+    xp.assert_close(dW, x.T @ np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(("max_norm", "factor"), [(1.0, 1 / 13), (13.0, 1.0), (100.0, 1.0)])
+def test_clip_by_global_norm(xp: ArrayLibrary, max_norm: float, factor: float) -> None:
+    grads = [np.array([3.0, 4.0]), np.array([[12.0]])]
+    clipped, norm = xp.run(lambda *g: F.clip_by_global_norm(list(g), max_norm, xp=xp.xp), *map(xp, grads))
+    xp.assert_close(norm, np.array(13.0))
+    for actual, g in zip(clipped, grads, strict=True):
+        xp.assert_close(actual, g * factor, 1e-6)
+
+
+def test_torch_clips_alike() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    rng = np.random.default_rng(1)
+    grads = [rng.normal(size=(3, 4)), rng.normal(size=4)]
+    params = [torch.nn.Parameter(torch.zeros(g.shape, dtype=torch.float64)) for g in grads]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = torch.tensor(g)
+    torch.nn.utils.clip_grad_norm_(params, 0.7)
+    clipped, _ = F.clip_by_global_norm(grads, 0.7)
+    for p, mine in zip(params, clipped, strict=True):
+        assert np.allclose(p.grad.numpy(), mine, rtol=1e-12)
+
+
+def test_gelu_is_near_the_erf_form() -> None:
+    from math import erf
+
+    z = np.linspace(-6, 6, 1001)
+    exact = np.array([v * 0.5 * (1 + erf(v / 2**0.5)) for v in z])
+    assert np.abs(F.gelu(z)[0] - exact).max() < 5e-4

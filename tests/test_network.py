@@ -1,0 +1,132 @@
+"""The MLP and its first parameters."""
+
+import numpy as np
+import pytest
+
+from xpnet.errors import ConfigError
+from xpnet.functional import ACTIVATIONS
+from xpnet.initializers import INITIALIZERS
+from xpnet.network import MLP
+
+from .conftest import ArrayLibrary
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [
+        ("he-normal", 2 / 300),
+        ("he-uniform", 2 / 300),
+        ("glorot-normal", 2 / 500),
+        ("glorot-uniform", 2 / 500),
+        ("lecun-normal", 1 / 300),
+        ("lecun-uniform", 1 / 300),
+        ("zeros", 0.0),
+    ],
+)
+def test_initializers(name: str, variance: float) -> None:
+    W = INITIALIZERS[name](np.random.default_rng(0), 300, 200)
+    assert W.shape == (300, 200)
+    assert W.var() == pytest.approx(variance, rel=0.03)
+    assert abs(W.mean()) <= 5 * np.sqrt(variance / W.size)
+    if name.endswith("uniform"):
+        assert np.abs(W).max() <= np.sqrt(3 * variance)
+    if name.endswith("normal"):
+        assert np.mean(np.abs(W) > 2 * np.sqrt(variance)) == pytest.approx(0.0455, rel=0.1)
+
+
+def test_every_initializer_is_tested() -> None:
+    assert set(INITIALIZERS) == {
+        f"{family}-{shape}" for family in ("he", "glorot", "lecun") for shape in ("normal", "uniform")
+    } | {"zeros"}
+
+
+def test_same_start_in_every_precision() -> None:
+    double, single = (MLP((20, 10, 3)).init_params(seed=4, dtype=dtype) for dtype in ("float64", "float32"))
+    assert all(np.array_equal(d.astype(np.float32), s) for d, s in zip(double, single, strict=True))
+    assert not np.array_equal(double[0], MLP((20, 10, 3)).init_params(seed=5, dtype="float64")[0])
+
+
+@pytest.mark.parametrize("network", [MLP((4, 3)), MLP((4, 5, 6, 3)), MLP((4, 5, 6, 3), batch_norm=True)], ids=str)
+def test_names_and_gradients_run_parallel_to_the_parameters(network: MLP) -> None:
+    params, running = network.init_params(dtype="float64"), network.init_running("float64")
+    assert list(network.param_shapes().values()) == [p.shape for p in params]
+    assert list(network.running_shapes().values()) == [a.shape for a in running]
+    rng = np.random.default_rng(0)
+    _, grads, logits, new = network.loss_and_grads(params, rng.random((7, 4)), rng.integers(0, 3, 7), running=running)
+    assert [g.shape for g in grads] == [p.shape for p in params]
+    assert [a.shape for a in new] == [a.shape for a in running]
+    assert logits.shape == (7, 3)
+
+
+def test_dropout_masks_differ_by_step_layer_and_seed_and_repeat(xp: ArrayLibrary) -> None:
+    network = MLP((4, 50, 50, 3), dropout=0.5)
+    params = [xp(p) for p in network.init_params(dtype="float64")]
+    x, labels = xp(np.ones((8, 4))), xp(np.zeros(8, np.int32))
+
+    def first_gradient(step: int, seed: int) -> np.ndarray:
+        grads = xp.run(
+            lambda s: network.loss_and_grads(params, x, labels, step=s, seed=seed, xp=xp.xp)[1], xp(np.array([step]))
+        )
+        return xp.numpy(grads[0])
+
+    base = first_gradient(5, 0)
+    assert np.array_equal(base, first_gradient(5, 0))
+    assert not np.array_equal(base, first_gradient(6, 0))
+    assert not np.array_equal(base, first_gradient(5, 1))
+
+
+def test_dropout_is_for_training_only() -> None:
+    network = MLP((4, 50, 3), dropout=0.5)
+    params, x = network.init_params(dtype="float64"), np.ones((2, 4))
+    assert np.array_equal(network.predict(params, x), MLP((4, 50, 3)).predict(params, x))
+    with pytest.raises(ValueError, match="needs step"):
+        network.loss_and_grads(params, x, np.zeros(2, np.int32))
+
+
+@pytest.mark.parametrize(("loss", "total"), [("cross-entropy", 1.0), ("mse-softmax", 1.0), ("mse-sigmoid", None)])
+def test_predict_gives_the_loss_s_outputs(loss: str, total: float | None) -> None:
+    network = MLP((4, 6, 3), loss=loss)
+    outputs = network.predict(network.init_params(dtype="float64"), np.random.default_rng(0).random((5, 4)))
+    assert np.all((outputs > 0) & (outputs < 1))
+    if total is not None:
+        assert np.allclose(outputs.sum(1), total)
+
+
+def test_normalised_network_predicts_with_running_statistics() -> None:
+    """After many batches of one kind, a prediction no longer depends on its companions and matches training."""
+    network = MLP((4, 6, 3), batch_norm=True)
+    params, running = network.init_params(dtype="float64"), network.init_running("float64")
+    x = np.random.default_rng(0).normal(size=(500, 4))
+    for _ in range(300):
+        training_logits, _, running = network.forward(params, x, running=running, training=True)
+    logits, _, same = network.forward(params, x, running=running)
+    assert np.allclose(logits, training_logits, atol=1e-2)
+    assert all(a is b for a, b in zip(same, running, strict=True))
+    assert np.allclose(logits[:1], network.forward(params, x[:1], running=running)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sizes": (784,)}, "at least two widths"),
+        ({"sizes": (784, 0, 10)}, "at least 1"),
+        ({"activation": "rellu"}, "did you mean 'relu'"),
+        ({"loss": "crossentropy"}, "did you mean 'cross-entropy'"),
+        ({"initializer": "he"}, "known are auto, he-normal"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1"),
+        ({"dropout": float("nan")}, "not nan"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be"),
+    ],
+)
+def test_bad_descriptions(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MLP(**{"sizes": (4, 3), **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_deep_and_narrow_runs(activation: str) -> None:
+    network = MLP((3, *[2] * 30, 2), activation=activation)
+    params = network.init_params(dtype="float64")
+    loss, grads, _, _ = network.loss_and_grads(params, np.ones((1, 3)), np.zeros(1, np.int32))
+    assert np.isfinite(loss)
+    assert len(grads) == 62

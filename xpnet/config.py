@@ -1,0 +1,196 @@
+"""TrainConfig: the flags of `xpnet train`, a TOML file and the settings of `fit` are one and the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+
+from xpnet.errors import ConfigError, check_one_of, check_range
+from xpnet.network import MLP
+from xpnet.optim import OPTIMIZERS
+from xpnet.schedules import SCHEDULES
+
+__all__ = ["TrainConfig", "read_recipe", "recipe_names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides a training run; checked when made, so that a bad value fails before any work.
+
+    Raises ConfigError, one line, for a value that is unknown, of the wrong type or out of range.
+    """
+
+    data: str = "auto"
+    """Name of a data set, path of a file or directory, or "auto"."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto."""
+    library: str | None = None
+    """Array library; by default numpy on cpu and cupy on cuda."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the hidden layers; none for a linear classifier."""
+    activation: str = "relu"
+    """Activation of the hidden layers."""
+    initializer: str = "auto"
+    """Distribution of the first weights; auto goes by the activation."""
+    batch_norm: bool = False
+    """Normalise hidden layers over the batch."""
+    dropout: float = 0.0
+    """Drop rate of hidden units, in [0, 1)."""
+    loss: str = "cross-entropy"
+    """The loss, with its output activation."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, in [0, 1)."""
+    optimizer: str = "nesterov"
+    """The update rule."""
+    lr: float | None = None
+    """Learning rate, > 0; by default the optimizer's own."""
+    momentum: float = 0.9
+    """Momentum of the optimizers momentum and nesterov, in [0, 1)."""
+    beta1: float = 0.9
+    """Decay of Adam's mean gradient, in [0, 1)."""
+    beta2: float = 0.999
+    """Decay of Adam's mean squared gradient, in [0, 1)."""
+    weight_decay: float = 0.0
+    """L2 term of the gradient, >= 0; decoupled in adamw."""
+    clip_norm: float | None = None
+    """Largest norm of the whole gradient, > 0; by default not clipped."""
+    schedule: str = "linear"
+    """Course of the learning rate over the run."""
+    warmup: float | None = None
+    """Share of the steps in which the rate climbs, in [0, 1); by default 0, and 0.3 for one-cycle."""
+    decay_every: int = 10
+    """Epochs between two drops of the schedule step."""
+    decay: float = 0.1
+    """Factor of each drop of the schedule step, in (0, 1]."""
+    batch_size: int | Literal["full"] = 128
+    """Examples per step, or full for the whole set."""
+    epochs: int = 5
+    """Passes over the training set."""
+    seed: int = 0
+    """Decides weights, batch order, dropout and the validation split; >= 0."""
+    dtype: str = "float32"
+    """float32 or float64."""
+    validation: float = 0.0
+    """Examples held out of the training set: a share below 1, or a number."""
+    early_stopping: int | None = None
+    """Epochs without a better validation loss after which to stop, with the best parameters restored."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), str(field.type)))
+        for width in self.hidden:
+            check_range("hidden", width, 1)
+        self.network(1, 2)  # checks the settings that describe the network
+        check_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_one_of("schedule", self.schedule, SCHEDULES)
+        check_one_of("dtype", self.dtype, ["float32", "float64"])
+        if self.lr is not None:
+            check_range("lr", self.lr, 0.0, low_open=True)
+        if self.clip_norm is not None:
+            check_range("clip_norm", self.clip_norm, 0.0, low_open=True)
+        if self.warmup is not None:
+            check_range("warmup", self.warmup, 0.0, 1.0)
+        for name in ("momentum", "beta1", "beta2"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        check_range("decay", self.decay, 0.0, 1.0, low_open=True, high_open=False)
+        check_range("weight_decay", self.weight_decay, 0.0)
+        check_range("decay_every", self.decay_every, 1)
+        check_range("epochs", self.epochs, 1)
+        check_range("seed", self.seed, 0)
+        check_range("validation", self.validation, 0.0)
+        if self.validation >= 1.0 and self.validation != int(self.validation):
+            raise ConfigError(f"validation must be a share below 1 or a whole number, not {self.validation:g}")
+        if isinstance(self.batch_size, str):
+            check_one_of("batch_size", self.batch_size, ["full"])
+        else:
+            check_range("batch_size", self.batch_size, 1)
+        if self.early_stopping is not None:
+            check_range("early_stopping", self.early_stopping, 1)
+
+    def network(self, n_in: int, n_classes: int) -> MLP:
+        """The network that these settings describe, for images of n_in pixels and n_classes classes."""
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
+        return MLP((n_in, *self.hidden, n_classes), **settings)
+
+    def replace(self, **settings: Any) -> TrainConfig:
+        """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in settings:
+            check_one_of("setting", name, known)
+        return dataclasses.replace(self, **settings)
+
+    def to_toml(self) -> str:
+        """The settings as TOML, in the order of their definition; a setting that is None is left out."""
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with xpnet."""
+    folder = resources.files("xpnet") / "recipes"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
+    """The settings that a recipe gives, by the name of one that comes with xpnet or the path of a TOML file.
+
+    Returns a dictionary for TrainConfig or TrainConfig.replace.
+    Raises ConfigError for an unknown recipe, a file that is not TOML, or an unknown key, naming the nearest known one.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
+    else:
+        check_one_of("recipe", str(name_or_path), recipe_names())
+        text = (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {name_or_path} is not valid TOML: {error}") from None
+    try:
+        TrainConfig().replace(**settings)
+    except ConfigError as error:
+        raise ConfigError(f"recipe {name_or_path}: {error}") from None
+    return settings
+
+
+def _typed(name: str, value: Any, annotation: str) -> Any:
+    """Value as the type that the setting's annotation names, where it is that type or exactly convertible to it."""
+    kinds = annotation.replace("Literal['full']", "str").split(" | ")
+    if value is None and "None" in kinds:
+        return None
+    if isinstance(value, (list, tuple)) and "tuple[int, ...]" in kinds:
+        return tuple(_typed(f"{name}[{i}]", v, "int") for i, v in enumerate(value))
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{name} must be below 2^63, not {value}")
+    if isinstance(value, bool):
+        if "bool" in kinds:
+            return value
+    elif isinstance(value, int | float):
+        if "int" in kinds and math.isfinite(value) and value == int(value):
+            return int(value)
+        if "float" in kinds:
+            return float(value)
+    elif isinstance(value, str) and "str" in kinds:
+        return value
+    wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "None")
+    raise ConfigError(f"{name} must be {wanted}, not {value!r}")
+
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a word",
+    "bool": "true or false",
+    "tuple[int, ...]": "a list of whole numbers",
+}

@@ -1,0 +1,211 @@
+"""The multilayer perceptron: a composition of functional.py, and nothing else.
+
+An MLP is a description; it holds no arrays. Its parameters are a flat list in forward order, ``[W0, b0, W1, b1, ...]``;
+a normalised layer has ``W, scale, shift`` instead, since shift does b's work. Running statistics of the normalisation
+are a second flat list, ``[mean0, var0, ...]``, returned anew by the forward pass and never hidden.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from xpnet.counter_rng import uniform
+from xpnet.errors import ConfigError, check_one_of, check_range
+from xpnet.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
+from xpnet.initializers import INITIALIZERS, init_params, init_running
+
+__all__ = ["MLP"]
+
+Array = Any
+Arrays = list[Any]
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multilayer perceptron: dense layers, each hidden one followed by normalisation, activation and dropout.
+
+    sizes : widths of the layers, the input's first and the number of classes last, such as (784, 128, 10).
+    activation : of the hidden layers, a key of functional.ACTIVATIONS.
+    loss : a key of functional.LOSSES; it applies the output's activation itself.
+    label_smoothing : share of the target spread evenly over all classes, in [0, 1).
+    dropout : drop rate of the hidden units while training, in [0, 1).
+    batch_norm : whether hidden layers are normalised over the batch.
+    initializer : a key of initializers.INITIALIZERS, or "auto": he-normal for rectifiers, glorot-uniform for the rest.
+    Raises ConfigError for a value that is unknown or out of range.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str = "relu"
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    batch_norm: bool = False
+    initializer: str = "auto"
+
+    MOMENTUM = 0.1  # weight of the newest batch in the running statistics, as in torch
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
+            raise ConfigError(f"sizes must be at least two widths of at least 1, not {self.sizes}")
+        check_one_of("activation", self.activation, ACTIVATIONS)
+        check_one_of("loss", self.loss, LOSSES)
+        check_one_of("initializer", self.initializer, ["auto", *INITIALIZERS])
+        check_range("dropout", self.dropout, 0.0, 1.0)
+        check_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self.sizes)) + f" {self.activation}"
+
+    @property
+    def n_layers(self) -> int:
+        """Number of dense layers."""
+        return len(self.sizes) - 1
+
+    def init_params(self, seed: int = 0, dtype: str = "float32") -> Arrays:
+        """The parameters with which training starts, as host arrays.   seed : >= 0.   dtype : float32 or float64."""
+        initializer = self.initializer
+        if initializer == "auto":
+            initializer = "he-normal" if self.activation in ("relu", "leaky-relu", "gelu") else "glorot-uniform"
+        return init_params(self.sizes, initializer, seed=seed, normalized=self.batch_norm, dtype=dtype)
+
+    def init_running(self, dtype: str = "float32") -> Arrays:
+        """The running statistics with which training starts, as host arrays; [] without normalisation."""
+        return init_running(self.sizes, dtype=dtype) if self.batch_norm else []
+
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter, in their order: "0.weight", "0.bias" (or "0.scale", "0.shift"), ..."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (n_in, n_out) in enumerate(pairwise(self.sizes)):
+            shapes[f"{i}.weight"] = (n_in, n_out)
+            normalized = self.batch_norm and i < self.n_layers - 1
+            shapes |= {f"{i}.{part}": (n_out,) for part in (("scale", "shift") if normalized else ("bias",))}
+        return shapes
+
+    def running_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each running statistic, in their order: "0.mean", "0.var", "1.mean", ..."""
+        hidden = self.sizes[1:-1] if self.batch_norm else ()
+        return {f"{i}.{part}": (n,) for i, n in enumerate(hidden) for part in ("mean", "var")}
+
+    def forward(
+        self,
+        params: Arrays,
+        x: Array,
+        *,
+        running: Arrays | None = None,
+        training: bool = False,
+        step: Array | None = None,
+        seed: int = 0,
+        xp: Any = None,
+    ) -> tuple[Array, Callable[[Array], Arrays], Arrays]:
+        """The network's logits and the way back from them.
+
+        params : the flat list.   x : (n, sizes[0]), of the params' dtype.
+        running : the running statistics, where there is normalisation.
+        training : normalise by the batch's own statistics, and drop units where the network has dropout.
+        step : (1,) integer array >= 0, which selects the dropout masks; needed for training with dropout.
+        seed : of the dropout masks.
+        Returns logits (n, sizes[-1]); vjp(dlogits) -> gradients in the order of params; the new running statistics.
+        """
+        if training and self.dropout and step is None:
+            raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
+        xp = array_namespace(x, *params) if xp is None else xp
+        rest, statistics = iter(params), iter(running or [])
+        pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []
+        new_running: Arrays = []
+        for i in range(self.n_layers - 1):
+            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, xp)
+            pullbacks.append(vjps)
+            new_running += moments
+        logits, last_vjp = dense(x, next(rest), next(rest), need_dx=self.n_layers > 1, xp=xp)
+
+        def vjp(dlogits: Array) -> Arrays:
+            d, dW, db = last_vjp(dlogits)
+            grads = [dW, db]
+            for pullback in reversed(pullbacks):
+                d, layer_grads = pullback(d)
+                grads = layer_grads + grads
+            return grads
+
+        return logits, vjp, new_running
+
+    def _hidden_layer(
+        self,
+        i: int,
+        x: Array,
+        params: Iterator[Array],
+        running: Iterator[Array],
+        training: bool,
+        step: Array | None,
+        seed: int,
+        xp: Any,
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Arrays]], Arrays]:
+        """Layer i: dense, normalisation, activation, dropout. Returns its value, its vjp and its running statistics."""
+        W, need_dx = next(params), i > 0
+        moments: Arrays = []
+        if self.batch_norm:
+            scale, shift = next(params), next(params)
+            mean, var = next(running), next(running)
+            z, dense_vjp = dense(x, W, need_dx=need_dx, xp=xp)
+            if training:
+                (z, batch_mean, batch_var), norm_vjp = batch_norm(z, scale, shift, xp=xp)
+                n, m = z.shape[0], self.MOMENTUM
+                mean = (1.0 - m) * mean + m * batch_mean
+                var = (1.0 - m) * var + (m * n / max(n - 1, 1)) * batch_var
+            else:
+                z, norm_vjp = normalize(z, scale, shift, mean, var, xp=xp)
+            moments = [mean, var]
+        else:
+            z, dense_vjp = dense(x, W, next(params), need_dx=need_dx, xp=xp)
+        y, activation_vjp = ACTIVATIONS[self.activation](z, xp=xp)
+        if training and self.dropout:
+            draws = uniform(y.shape, step, seed=seed, stream=i, dtype=y.dtype, xp=xp)
+            y, dropout_vjp = dropout(y, draws, self.dropout, xp=xp)
+
+        def vjp(d: Array) -> tuple[Array, Arrays]:
+            if training and self.dropout:
+                d = dropout_vjp(d)
+            d = activation_vjp(d)
+            if self.batch_norm:
+                d, dscale, dshift = norm_vjp(d)
+                dx, dW, _ = dense_vjp(d)
+                return dx, [dW, dscale, dshift]
+            dx, dW, db = dense_vjp(d)
+            return dx, [dW, db]
+
+        return y, vjp, moments
+
+    def loss_and_grads(
+        self,
+        params: Arrays,
+        x: Array,
+        labels: Array,
+        *,
+        running: Arrays | None = None,
+        step: Array | None = None,
+        seed: int = 0,
+        xp: Any = None,
+    ) -> tuple[Array, Arrays, Array, Arrays]:
+        """One training example or batch forward and back.
+
+        params : the flat list.   x : (n, sizes[0]), of the params' dtype.   labels : (n,) integers.
+        running, step, seed : as in forward.
+        Returns the loss (0-d), the gradients in the order of params, the logits (n, sizes[-1]), the running statistics.
+        """
+        xp = array_namespace(x, *params) if xp is None else xp
+        logits, vjp, running = self.forward(params, x, running=running, training=True, step=step, seed=seed, xp=xp)
+        loss, loss_vjp = LOSSES[self.loss].function(logits, labels, label_smoothing=self.label_smoothing, xp=xp)
+        return loss, vjp(loss_vjp()), logits, running
+
+    def predict(self, params: Arrays, x: Array, *, running: Arrays | None = None, xp: Any = None) -> Array:
+        """The network's outputs: class probabilities, or what the loss's output activation makes of the logits.
+
+        params, x, running : as in forward.   Returns (n, sizes[-1]).
+        """
+        xp = array_namespace(x, *params) if xp is None else xp
+        logits, _, _ = self.forward(params, x, running=running, xp=xp)
+        outputs: Array = LOSSES[self.loss].output(logits, xp=xp)[0]
+        return outputs

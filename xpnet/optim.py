@@ -1,0 +1,237 @@
+"""Optimizers, in order of increasing complexity, each with its equation: torch's in every case.
+
+The only module that writes into arrays, by augmented assignment on the slots of lists (``params[i] -= ...``): in place
+on NumPy, CuPy and torch, so that addresses stay; a rebinding of the slot on JAX. An optimizer therefore consumes its
+``params`` and ``state``; a caller who wants the old values copies first. Gradients are only read.
+
+``params`` and ``grads`` are lists of float arrays of equal shapes pairwise. ``state`` is a flat list, made by
+``init_state``. ``lr`` is a Python float, or an array of one element of the params' dtype (a rate that changes inside a
+compiled step must be an array). ``weight_decay`` >= 0 adds weight_decay * p to the gradient (L2), but in adamw it
+shrinks the weights apart from the gradient (decoupled). All return (params, state).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace
+
+__all__ = ["OPTIMIZERS", "adam", "adamw", "init_state", "momentum_sgd", "nesterov_sgd", "rmsprop", "sgd"]
+
+Array = Any
+Arrays = list[Any]
+
+
+def sgd(
+    params: Arrays, state: Arrays, grads: Arrays, *, lr: Any, weight_decay: float = 0.0, xp: Any = None
+) -> tuple[Arrays, Arrays]:
+    """Stochastic gradient descent; consumes params.
+
+        p <- p - lr g
+
+    state : [].   Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
+    Source: Robbins and Monro 1951.
+    """
+    _check(params, state, grads, 0)
+    for i, g in enumerate(_with_l2(grads, params, weight_decay)):
+        params[i] -= lr * g
+    return params, state
+
+
+def momentum_sgd(
+    params: Arrays,
+    velocity: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """Heavy-ball SGD; consumes params and velocity.
+
+        v <- momentum v + g ;   p <- p - lr v        (torch's convention: lr outside v)
+
+    velocity : one array per parameter.   momentum : in [0, 1).
+    Returns (params, velocity).   Raises ValueError if the lists' lengths do not fit.
+    Source: Polyak 1964; Sutskever et al. 2013, section 2.
+    """
+    _check(params, velocity, grads, 1)
+    for i, g in enumerate(_with_l2(grads, params, weight_decay)):
+        velocity[i] *= momentum
+        velocity[i] += g
+        params[i] -= lr * velocity[i]
+    return params, velocity
+
+
+def nesterov_sgd(
+    params: Arrays,
+    velocity: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """SGD with Nesterov momentum; consumes params and velocity.
+
+        v <- momentum v + g ;   p <- p - lr (g + momentum v)        (torch's nesterov=True)
+
+    velocity : one array per parameter.   momentum : in [0, 1).
+    Returns (params, velocity).   Raises ValueError if the lists' lengths do not fit.
+    Source: Nesterov 1983; Sutskever et al. 2013, section 2.
+    """
+    _check(params, velocity, grads, 1)
+    for i, g in enumerate(_with_l2(grads, params, weight_decay)):
+        velocity[i] *= momentum
+        velocity[i] += g
+        params[i] -= lr * (g + momentum * velocity[i])
+    return params, velocity
+
+
+def rmsprop(
+    params: Arrays,
+    state: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """RMSprop; consumes params and state.
+
+        s <- alpha s + (1 - alpha) g^2 ;   p <- p - lr g / (sqrt(s) + eps)
+
+    state : [s, ...], one array per parameter.   alpha : in [0, 1).   eps : > 0.
+    Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
+    Source: Tieleman and Hinton 2012, lecture 6.5.
+    """
+    _check(params, state, grads, 1)
+    xp = array_namespace(*params) if xp is None else xp
+    for i, g in enumerate(_with_l2(grads, params, weight_decay)):
+        state[i] *= alpha
+        state[i] += (1.0 - alpha) * (g * g)
+        params[i] -= lr * (g / (xp.sqrt(state[i]) + eps))
+    return params, state
+
+
+def adam(
+    params: Arrays,
+    state: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """Adam; consumes params and state.
+
+        t <- t + 1 ;   m <- beta1 m + (1 - beta1) g ;   v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr m^ / (sqrt(v^) + eps),   m^ = m / (1 - beta1^t),   v^ = v / (1 - beta2^t)
+
+    state : [m, ..., v, ..., t], t an array of one element.   beta1, beta2 : in [0, 1).   eps : > 0.
+    Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
+    Source: Kingma and Ba 2015.
+    """
+    _check(params, state[:-1], grads, 2)
+    return _adam(params, state, _with_l2(grads, params, weight_decay), lr, beta1, beta2, eps, xp)
+
+
+def adamw(
+    params: Arrays,
+    state: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """Adam with decoupled weight decay; consumes params and state.
+
+        p <- p - lr weight_decay p, then as adam with weight_decay = 0
+
+    state : [m, ..., v, ..., t], t an array of one element.   beta1, beta2 : in [0, 1).   eps : > 0.
+    Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
+    Source: Loshchilov and Hutter 2019.
+    """
+    _check(params, state[:-1], grads, 2)
+    if weight_decay:
+        for i in range(len(params)):
+            params[i] *= 1.0 - lr * weight_decay
+    return _adam(params, state, grads, lr, beta1, beta2, eps, xp)
+
+
+def _adam(
+    params: Arrays, state: Arrays, grads: Arrays, lr: Any, beta1: float, beta2: float, eps: float, xp: Any
+) -> tuple[Arrays, Arrays]:
+    xp = array_namespace(*params) if xp is None else xp
+    n = len(params)
+    state[-1] += 1.0
+    # 1 - beta^t by expm1: written as it reads, float32 would keep four digits of 1 - 0.999.
+    correction1 = -xp.expm1(state[-1] * math.log(beta1)) if beta1 else 1.0
+    correction2 = xp.sqrt(-xp.expm1(state[-1] * math.log(beta2))) if beta2 else 1.0
+    rate = lr / correction1
+    for i, g in enumerate(grads):
+        state[i] *= beta1
+        state[i] += (1.0 - beta1) * g
+        state[n + i] *= beta2
+        state[n + i] += (1.0 - beta2) * (g * g)
+        params[i] -= rate * (state[i] / (xp.sqrt(state[n + i]) / correction2 + eps))
+    return params, state
+
+
+def _with_l2(grads: Arrays, params: Arrays, weight_decay: float) -> Arrays:
+    if not weight_decay:
+        return grads
+    return [g + weight_decay * p for g, p in zip(grads, params, strict=True)]
+
+
+def _check(params: Arrays, state: Arrays, grads: Arrays, slots: int) -> None:
+    if len(grads) != len(params):
+        raise ValueError(f"{len(params)} parameters but {len(grads)} gradients: the lists must run in parallel")
+    if len(state) != slots * len(params):
+        raise ValueError(
+            f"the optimizer's state holds {len(state)} arrays where {slots * len(params)} belong: make it by init_state"
+        )
+
+
+class Optimizer(NamedTuple):
+    """An update rule, what its state is made of, and the rate it takes when none is given."""
+
+    update: Callable[..., tuple[Arrays, Arrays]]
+    slots: int  # arrays of state per parameter
+    counts: bool  # whether the state ends with a count of the updates
+    lr: float  # for a network of MNIST's size
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(sgd, 0, False, 0.5),
+    "momentum": Optimizer(momentum_sgd, 1, False, 0.1),
+    "nesterov": Optimizer(nesterov_sgd, 1, False, 0.2),
+    "rmsprop": Optimizer(rmsprop, 1, False, 0.001),
+    "adam": Optimizer(adam, 2, True, 0.001),
+    "adamw": Optimizer(adamw, 2, True, 0.001),
+}
+
+
+def init_state(name: str, params: Arrays, *, xp: Any = None) -> Arrays:
+    """The state with which an optimizer starts: zeros, one or two per parameter, and a count of 0 where it counts.
+
+    name : a key of OPTIMIZERS.   params : list of float arrays.
+    Returns a flat list of arrays on the params' device.   Raises KeyError for an unknown name.
+    """
+    optimizer = OPTIMIZERS[name]
+    xp = array_namespace(*params) if xp is None else xp
+    state = [xp.zeros_like(p) for _ in range(optimizer.slots) for p in params]
+    if optimizer.counts:
+        state.append(xp.zeros_like(xp.reshape(params[-1], (-1,))[:1]))
+    return state
