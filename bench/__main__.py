@@ -1,0 +1,20 @@
+"""python -m bench NAME [options]: run one of the measurements in this folder."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the measurement named first on the command line; without one, list them."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        print("usage: python -m bench NAME [options]")
+        for name in names:
+            print(f"  {name:10} {(import_module(f'bench.{name}').__doc__ or '').splitlines()[0]}")
+        return 0 if len(sys.argv) < 2 else 2
+    return int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

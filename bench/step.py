@@ -1,0 +1,87 @@
+"""The training step on NumPy against its five matrix products alone.
+
+Both are timed in turn, in one process, on random data of MNIST's shape, so that other work on the machine hits both
+alike; the ratio of the medians is what counts.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.config import TrainConfig
+from xpnet.optim import init_state
+from xpnet.training import State, make_step
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the medians and their ratio."""
+    parser = argparse.ArgumentParser(prog="python -m bench step", description=__doc__)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[128])
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--optimizer", default="momentum")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of 10 steps each")
+    options = parser.parse_args(argv)
+    sizes = (784, *options.hidden, 10)
+    step, products = _step(sizes, options.batch_size, options.optimizer), _products(sizes, options.batch_size)
+    times: dict[str, list[float]] = {"step": [], "products": []}
+    for round_ in range(options.rounds + 5):
+        for name, run in (("step", step), ("products", products)):
+            start = time.perf_counter()
+            for _ in range(10):
+                run()
+            if round_ >= 5:
+                times[name].append((time.perf_counter() - start) / 10 * 1e6)
+    print(
+        f"{'-'.join(map(str, sizes))}, batch {options.batch_size}, {options.optimizer}, float32, NumPy {np.__version__}"
+    )
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, values in times.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        print(f"  {name:9} {medians[name]:8.0f} us median, {low:.0f} to {high:.0f} us in the middle half of the rounds")
+    print(f"  step / products = {medians['step'] / medians['products']:.2f}")
+    return 0
+
+
+def _step(sizes: tuple[int, ...], batch_size: int, optimizer: str) -> Callable[[], None]:
+    """The step that fit repeats, on 60,000 random images."""
+    rng = np.random.default_rng(0)
+    n = 60_000
+    backend, network = xpnet.select("cpu"), xpnet.MLP(sizes)
+    images = rng.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
+    labels = rng.integers(0, sizes[-1], n).astype(np.int32)
+    n_steps = n // batch_size
+    step = make_step(network, TrainConfig(optimizer=optimizer), xp=backend.xp, batch_size=batch_size, n_steps=n_steps)
+    order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
+    params = network.init_params()
+    zeros: list[Any] = [np.zeros(1, dtype) for dtype in (np.int64, np.float32, np.int64, np.int64)]
+    state = State(params, [], init_state(optimizer, params), *zeros)
+
+    def run() -> None:
+        nonlocal state
+        state = step(state, images, labels, order, rates, offsets)
+
+    return run
+
+
+def _products(sizes: tuple[int, ...], batch_size: int) -> Callable[[], None]:
+    """Forward x W, weight gradient x^T dy, and input gradient dy W^T of each layer, the first layer's excepted."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for n_in, n_out in pairwise(sizes):
+        shapes = ((batch_size, n_in), (n_in, n_out), (batch_size, n_out))
+        layers.append([rng.random(shape, dtype=np.float32) for shape in shapes])
+
+    def run() -> None:
+        for i, (x, W, dy) in enumerate(layers):
+            np.matmul(x, W)
+            np.matmul(x.T, dy)
+            if i:
+                np.matmul(dy, W.T)
+
+    return run

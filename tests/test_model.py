@@ -1,0 +1,186 @@
+"""Model files: what is saved loads anywhere, and what is damaged is refused in one line."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+import xpnet
+from xpnet.backend import select
+from xpnet.errors import ModelError
+from xpnet.model import write_atomically
+
+from .conftest import open_backend
+
+
+def make_model(library: str = "numpy", device: str = "cpu", dtype: str = "float32") -> xpnet.Model:
+    network = xpnet.MLP((36, 7, 3), batch_norm=True)
+    backend = open_backend(library, device)
+    params = [backend.to_device(p) for p in network.init_params(1, dtype)]
+    running = [backend.to_device(a + 0.5) for a in network.init_running(dtype)]
+    return xpnet.Model(network, params, running, backend, "patterns", (6, 6))
+
+
+LIBRARIES = [
+    ("numpy", "cpu"),
+    ("torch", "cpu"),
+    ("jax", "cpu"),
+    ("array-api-strict", "device1"),
+    pytest.param("cupy", "cuda", marks=pytest.mark.cuda),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("library", "device"), LIBRARIES)
+def test_a_model_moves_between_libraries(library: str, device: str, dtype: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1203, 6, 6)).astype(np.uint8)
+    labels = rng.integers(0, 3, 1203).astype(np.int32)
+    reference = make_model(dtype=dtype)
+    there = make_model(library, device, dtype)
+    there.save(tmp_path / "there.safetensors")
+    reference.save(tmp_path / "here.safetensors")
+    assert (tmp_path / "there.safetensors").read_bytes() == (tmp_path / "here.safetensors").read_bytes()
+    back = xpnet.load(tmp_path / "there.safetensors", device="cpu")
+    forth = xpnet.load(tmp_path / "here.safetensors", device=device, library=library)
+    assert back.network == forth.network == reference.network
+    assert (back.data, back.image_shape) == ("patterns", (6, 6))
+    assert np.array_equal(back.outputs(images), reference.outputs(images))
+    assert forth.outputs(images).dtype == dtype
+    assert np.allclose(forth.outputs(images), reference.outputs(images), rtol=1e-5, atol=1e-7)
+    assert forth.evaluate(images, labels).loss == pytest.approx(reference.evaluate(images, labels).loss, rel=1e-5)
+
+
+def test_predict_takes_images_of_any_layout() -> None:
+    model = make_model()
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 6)).astype(np.uint8)
+    classes = model.predict(images)
+    assert classes.shape == (5,)
+    assert np.array_equal(classes, model.predict(images.reshape(5, 36)))
+    assert np.array_equal(classes, model.predict(images / 255.0))
+    assert model.outputs(images[:0]).shape == (0, 3)
+    for wrong in (np.zeros((2, 5, 5), np.uint8), np.zeros(36, np.uint8)):
+        with pytest.raises(ModelError, match="takes images of 36 pixels"):
+            model.predict(wrong)
+    with pytest.raises(ModelError, match="label 3 at index 1"):
+        model.evaluate(images, np.array([0, 3, 0, 0, 0], np.int32))
+
+
+def test_predictions_do_not_depend_on_their_company() -> None:
+    model = make_model(dtype="float64")
+    images = np.random.default_rng(0).integers(0, 256, (2500, 6, 6)).astype(np.uint8)
+    whole = model.outputs(images)
+    assert np.allclose(whole[1700:1701], model.outputs(images[1700:1701]), rtol=1e-12)
+
+
+def saved(tmp_path: Path) -> bytes:
+    make_model().save(tmp_path / "model.safetensors")
+    return (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("library", ["numpy"])
+def test_every_damaged_byte_is_noticed(library: str, tmp_path: Path) -> None:
+    """Flip a bit of each of many bytes, header and arrays alike: refused, or (in a name's padding) read unchanged."""
+    content = saved(tmp_path)
+    path = tmp_path / "damaged.safetensors"
+    good = xpnet.load(tmp_path / "model.safetensors", device="cpu")
+    refused = 0
+    for position in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            model = xpnet.load(path, device="cpu")
+        except ModelError:
+            refused += 1
+        else:
+            assert all(np.array_equal(a, b) for a, b in zip(model.params, good.params, strict=True))
+    assert refused > 0.9 * len(content) / 5
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_truncated_or_random_files(tmp_path: Path, data: st.DataObject) -> None:
+    content = saved(tmp_path)
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content = data.draw(st.binary(max_size=200))
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        xpnet.load(path, device="cpu")
+
+
+def _with_description(tmp_path: Path, change: object) -> Path:
+    """A well-formed file whose description was changed by hand."""
+    content = saved(tmp_path)
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    description = json.loads(header["__metadata__"]["xpnet"])
+    header["__metadata__"]["xpnet"] = json.dumps(change(description))  # type: ignore[operator]
+    text = json.dumps(header).encode()
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: {**d, "format": "xpnet model 99"}, "xpnet model 99"),
+        (lambda d: {**d, "network": {**d["network"], "sizes": [36, 8, 3]}}, "not those of a 36-8-3"),
+        (lambda d: {**d, "network": {**d["network"], "activation": "rellu"}}, "did you mean 'relu'"),
+        (lambda d: {**d, "network": {**d["network"], "extra": 1}}, "does not read"),
+        (lambda d: {**d, "network": {**d["network"], "sizes": [36, 10**12, 3]}}, "not those of"),
+        (lambda d: {k: v for k, v in d.items() if k != "sha256"}, "does not read"),
+        (lambda d: {**d, "sha256": "0" * 64}, "checksum"),
+        (lambda d: [1, 2], "does not read"),
+        (lambda d: {**d, "image_shape": "abc"}, "does not read"),
+    ],
+)
+def test_changed_descriptions(tmp_path: Path, change: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        xpnet.load(_with_description(tmp_path, change), device="cpu")
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        xpnet.load(tmp_path / "nowhere.safetensors")
+    with pytest.raises(ModelError, match=r"holds no model\.safetensors"):
+        xpnet.load(tmp_path)
+    (tmp_path / "other.safetensors").write_bytes(save({"w": np.ones(3)}))
+    with pytest.raises(ModelError, match="not a model of xpnet"):
+        xpnet.load(tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(ModelError, match="damaged or not a safetensors file"):
+        xpnet.load(tmp_path / "text.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    write_atomically(path, b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_loading_needs_no_library_but_the_chosen_one(tmp_path: Path) -> None:
+    make_model().save(tmp_path / "model.safetensors")
+    assert xpnet.load(tmp_path / "model.safetensors", device="cpu").backend.name == select("cpu").name == "numpy"

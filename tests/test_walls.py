@@ -1,0 +1,107 @@
+"""The walls of the house: public names, what importing costs, and what the numerics may not contain."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpnet
+
+PACKAGE = Path(xpnet.__file__).parent
+NUMERICS = ["functional.py", "counter_rng.py", "network.py", "optim.py"]
+HEAVY = {
+    "cupy",
+    "torch",
+    "jax",
+    "rich",
+    "cyclopts",
+    "matplotlib",
+    "array_api_compat",
+    "array_api_strict",
+    "safetensors",
+}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_public_names_exist_and_have_docstrings() -> None:
+    assert len(set(xpnet.__all__)) == len(xpnet.__all__)
+    assert set(xpnet.__all__) <= set(dir(xpnet))
+    for name in xpnet.__all__:
+        assert getattr(xpnet, name) is not None
+        if name != "__version__":
+            assert getattr(xpnet, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = xpnet.nonsense
+
+
+def test_star_import_gives_all() -> None:
+    namespace: dict[str, object] = {}
+    exec("from xpnet import *", namespace)
+    assert set(xpnet.__all__) <= set(namespace)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")))
+def test_each_room_s_all_is_true(name: str) -> None:
+    module = __import__(f"xpnet.{name}", fromlist=["__all__"])
+    for public in module.__all__:
+        assert getattr(module, public).__doc__, f"xpnet.{name}.{public} has no docstring"
+
+
+def test_importing_xpnet_imports_nothing_heavy() -> None:
+    code = "import sys, xpnet; print(*{name.partition('.')[0] for name in sys.modules})"
+    assert HEAVY & set(run(code).split()) == set()
+
+
+def test_training_on_numpy_imports_no_other_library() -> None:
+    code = """
+import sys, numpy as np, xpnet
+images, labels = np.zeros((8, 4), np.uint8), np.array([0, 1] * 4, np.int32)
+data = xpnet.Dataset("zeros", xpnet.Split(images, labels), n_classes=2)
+xpnet.fit(xpnet.MLP((4, 3, 2)), data, epochs=1, device="cpu", callbacks=[])
+print(*{name.partition('.')[0] for name in sys.modules})
+"""
+    assert {"cupy", "torch", "jax", "rich", "cyclopts", "matplotlib", "array_api_strict"} & set(
+        run(code).split()
+    ) == set()
+
+
+@pytest.mark.parametrize("name", NUMERICS)
+def test_the_numerics(name: str) -> None:
+    """No backend's name, no NumPy, no @, and no writing into arrays outside optim.py."""
+    text = (PACKAGE / name).read_text()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            roots = {module.partition(".")[0] for module in modules}
+            assert roots <= {"array_api_compat", "xpnet", *sys.stdlib_module_names}, (
+                f"{name}:{node.lineno} imports {roots}"
+            )
+        if isinstance(node, ast.BinOp | ast.AugAssign):
+            assert not isinstance(node.op, ast.MatMult), f"{name}:{node.lineno} uses @"
+        if isinstance(node, ast.Assign | ast.AugAssign) and name != "optim.py":
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            assert not any(isinstance(t, ast.Subscript) for t in targets), f"{name}:{node.lineno} writes into an array"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("float", "bool"):
+            pytest.fail(f"{name}:{node.lineno} reads an array on the host by {node.func.id}()")
+        if isinstance(node, ast.Name) and name != "optim.py":
+            assert node.id not in ("numpy", "cupy", "torch", "jax"), f"{name}:{node.lineno} names a library"
+
+
+def test_only_the_backend_room_imports_array_libraries() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "backend":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module or ""]
+            roots = {module.partition(".")[0] for module in modules}
+            assert not roots & {"cupy", "cupyx", "torch", "jax", "array_api_strict"}, f"{path}:{node.lineno}"

@@ -1,0 +1,92 @@
+"""xpnet: a neural network and its backpropagation, written once against the Array API standard.
+
+    import xpnet
+
+    data = xpnet.load_data("mnist")
+    backend = xpnet.select("auto")
+    network = xpnet.MLP((data.n_features, 128, data.n_classes))
+    result = xpnet.fit(network, data, backend=backend, epochs=5)
+    result.model.save("mnist.safetensors")
+
+Public names are loaded when they are first used: importing xpnet costs no more than importing NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MLP": "network",
+    "Backend": "backend",
+    "Callback": "callbacks",
+    "ConfigError": "errors",
+    "DataError": "data",
+    "Dataset": "data",
+    "DeviceError": "backend",
+    "EarlyStopping": "callbacks",
+    "Epoch": "callbacks",
+    "Model": "model",
+    "ModelError": "errors",
+    "NonFiniteError": "errors",
+    "Progress": "callbacks",
+    "Result": "training",
+    "RunDirectory": "callbacks",
+    "Scores": "model",
+    "Split": "data",
+    "TrainConfig": "config",
+    "available": "backend",
+    "fit": "training",
+    "load": "model",
+    "load_data": "data",
+    "select": "backend",
+}
+
+__all__ = [
+    "MLP",
+    "Backend",
+    "Callback",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "DeviceError",
+    "EarlyStopping",
+    "Epoch",
+    "Model",
+    "ModelError",
+    "NonFiniteError",
+    "Progress",
+    "Result",
+    "RunDirectory",
+    "Scores",
+    "Split",
+    "TrainConfig",
+    "__version__",
+    "available",
+    "fit",
+    "load",
+    "load_data",
+    "select",
+]
+
+if TYPE_CHECKING:
+    from xpnet.backend import Backend, DeviceError, available, select
+    from xpnet.callbacks import Callback, EarlyStopping, Epoch, Progress, RunDirectory
+    from xpnet.config import TrainConfig
+    from xpnet.data import DataError, Dataset, Split, load_data
+    from xpnet.errors import ConfigError, ModelError, NonFiniteError
+    from xpnet.model import Model, Scores, load
+    from xpnet.network import MLP
+    from xpnet.training import Result, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    value = getattr(import_module(f"xpnet.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

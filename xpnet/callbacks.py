@@ -1,0 +1,216 @@
+"""What fit calls between epochs: progress on the screen, early stopping, the run directory.
+
+A callback is any subclass of Callback that overrides what it needs. It sees the run, and may end it:
+
+    class StopAt98(xpnet.Callback):
+        def on_epoch(self, run):
+            if run.history[-1].test_accuracy > 0.98: run.stop("98 % reached")
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from xpnet.backend import Backend
+from xpnet.config import TrainConfig
+from xpnet.errors import ConfigError
+from xpnet.model import Model, write_atomically
+from xpnet.network import MLP
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+__all__ = ["Callback", "EarlyStopping", "Epoch", "Progress", "Run", "RunDirectory"]
+
+Arrays = list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
+
+    The training figures are those of the batches as they were trained on, with dropout and before each update;
+    learning_rate is that of the last step; seconds are training alone, without the evaluation.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass
+class Run:
+    """A training run as its callbacks see it.
+
+    network, config : what is trained and how, resolved.   data : name of the set.   backend : where.
+    n_steps : steps per epoch.   history : one Epoch for each finished epoch.
+    params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
+    """
+
+    network: MLP
+    config: TrainConfig
+    backend: Backend
+    image_shape: tuple[int, ...]
+    n_steps: int
+    params: Arrays
+    running: Arrays
+    model_epoch: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    stop_reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """End the run after this epoch; the reason, a short clause, is reported."""
+        self.stop_reason = reason
+
+    def model(self) -> Model:
+        """A Model of params and running, on the device."""
+        params, running = ([self.backend.to_device(a) for a in arrays] for arrays in (self.params, self.running))
+        return Model(self.network, params, running, self.backend, self.config.data, self.image_shape)
+
+
+class Callback:
+    """Does nothing at every occasion; subclasses override what they need."""
+
+    def on_start(self, run: Run) -> None:
+        """Before the first step; an exception raised here ends the run before any work is done."""
+
+    def on_steps(self, run: Run, epoch: int, done: int) -> None:
+        """Now and then within an epoch, after done of its steps have been issued; must not touch the device."""
+
+    def on_epoch(self, run: Run) -> None:
+        """After an epoch, whose figures are run.history[-1]."""
+
+    def on_end(self, run: Run) -> None:
+        """After the run, also when it was stopped, was interrupted or failed; the last callback first."""
+
+
+class EarlyStopping(Callback):
+    """Stops when the validation loss has not improved for some epochs, and brings back the best epoch's parameters.
+
+    patience : epochs to wait, >= 1.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.best_loss = math.inf
+        self.best: tuple[Arrays, Arrays, int] | None = None
+
+    def on_epoch(self, run: Run) -> None:
+        """Remember the epoch if it is the best yet; stop if the last patience epochs were not."""
+        loss = run.history[-1].validation_loss
+        if loss is None:
+            raise ConfigError("early stopping needs a validation split: set validation to a share or a number")
+        if loss < self.best_loss or self.best is None:
+            self.best_loss = loss
+            self.best = run.params, run.running, run.model_epoch
+        elif run.model_epoch - self.best[2] >= self.patience:
+            run.stop(f"no validation loss below epoch {self.best[2]}'s in {self.patience} epochs")
+
+    def on_end(self, run: Run) -> None:
+        """Bring back the parameters of the best epoch."""
+        if self.best is not None:
+            run.params, run.running, run.model_epoch = self.best
+
+
+class RunDirectory(Callback):
+    """Writes a run's files: config.toml at the start, history.csv after each epoch, model.safetensors at the end.
+
+    path : of the directory, which is made.
+    Raises ConfigError, before any training, where it cannot be written or already holds a run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_start(self, run: Run) -> None:
+        """Make the directory and write config.toml and the head of history.csv."""
+        if (self.path / "config.toml").exists():
+            raise ConfigError(f"{self.path} already holds a run, which is left as it is: name another directory")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "config.toml", run.config.to_toml().encode())
+            self._write_history(run)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
+            ) from None
+
+    def on_epoch(self, run: Run) -> None:
+        """Write history.csv anew."""
+        self._write_history(run)
+
+    def on_end(self, run: Run) -> None:
+        """Write model.safetensors, the parameters as of the last finished, or the restored, epoch."""
+        run.model().save(self.path / "model.safetensors")
+
+    def _write_history(self, run: Run) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([f.name for f in dataclasses.fields(Epoch)])
+        writer.writerows(dataclasses.astuple(epoch) for epoch in run.history)
+        write_atomically(self.path / "history.csv", text.getvalue().encode())
+
+
+class Progress(Callback):
+    """Prints one line for each epoch, and on a terminal a bar within the epoch.
+
+    file : where to; by default stderr.
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file or sys.stderr
+        self.bar: RichProgress | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Show the bar, if this is a terminal."""
+        if not self.file.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            console=Console(file=self.file),
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=run.n_steps)
+        self.bar.start()
+
+    def on_steps(self, run: Run, epoch: int, done: int) -> None:
+        """Move the bar."""
+        if self.bar:
+            self.bar.update(self.task, description=f"epoch {epoch}/{run.config.epochs}", completed=done)
+
+    def on_epoch(self, run: Run) -> None:
+        """Print the epoch's line."""
+        last, epochs = run.history[-1], run.config.epochs
+        line = f"epoch {last.epoch:{len(str(epochs))}}/{epochs}"
+        for split in ("train", "validation", "test"):
+            loss, accuracy = getattr(last, f"{split}_loss"), getattr(last, f"{split}_accuracy")
+            if loss is not None:
+                line += f"   {split} loss {loss:.4f}, accuracy {100 * accuracy:.2f} %"
+        line += f"   {last.seconds:.2f} s, {last.samples_per_second:,.0f} images/s"
+        if self.bar:
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self.file, flush=True)
+
+    def on_end(self, run: Run) -> None:
+        """Take the bar away."""
+        if self.bar:
+            self.bar.stop()

@@ -1,0 +1,219 @@
+"""A trained network on a device: predict, evaluate, save, load.
+
+A model file is one safetensors file: the arrays, by MLP.param_shapes' and running_shapes' names, and one JSON text
+that describes the network, what it was trained on, and the SHA-256 of the arrays. It holds host arrays, so a model
+trained on any device loads on any other. Nothing in it is executed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+from xpnet.backend import Backend, select
+from xpnet.errors import ModelError
+from xpnet.functional import LOSSES
+from xpnet.network import MLP
+
+__all__ = ["Model", "Scores", "load", "make_evaluate", "scale_pixels", "write_atomically"]
+
+Array = Any
+Arrays = list[Any]
+
+# Rows per call when nothing is trained: enough to fill a GPU, few enough to stay in a CPU's cache.
+BATCH_SIZE = 1000
+FORMAT = "xpnet model 1"
+
+
+class Scores(NamedTuple):
+    """How well a network does on a set of images: mean loss per example and share of hits, in [0, 1]."""
+
+    loss: float
+    accuracy: float
+
+
+def scale_pixels(images: Array, dtype: Any, *, xp: Any) -> Array:
+    """The network's input: uint8 pixels divided by 255, floating-point ones (already in [0, 1]) as they are."""
+    x = xp.astype(images, dtype)
+    return x / 255.0 if xp.isdtype(images.dtype, "integral") else x
+
+
+def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Array, Array], Scores]:
+    """A function evaluate(params, running, images, labels) -> Scores, over arrays on the backend's device.
+
+    The loss is the network's without label smoothing. Sums gather on the device and are read once, at the end.
+    """
+    xp = backend.xp
+    loss_of = LOSSES[network.loss].function
+
+    def add_batch(
+        totals: tuple[Array, Array], params: Arrays, running: Arrays, images: Array, labels: Array
+    ) -> tuple[Array, Array]:
+        x = scale_pixels(images, params[0].dtype, xp=xp)
+        logits, _, _ = network.forward(params, x, running=running, xp=xp)
+        loss, _ = loss_of(logits, labels, xp=xp)
+        hits = xp.count_nonzero(xp.argmax(logits, axis=1) == labels)
+        return totals[0] + loss * labels.shape[0], totals[1] + hits
+
+    step = backend.compile(add_batch)
+
+    def evaluate(params: Arrays, running: Arrays, images: Array, labels: Array) -> Scores:
+        n = labels.shape[0]
+        dtype = backend.to_host(params[-1]).dtype
+        totals = backend.to_device(np.zeros(1, dtype)), backend.to_device(np.zeros(1, np.int64))
+        for rows in _slices(n):
+            totals = step(totals, params, running, images[rows, :], labels[rows])
+        loss, hits = (float(backend.to_host(total)[0]) for total in totals)
+        return Scores(loss / n, hits / n)
+
+    return evaluate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its parameters, ready to use.
+
+    network : its description.   params, running : its arrays, on the backend's device.
+    data : name of the set it was trained on.   image_shape : of one image there.
+    """
+
+    network: MLP
+    params: Arrays
+    running: Arrays
+    backend: Backend
+    data: str = ""
+    image_shape: tuple[int, ...] = ()
+
+    def outputs(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Class probabilities, or what the network's loss makes of its logits.
+
+        images : host array (n, height, width) or (n, n_features), uint8 or float in [0, 1].
+        Returns a host array (n, n_classes).   Raises ModelError if the images have another number of pixels.
+        """
+        xp, flat = self.backend.xp, self._flat(images)
+        parts = []
+        for rows in _slices(len(flat)):
+            x = scale_pixels(self.backend.to_device(flat[rows]), self.params[0].dtype, xp=xp)
+            parts.append(self.backend.to_host(self.network.predict(self.params, x, running=self.running, xp=xp)))
+        return np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
+
+    def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
+        """The most probable class of each image: (n,) integers on the host; images and errors as in outputs."""
+        classes: NDArray[np.intp] = np.argmax(self.outputs(images), axis=1)
+        return classes
+
+    def evaluate(self, images: NDArray[Any], labels: NDArray[np.int32]) -> Scores:
+        """Mean loss and accuracy.
+
+        images : as in outputs.   labels : (n,) int32 on the host.
+        Raises ModelError if the images have another number of pixels, or a label is no class of the network.
+        """
+        flat = self._flat(images)
+        outside = np.flatnonzero((labels < 0) | (labels >= self.network.sizes[-1]))
+        if outside.size:
+            i = outside[0]
+            raise ModelError(
+                f"label {labels[i]} at index {i}: the model knows {self.network.sizes[-1]} classes, from 0"
+            )
+        evaluate = make_evaluate(self.network, self.backend)
+        return evaluate(self.params, self.running, self.backend.to_device(flat), self.backend.to_device(labels))
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, whole or not at all.   Raises OSError where the file cannot be written."""
+        names = [*self.network.param_shapes(), *self.network.running_shapes()]
+        arrays = [np.ascontiguousarray(self.backend.to_host(a)) for a in (*self.params, *self.running)]
+        description = {
+            "format": FORMAT,
+            "network": dataclasses.asdict(self.network),
+            "data": self.data,
+            "image_shape": self.image_shape,
+            "sha256": _digest(arrays),
+        }
+        # One key only: safetensors writes several in an order that changes from run to run.
+        metadata = {"xpnet": json.dumps(description)}
+        write_atomically(Path(path), serialize(dict(zip(names, arrays, strict=True)), metadata))
+
+    def _flat(self, images: NDArray[Any]) -> NDArray[Any]:
+        pixels, n_in = int(np.prod(images.shape[1:])), self.network.sizes[0]
+        if images.ndim < 2 or pixels != n_in:
+            raise ModelError(
+                f"the model takes images of {n_in} pixels, but these have {pixels} (array of shape {images.shape})"
+            )
+        return images.reshape(len(images), n_in)
+
+
+def load(path: str | Path, device: str = "auto", library: str | None = None) -> Model:
+    """Read a model onto a device, whatever it was trained on.
+
+    path : a .safetensors file, or a run directory.   device, library : as in select.
+    Raises ModelError, one line, for a file that is missing, damaged or no model of xpnet; DeviceError as select does.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+        if not path.exists():
+            raise ModelError(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; a model is a run directory or a .safetensors file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+    if "xpnet" not in metadata:
+        raise ModelError(f"{path} is a safetensors file, but not a model of xpnet")
+    try:
+        description = json.loads(metadata["xpnet"])
+        if description["format"] != FORMAT:
+            raise ModelError(f"{path} is an {description['format']!r}; this xpnet reads {FORMAT!r}")
+        network = MLP(**description["network"])
+        data, image_shape = str(description["data"]), tuple(int(n) for n in description["image_shape"])
+        expected = description["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path} is damaged: its description of the network does not read ({error})") from None
+    shapes = network.param_shapes() | network.running_shapes()
+    if {name: a.shape for name, a in arrays.items()} != shapes:
+        raise ModelError(f"{path} is damaged: its arrays are not those of a {network} network")
+    host = [arrays[name] for name in shapes]
+    if len({a.dtype for a in host}) > 1 or host[0].dtype not in (np.float32, np.float64) or _digest(host) != expected:
+        raise ModelError(f"{path} is damaged: the checksum of its arrays is wrong")
+    backend = select(device, library)
+    moved = [backend.to_device(a) for a in host]
+    n_params = len(network.param_shapes())
+    return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.   Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + BATCH_SIZE, n)) for start in range(0, n, BATCH_SIZE))
+
+
+def _digest(arrays: list[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(f"{a.dtype} {a.shape}".encode())
+        digest.update(np.ascontiguousarray(a).data)
+    return digest.hexdigest()

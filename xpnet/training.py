@@ -1,0 +1,304 @@
+"""The training step, and fit, which repeats it.
+
+A step is a pure function of arrays on the device: whatever changes from one step to the next (the step's number, the
+learning rate, the batch's indices, the dropout masks) is an array, and nothing is read back inside a step, so that a
+backend may compile it or capture it as a graph. The loss, the hits and the count of healthy steps gather on the device
+and are read once per epoch.
+"""
+
+import dataclasses
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Backend, select
+from xpnet.callbacks import Callback, EarlyStopping, Epoch, Progress, Run, RunDirectory
+from xpnet.config import TrainConfig
+from xpnet.data import Dataset, Split
+from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.functional import clip_by_global_norm
+from xpnet.model import Model, make_evaluate, scale_pixels
+from xpnet.network import MLP
+from xpnet.optim import OPTIMIZERS, init_state
+from xpnet.schedules import SCHEDULES
+
+__all__ = ["Result", "State", "fit", "make_step"]
+
+Array = Any
+Arrays = list[Any]
+
+# What else the seed decides, apart from the weights and the masks: streams of their own for host generators.
+SPLIT_STREAM, ORDER_STREAM = 1, 2
+
+# Steps between two calls of the callbacks' on_steps.
+STEPS_PER_CALL = 32
+
+# Settings that are passed on to the optimizers that take them.
+HYPERPARAMETERS = ("momentum", "beta1", "beta2", "weight_decay")
+
+
+class State(NamedTuple):
+    """All that a step changes; the step consumes it and returns the next.
+
+    params, running, optimizer : flat lists of arrays.
+    step : (1,) int64, steps done since the start of the run. One element rather than none at all, because operations
+        on NumPy's 0-d arrays return scalars, and scalars of a fixed type promote and warn where arrays do not.
+    loss : (1,) sum of the losses of all examples in this epoch.   hits : (1,) int64, examples classified correctly.
+    healthy : (1,) int64, steps of this epoch up to the first whose loss was not finite.
+    """
+
+    params: Arrays
+    running: Arrays
+    optimizer: Arrays
+    step: Array
+    loss: Array
+    hits: Array
+    healthy: Array
+
+
+class Result(NamedTuple):
+    """What fit returns.
+
+    model : the trained network.   history : one Epoch for each epoch.   config : the resolved settings.
+    model_epoch : the epoch whose parameters the model has.   stop_reason : why training ended early, or None.
+    """
+
+    model: Model
+    history: list[Epoch]
+    config: TrainConfig
+    model_epoch: int
+    stop_reason: str | None
+
+
+def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_steps: int) -> Callable[..., State]:
+    """The function that trains on one batch.
+
+    network, config : what to train and how.   xp : the backend's namespace.
+    batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
+    Returns step(state, images, labels, order, rates, offsets) -> state, with all arrays on one device:
+        images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, this epoch's order of the examples;
+        rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
+        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the epoch.
+    """
+    optimizer = OPTIMIZERS[config.optimizer]
+    hyperparameters = _hyperparameters(config)
+
+    def step(state: State, images: Array, labels: Array, order: Array, rates: Array, offsets: Array) -> State:
+        params = state.params
+        rows = xp.take(order, state.step % n_steps * batch_size + offsets, axis=0)
+        x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
+        y = xp.take(labels, rows, axis=0)
+        loss, grads, logits, running = network.loss_and_grads(
+            params, x, y, running=state.running, step=state.step, seed=config.seed, xp=xp
+        )
+        if config.clip_norm is not None:
+            grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
+        lr = xp.take(rates, state.step, axis=0)
+        params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **hyperparameters)
+        loss_sum = state.loss + loss * offsets.shape[0]
+        hits = state.hits + xp.count_nonzero(xp.argmax(logits, axis=1) == y)
+        # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
+        healthy = state.healthy + xp.astype(xp.isfinite(loss_sum), state.healthy.dtype)
+        return State(params, running, slots, state.step + 1, loss_sum, hits, healthy)
+
+    return step
+
+
+def fit(
+    network: MLP,
+    data: Dataset,
+    config: TrainConfig | None = None,
+    *,
+    backend: Backend | None = None,
+    callbacks: Iterable[Callback] | None = None,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> Result:
+    """Train a network on a data set.
+
+    network : what to train; its sizes must fit the data's pixels and classes.
+    data : host arrays; they move to the device whole.
+    config : the settings; what it says of the network, the data and the device gives way to those passed in.
+    backend : where to compute; None selects config.device and config.library.
+    callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
+    out : a directory for the run's files (config.toml, history.csv, model.safetensors); None writes none.
+    settings : single settings of TrainConfig by name, over those of config.
+    Returns a Result.
+    Raises ConfigError for settings that do not fit the network or the data, before any training; NonFiniteError when
+    the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
+    the parameters as of the last finished epoch.
+    """
+    config = (config or TrainConfig()).replace(**settings)
+    backend = backend or select(config.device, config.library)
+    splits = _splits(data, config)
+    config = _resolve(config, network, data, backend)
+    n = len(splits["train"].labels)
+    n_steps = math.ceil(n / _batch_size(config, n))
+    run = Run(
+        network,
+        config,
+        backend,
+        data.image_shape,
+        n_steps,
+        network.init_params(config.seed, config.dtype),
+        network.init_running(config.dtype),
+    )
+    observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
+    if config.early_stopping is not None:
+        observers.insert(0, EarlyStopping(config.early_stopping))
+    if out is not None:
+        observers.insert(0, RunDirectory(out))
+    for observer in observers:
+        observer.on_start(run)
+    try:
+        for epoch in _epochs(run, splits, observers):
+            run.history.append(epoch)
+            for observer in observers:
+                observer.on_epoch(run)
+            if run.stop_reason is not None:
+                break
+    finally:
+        for observer in reversed(observers):
+            observer.on_end(run)
+    return Result(run.model(), run.history, config, run.model_epoch, run.stop_reason)
+
+
+def _epochs(run: Run, splits: dict[str, Split], observers: list[Callback]) -> Iterator[Epoch]:
+    """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
+    network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
+    to_device = backend.to_device
+    images, labels, n = {}, {}, {}
+    for name, split in splits.items():
+        n[name] = len(split.labels)
+        images[name] = to_device(split.images.reshape(n[name], -1))
+        labels[name] = to_device(split.labels)
+    batch_size = _batch_size(config, n["train"])
+    table = _rates(config, n_steps)
+    rates = to_device(table.astype(config.dtype))
+    step = backend.compile(make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps))
+    offsets = to_device(np.arange(batch_size))
+    last_offsets = to_device(np.arange(n["train"] - (n_steps - 1) * batch_size))
+    evaluate = make_evaluate(network, backend)
+    params, running = ([to_device(a) for a in arrays] for arrays in (run.params, run.running))
+    state = State(
+        params,
+        running,
+        init_state(config.optimizer, params, xp=backend.xp),
+        to_device(np.zeros(1, np.int64)),
+        *_no_sums(config, backend),
+    )
+    for epoch in range(1, config.epochs + 1):
+        order = to_device(_generator(config.seed, ORDER_STREAM, epoch).permutation(n["train"]))
+        loss, hits, healthy = _no_sums(config, backend)
+        state = state._replace(loss=loss, hits=hits, healthy=healthy)
+        backend.synchronize()
+        start = time.perf_counter()
+        for i in range(n_steps):
+            batch = offsets if i < n_steps - 1 else last_offsets
+            state = step(state, images["train"], labels["train"], order, rates, batch)
+            if (i + 1) % STEPS_PER_CALL == 0 or i + 1 == n_steps:
+                for observer in observers:
+                    observer.on_steps(run, epoch, i + 1)
+        backend.synchronize()
+        seconds = time.perf_counter() - start
+        params, running = ([backend.to_host(a) for a in arrays] for arrays in (state.params, state.running))
+        healthy_steps = int(backend.to_host(state.healthy)[0])
+        if healthy_steps < n_steps or not all(np.isfinite(a).all() for a in (*params, *running)):
+            bad = min(healthy_steps, n_steps - 1)
+            raise NonFiniteError(
+                f"the loss stopped being finite in epoch {epoch} at step {bad + 1} of {n_steps}, learning rate "
+                f"{table[(epoch - 1) * n_steps + bad]:.3g}; a smaller rate or a clip norm may help; "
+                + (f"the parameters of epoch {epoch - 1} are kept" if epoch > 1 else "the first parameters are kept")
+            )
+        run.params, run.running, run.model_epoch = params, running, epoch
+        train_loss, hits = float(backend.to_host(state.loss)[0]), int(backend.to_host(state.hits)[0])
+        figures: dict[str, float] = {"train_loss": train_loss / n["train"], "train_accuracy": hits / n["train"]}
+        for name in splits.keys() - {"train"}:
+            scores = evaluate(state.params, state.running, images[name], labels[name])
+            figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+        yield Epoch(
+            epoch=epoch,
+            learning_rate=float(table[epoch * n_steps - 1]),
+            seconds=seconds,
+            samples_per_second=n["train"] / seconds,
+            **figures,
+        )
+
+
+def _splits(data: Dataset, config: TrainConfig) -> dict[str, Split]:
+    """The splits by name: train, and validation and test where there are any.
+
+    config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
+    Raises ConfigError if nothing would be held out, or nothing left to train on.
+    """
+    train, validation = data.train, data.validation
+    n = len(train.labels)
+    if config.validation:
+        held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
+        if not 0 < held < n:
+            raise ConfigError(f"validation {config.validation:g} would hold out {held} of {n} training examples")
+        order = _generator(config.seed, SPLIT_STREAM).permutation(n)
+        rows, rest = np.sort(order[:held]), np.sort(order[held:])
+        train, validation = (Split(train.images[chosen], train.labels[chosen]) for chosen in (rest, rows))
+    if config.early_stopping is not None and validation is None:
+        raise ConfigError("early_stopping needs a validation split: set validation, to 0.1 for example")
+    splits = {"train": train, "validation": validation, "test": data.test}
+    return {name: split for name, split in splits.items() if split is not None}
+
+
+def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend) -> TrainConfig:
+    """The settings with every default and choice filled in, as config.toml shall hold them."""
+    if network.sizes[0] != data.n_features:
+        raise ConfigError(
+            f"the network takes {network.sizes[0]} inputs, but the images of {data.name} have {data.n_features} pixels"
+        )
+    if network.sizes[-1] < data.n_classes:
+        raise ConfigError(f"the network has {network.sizes[-1]} outputs, but {data.name} has {data.n_classes} classes")
+    described = {f.name: getattr(network, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
+    return config.replace(
+        **described,
+        hidden=network.sizes[1:-1],
+        data=data.name,
+        device=backend.device,
+        library=backend.name,
+        lr=config.lr or OPTIMIZERS[config.optimizer].lr,
+    )
+
+
+def _batch_size(config: TrainConfig, n: int) -> int:
+    return n if config.batch_size == "full" else min(config.batch_size, n)
+
+
+def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:
+    """The learning rate of every step of the run."""
+    assert config.lr is not None
+    total = n_steps * config.epochs
+    options: dict[str, Any] = {}
+    if config.warmup is not None:
+        options["warmup"] = round(config.warmup * total)
+    if config.schedule == "step":
+        options.update(decay_steps=config.decay_every * n_steps, decay=config.decay)
+    return SCHEDULES[config.schedule](np.arange(total), lr=config.lr, n_steps=total, **options)
+
+
+def _hyperparameters(config: TrainConfig) -> dict[str, float]:
+    """Those settings that the optimizer takes."""
+    parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
+    return {name: getattr(config, name) for name in HYPERPARAMETERS if name in parameters}
+
+
+def _no_sums(config: TrainConfig, backend: Backend) -> tuple[Array, Array, Array]:
+    """State's loss, hits and healthy at the start of an epoch."""
+    dtypes = config.dtype, np.int64, np.int64
+    loss, hits, healthy = (backend.to_device(np.zeros(1, dtype)) for dtype in dtypes)
+    return loss, hits, healthy
+
+
+def _generator(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, *stream]))
