@@ -1,0 +1,22 @@
+"""Data sets: reading them, finding and downloading the well-known ones, and the one that xpnet draws itself."""
+
+from .dataset import DataError, Dataset, Split
+from .formats import read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from .sets import SETS
+from .sources import download, load_data, locate
+
+__all__ = [
+    "SETS",
+    "DataError",
+    "Dataset",
+    "Split",
+    "download",
+    "load_data",
+    "locate",
+    "read",
+    "read_csv",
+    "read_idx",
+    "read_npz",
+    "read_pickle",
+    "write_idx",
+]

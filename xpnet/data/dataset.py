@@ -1,0 +1,81 @@
+"""What every reader returns: images and labels in splits, checked once, when they are put together."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """Data that can't be found, fetched, read or trusted; the message is one line: what, where and what to do."""
+
+
+class Split(NamedTuple):
+    """Images and their labels.
+
+    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1].
+    labels : (n,) int32, the class of each image.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A set of labelled images, consistent from its construction on.
+
+    name : what the set is called in headers, configurations and model files.
+    train, test, validation : the splits; test and validation may be absent (None).
+    n_classes : number of classes; every label lies in 0..n_classes-1.
+    source : the path it was read from, or how else it came about.
+    Raises DataError, naming the split, if a split is empty, images and labels differ in number, image shapes differ
+    between splits, a pixel is not finite, or a label is no class.
+    """
+
+    name: str
+    train: Split
+    test: Split | None = None
+    validation: Split | None = None
+    n_classes: int = 10
+    source: str = "memory"
+
+    def __post_init__(self) -> None:
+        for part, split in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if split is not None:
+                self._check(f"{self.source}: {part} split", *split)
+
+    def _check(self, where: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+        if images.dtype not in (np.uint8, np.float32, np.float64) or images.ndim not in (2, 3):
+            raise DataError(
+                f"{where}: images must be (n, height, width) or (n, n_features), uint8 or float32 or float64, "
+                f"not {images.dtype} of shape {images.shape}"
+            )
+        if labels.dtype != np.int32 or labels.ndim != 1:
+            raise DataError(f"{where}: labels must be (n,) int32, not {labels.dtype} of shape {labels.shape}")
+        if len(images) != len(labels):
+            raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; they must come in pairs")
+        if images.size == 0:
+            raise DataError(f"{where}: no pixels at all, its images have shape {images.shape}; at least one is needed")
+        if images.shape[1:] != self.image_shape:
+            raise DataError(
+                f"{where}: images of shape {images.shape[1:]}, but those of the train split are {self.image_shape}"
+            )
+        bad = np.flatnonzero((labels < 0) | (labels >= self.n_classes))
+        if bad.size:
+            raise DataError(
+                f"{where}: label {labels[bad[0]]} at index {bad[0]} is not a class; classes are 0..{self.n_classes - 1}"
+            )
+        if images.dtype != np.uint8 and not (finite := np.isfinite(images)).all():
+            raise DataError(f"{where}: a pixel of image {np.argwhere(~finite)[0][0]} is not finite")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image: (height, width), or (n_features,) where the pixels form no square."""
+        return self.train.images.shape[1:]
+
+    @property
+    def n_features(self) -> int:
+        """Number of pixels of one image: the network's input size."""
+        return int(np.prod(self.image_shape))

@@ -1,0 +1,556 @@
+"""Readers for the files that digits come in: IDX, Keras' npz, the theano pickle and CSV.
+
+Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
+whatever is wrong with one ends in a DataError of one line that begins with its path.
+"""
+
+import gzip
+import hashlib
+import logging
+import math
+import os
+import pickle
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .dataset import DataError, Dataset, Split
+
+if TYPE_CHECKING:
+    import zipfile
+
+    Location = Path | zipfile.Path
+
+MAX_BYTES = 1 << 30
+"""No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""
+
+MAX_CLASSES = 1000
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+IDX_NAME = re.compile(
+    r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-(ubyte|byte|short|int|float|double)(\.gz)?"
+)
+_LABEL_NAMES = ("label", "class", "digit", "target", "y")
+_LOOKED_FOR = (
+    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, raw or .gz), "
+    ".npz, .pkl, .pkl.gz and .csv"
+)
+logger = logging.getLogger("xpnet")
+
+
+# --- what all formats share ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _unpacked(path: "Location") -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open a file for reading, through gzip if its content begins like it."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if packed:
+                with gzip.GzipFile(fileobj=file) as stream:
+                    yield stream
+            else:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip content ({error}); fetch the file again") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _read_up_to(stream: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read at most size bytes; memory grows with what is there, not with what a header claims."""
+    content = bytearray()
+    while len(content) < size and (block := stream.read(min(1 << 20, size - len(content)))):
+        content += block
+    return content
+
+
+def _pixels(images: NDArray[Any], where: str, entry: Callable[[int], str]) -> NDArray[Any]:
+    if images.dtype.kind not in "uif" or images.ndim not in (2, 3):
+        raise DataError(f"{where}: images must be numbers of shape (n, ...), not {images.dtype} of {images.shape}")
+    if images.ndim == 2 and (side := math.isqrt(images.shape[1])) ** 2 == images.shape[1]:
+        images = images.reshape(-1, side, side)
+    if images.dtype == np.uint8 or images.size == 0:
+        return images.astype(np.uint8, copy=False)
+    whole = images.dtype.kind != "f" or bool(images.max() > 1 and (np.rint(images) == images).all())
+    fine = (images >= 0) & (images <= (255 if whole else 1))
+    if not fine.all():
+        first = np.argwhere(~fine)[0]
+        raise DataError(
+            f"{where}: pixel value {images[tuple(first)]} in {entry(int(first[0]))}, at {tuple(map(int, first[1:]))}; "
+            "pixels must be whole numbers in 0..255 or floats in [0, 1]"
+        )
+    if whole:
+        return images.astype(np.uint8)
+    return images.astype(np.float32 if images.itemsize <= 4 else np.float64, copy=False)
+
+
+def _classes(labels: NDArray[Any], where: str, entry: Callable[[int], str]) -> NDArray[np.int32]:
+    if labels.dtype.kind not in "uif" or labels.ndim != 1:
+        raise DataError(f"{where}: labels must be numbers of shape (n,), not {labels.dtype} of {labels.shape}")
+    fine = (labels >= 0) & (labels < MAX_CLASSES) & (np.rint(labels) == labels)
+    if not fine.all():
+        first = int(np.flatnonzero(~fine)[0])
+        raise DataError(
+            f"{where}: label {labels[first]} of {entry(first)}; labels must be whole numbers in 0..{MAX_CLASSES - 1}"
+        )
+    return labels.astype(np.int32)
+
+
+def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[int], str] = "image {}".format) -> Split:
+    pixels = np.ascontiguousarray(_pixels(np.asarray(images), where, entry))
+    return Split(pixels, _classes(np.asarray(labels), where, entry))
+
+
+def _dataset(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
+    splits = [split for split in (train, test, validation) if split is not None]
+    n_classes = max(2, *(int(split.labels.max(initial=0)) + 1 for split in splits))
+    return Dataset(path.name, train, test, validation, n_classes, str(path))
+
+
+# --- IDX -------------------------------------------------------------------------------------------------------------
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an IDX file, raw or gzip-compressed (told by its content, not its name).
+
+    path : the file.
+    Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64.
+    Raises DataError if the file is no IDX file, is damaged, or holds fewer or more bytes than its header declares.
+    Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
+    """
+    return _read_idx(Path(path))
+
+
+def _read_idx(path: "Location") -> NDArray[Any]:
+    with _unpacked(path) as stream:
+        magic = stream.read(4)
+        if not magic:
+            raise DataError(f"{path}: the file is empty")
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or not 1 <= magic[3] <= 4:
+            raise DataError(f"{path}: not an IDX file, it begins with 0x{magic.hex()} instead of an IDX magic number")
+        dtype, header = np.dtype(IDX_TYPES[magic[2]]), stream.read(4 * magic[3])
+        if len(header) < 4 * magic[3]:
+            raise DataError(f"{path}: truncated within its header; fetch the file again")
+        shape = np.frombuffer(header, ">u4").tolist()
+        size = math.prod(shape) * dtype.itemsize
+        if size > MAX_BYTES:
+            raise DataError(f"{path}: its header declares {size} bytes of shape {tuple(shape)}; the cap is {MAX_BYTES}")
+        content = _read_up_to(stream, size + 1)
+    if len(content) != size:
+        wrong = f"only {len(content)} bytes: truncated" if len(content) < size else "more bytes: over-long"
+        raise DataError(f"{path}: its header declares {size} bytes, it holds {wrong}; fetch the file again")
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _idx_header(array: NDArray[Any]) -> bytes:
+    codes = {dtype: code for code, dtype in IDX_TYPES.items()}
+    code = codes.get(f">{array.dtype.kind}{array.dtype.itemsize}")
+    if code is None or not 1 <= array.ndim <= 4:
+        raise ValueError(f"IDX cannot hold {array.dtype} of shape {array.shape}")
+    return bytes([0, 0, code, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+
+
+def _big_endian(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
+
+
+def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write an array as an IDX file, gzip-compressed if the name ends in .gz.
+
+    path : the file, replaced if it exists.
+    array : 1 to 4 dimensions; uint8, int8, int16, int32, float32 or float64.
+    Raises ValueError if IDX has no such type or number of dimensions.
+    """
+    content = _idx_header(array) + _big_endian(array).tobytes()
+    Path(path).write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
+
+
+def idx_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of the raw IDX file that would hold array, whatever format it came in."""
+    digest = hashlib.sha256(_idx_header(array))
+    digest.update(_big_endian(array).data)
+    return digest.hexdigest()
+
+
+def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]]:
+    """Find the IDX files in a folder or zip: set prefix -> (train or test, images or labels) -> file, raw before gz."""
+    found: dict[str, dict[tuple[str, str], Location]] = {}
+    files: list[Location] = [*folder.iterdir()]
+    for file in sorted(files, key=lambda file: file.name):
+        if (match := IDX_NAME.fullmatch(file.name)) and file.is_file():
+            part = "train" if match["part"] == "train" else "test"
+            found.setdefault(match["set"], {}).setdefault((part, match["kind"]), file)
+    return found
+
+
+def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
+    """Read the images and labels of one part, setting right what EMNIST and QMNIST do differently from MNIST.
+
+    files : a value of what idx_files returns.   part : "train" or "test".
+    Returns the Split.   Raises DataError if a file is missing or unreadable.
+    """
+    for kind in ("images", "labels"):
+        if (part, kind) not in files:
+            there = next(iter(files.values()))
+            raise DataError(f"{there}: the {part} {kind} are missing beside it")
+    path = files[part, "images"]
+    images, labels = _read_idx(path), _read_idx(files[part, "labels"])
+    if path.name.startswith("qmnist-") and labels.ndim == 2:
+        labels = labels[:, 0]
+    if path.name.startswith("emnist-") and images.ndim == 3:
+        images = np.ascontiguousarray(images.swapaxes(1, 2))
+        if path.name.startswith("emnist-letters-"):
+            labels = labels.astype(np.int32) - 1
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {len(images)} images, but {files[part, 'labels'].name} has {len(labels)} labels")
+    return _split(images, labels, str(path))
+
+
+# --- npz -------------------------------------------------------------------------------------------------------------
+
+
+def read_npz(path: str | os.PathLike[str]) -> tuple[Split, Split]:
+    """Read an npz archive with the arrays x_train, y_train, x_test and y_test, as Keras' mnist.npz has them.
+
+    path : the file.
+    Returns (train, test).
+    Raises DataError if it is damaged, an array is missing or too large, or holds objects instead of numbers.
+    """
+    import zipfile
+
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {key: _read_npy(archive, key, path) for key in ("x_train", "y_train", "x_test", "y_test")}
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive can make zipfile and the header's parser raise nearly anything
+        raise DataError(f"{path}: not a readable npz archive ({_one_line(error)})") from None
+    train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    return _split(*train, f"{path}: train split"), _split(*test, f"{path}: test split")
+
+
+def _read_npy(archive: "zipfile.ZipFile", key: str, path: Path) -> NDArray[Any]:
+    if f"{key}.npy" not in archive.namelist():
+        raise DataError(f"{path}: no array {key}; x_train, y_train, x_test and y_test are needed")
+    member = archive.getinfo(f"{key}.npy")
+    if member.file_size > MAX_BYTES:
+        raise DataError(f"{path}: {key} unpacks to {member.file_size} bytes; the cap is {MAX_BYTES}")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
+        if dtype.hasobject or dtype.kind not in "uif":
+            raise DataError(f"{path}: {key} has dtype {dtype}, which is refused; numbers are needed")
+        content = bytearray(stream.read())
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{path}: {key} declares shape {shape} of {dtype} but holds {len(content)} bytes")
+    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+# --- pickle ----------------------------------------------------------------------------------------------------------
+
+
+class _PickledDType:
+    """Stands in for numpy.dtype while unpickling, since the real one can be driven into reading foreign memory."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code, self.order = str(code), "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = {">": ">", "<": "<"}.get(state[1], "=")
+
+    def plain(self) -> np.dtype[Any]:
+        dtype = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
+        if dtype.kind not in "uif":
+            raise pickle.UnpicklingError(f"an array of {dtype} is not an array of numbers")
+        return dtype
+
+
+class _PickledArray:
+    """Stands in for numpy.ndarray while unpickling: keeps what the pickle says of an array until it can be checked."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, dtype, fortran, content = state
+        self.fill(content, dtype, shape, "F" if fortran else "C")
+
+    def fill(self, content: Any, dtype: _PickledDType, shape: Any, order: Any) -> "_PickledArray":
+        if isinstance(content, str):
+            content = content.encode("latin1")
+        stored = dtype.plain()
+        self.array = np.frombuffer(content, stored).reshape(shape, order=order).astype(stored.newbyteorder("="))
+        return self
+
+
+def _from_buffer(content: Any, dtype: _PickledDType, shape: Any, order: Any, *_: object) -> _PickledArray:
+    return _PickledArray().fill(content, dtype, shape, order)
+
+
+def _latin1(text: str, _encoding: object = None) -> bytes:
+    return text.encode("latin1")
+
+
+_PICKLED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _PickledArray,
+    ("numpy", "dtype"): _PickledDType,
+    ("_codecs", "encode"): _latin1,
+    **{
+        (f"numpy.{core}.{module}", name): stand_in
+        for core in ("core", "_core")
+        for module, name, stand_in in (
+            ("multiarray", "_reconstruct", _PickledArray),
+            ("numeric", "_frombuffer", _from_buffer),
+        )
+    },
+}
+
+
+# Python's own implementation: the one in C can be made to allocate its memo table at any size.
+class _ArraysOnly(pickle._Unpickler):
+    """Unpickles NumPy arrays of numbers within tuples and lists; any other global is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _PICKLED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are allowed")
+        return _PICKLED[module, name]
+
+
+def read_pickle(path: str | os.PathLike[str]) -> tuple[Split, Split, Split]:
+    """Read a pickle of three (images, labels) pairs, as theano's and Nielsen's mnist.pkl.gz is, Python 2's included.
+
+    Nothing in the file is executed: it can build arrays of numbers and nothing else.
+
+    path : the file, gzip-compressed or not.
+    Returns (train, validation, test).
+    Raises DataError if it is damaged, has another form, or asks for any other global (which is named).
+    """
+    path = Path(path)
+    with _unpacked(path) as stream:
+        content = _read_up_to(stream, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path}: unpacks to more than {MAX_BYTES} bytes, the cap")
+    try:
+        pairs = _ArraysOnly(BytesIO(content), encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: this pickle is refused: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        raise DataError(f"{path}: not a readable pickle ({_one_line(error)})") from None
+    parts = ("train", "validation", "test")
+    if not isinstance(pairs, tuple | list) or len(pairs) != 3 or not all(map(_is_pair, pairs)):
+        raise DataError(f"{path}: this pickle must hold three (images, labels) pairs of arrays: {', '.join(parts)}")
+    train, validation, test = (
+        _split(images.array, labels.array, f"{path}: {part} split")
+        for part, (images, labels) in zip(parts, pairs, strict=True)
+    )
+    return train, validation, test
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(entry, _PickledArray) for entry in pair)
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path: str | os.PathLike[str]) -> Split:
+    """Read comma-separated rows of a label and its pixels, with or without a header line (told by looking).
+
+    path : the file, uncompressed.
+    Returns the Split; pixels are 0..255 (uint8) or floats in [0, 1] (float32), as square images if their number allows.
+    Raises DataError, naming the line, if a row has another number of columns or a value that can't be used.
+    """
+    path = Path(path)
+    names, first, columns = _csv_head(path)
+    if names and not _is_labelled(names):
+        raise DataError(f"{path}: its first column is {names[0]!r}; it must be the label")
+    if columns < 2:
+        raise DataError(f"{path}: line {first} has {columns} column; a label and pixels, comma-separated, are needed")
+    try:
+        try:
+            table = _csv_table(path, np.int16, first)
+        except (ValueError, DeprecationWarning):
+            table = _csv_table(path, np.float32, first)
+    except ValueError as error:
+        raise DataError(_csv_fault(path, first, columns) or f"{path}: {_one_line(error)}") from None
+    if table.shape[1] != columns:
+        raise DataError(_csv_fault(path, first, columns))
+    return _split(table[:, 1:], table[:, 0], str(path), lambda row: f"line {_csv_line(path, first, row)}")
+
+
+def _csv_table(path: Path, dtype: type[np.generic], first: int) -> NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 cuts 0.5 to the integer 0 and only warns
+        return np.loadtxt(path, dtype, comments=None, delimiter=",", skiprows=first - 1, ndmin=2, encoding="utf-8-sig")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line number and the fields of each line that is not blank."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                if row := line.strip(" \t\r\n"):
+                    yield number, row.split(",")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _csv_head(path: Path) -> tuple[list[str], int, int]:
+    """The header's names (none if there is no header), the line number of the first data row, the number of columns."""
+    rows = _csv_rows(path)
+    number, fields = next(rows, (0, []))
+    if not fields:
+        raise DataError(f"{path}: the file is empty")
+    if fields[0].startswith("\x1f"):
+        raise DataError(f"{path}: gzip-compressed CSV; unpack it first")
+    if all(map(_is_number, fields)):
+        return [], number, len(fields)
+    names = [field.strip(" \"'") for field in fields]
+    if any(map(_is_number, names)) and names[0].lower() not in _LABEL_NAMES:
+        return [], number, len(fields)
+    number, fields = next(rows, (0, []))
+    if not fields:
+        raise DataError(f"{path}: line 1 holds no numbers, and nothing follows it")
+    return names, number, len(names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_labelled(names: list[str]) -> bool:
+    return re.fullmatch(r"pixel_?\d+|\d+x\d+", names[0].lower()) is None
+
+
+def _csv_fault(path: Path, first: int, columns: int) -> str | None:
+    for number, fields in _csv_rows(path):
+        if number < first:
+            continue
+        if len(fields) != columns:
+            return f"{path}: line {number} has {len(fields)} columns, but {columns} are expected"
+        for column, field in enumerate(fields, 1):
+            if not _is_number(field):
+                return f"{path}: line {number}, column {column}: {field[:40]!r} is not a number"
+    return None
+
+
+def _csv_line(path: Path, first: int, row: int) -> int:
+    numbers = (number for number, _ in _csv_rows(path) if number >= first)
+    return next(number for index, number in enumerate(numbers) if index == row)
+
+
+# --- any of them -----------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike[str]) -> Dataset:
+    """Read a data set from a file or a folder, in whichever of the known formats it is.
+
+    path : a folder; or one file: IDX images (labels and the test pair are found beside it), npz, pickle, or CSV (its
+        test sibling is found beside it).
+    Returns the Dataset, with the number of classes that its labels show.
+    Raises DataError if there is nothing readable, or what is there is damaged.
+    """
+    try:
+        return _read(Path(path))
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {error.strerror or error}") from None
+
+
+def _read(path: Path) -> Dataset:
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; looked for {_LOOKED_FOR}")
+    kind = _kind(path)
+    logger.info("reading %s (%s)", path, kind)
+    if kind == "idx":
+        return _read_beside(path)
+    if kind == "npz":
+        return _dataset(path, *read_npz(path))
+    if kind == "pickle":
+        train, validation, test = read_pickle(path)
+        return _dataset(path, train, test, validation)
+    return _dataset(path, read_csv(path), _csv_test(path))
+
+
+def _kind(path: Path) -> str:
+    """Tell the format by the file's name, else by its content."""
+    name = path.name.lower()
+    for pattern, kind in (
+        (r"idx\d|ubyte", "idx"),
+        (r"\.npz$", "npz"),
+        (r"\.(pkl|pickle)(\.gz)?$", "pickle"),
+        (r"\.csv$", "csv"),
+    ):
+        if re.search(pattern, name):
+            return kind
+    with _unpacked(path) as stream:
+        magic = stream.read(4)
+    if not magic:
+        raise DataError(f"{path}: the file is empty; looked for {_LOOKED_FOR}")
+    for start, kind in ((b"PK\3\4", "npz"), (b"\0\0", "idx"), (b"\x80", "pickle")):
+        if magic.startswith(start):
+            return kind
+    raise DataError(f"{path}: neither its name nor its content tells a known format; looked for {_LOOKED_FOR}")
+
+
+def _read_beside(path: Path) -> Dataset:
+    match = IDX_NAME.fullmatch(path.name)
+    if match is None or match["kind"] != "images":
+        raise DataError(f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte")
+    files = idx_files(path.parent)[match["set"]]
+    part = "train" if match["part"] == "train" else "test"
+    files[part, "images"] = path
+    test = read_idx_split(files, "test") if part == "train" and ("test", "images") in files else None
+    return _dataset(path, read_idx_split(files, part), test)
+
+
+def _csv_test(path: Path) -> Split | None:
+    sibling = path.with_name(path.name.replace("train", "test").replace("Train", "Test"))
+    if sibling == path or not sibling.is_file():
+        return None
+    if not _is_labelled(_csv_head(sibling)[0] or ["label"]):
+        logger.warning("%s has no column of labels; going on without a test split", sibling)
+        return None
+    return read_csv(sibling)
+
+
+def _read_folder(path: Path) -> Dataset:
+    sets = idx_files(path)
+    if len(sets) > 1:
+        raise DataError(f"{path}: holds several sets ({', '.join(sorted(sets))}); name one of the images files")
+    for files in sets.values():
+        logger.info("reading %s (idx)", path)
+        test = read_idx_split(files, "test") if ("test", "images") in files else None
+        return _dataset(path, read_idx_split(files, "train"), test)
+    candidates = sorted(file for file in path.iterdir() if file.is_file())
+    for pattern in (r"\.npz$", r"\.(pkl|pickle)(\.gz)?$", r"train.*\.csv$", r"\.csv$"):
+        found = [file for file in candidates if re.search(pattern, file.name.lower())]
+        if len(found) > 1:
+            raise DataError(f"{path}: holds several sets ({', '.join(file.name for file in found)}); name one of them")
+        if found:
+            return _read(found[0])
+    raise DataError(f"{path}: nothing readable in this folder; looked for {_LOOKED_FOR}")
