@@ -1,0 +1,56 @@
+"""The generated set digits: how long it takes to draw, and how well a network trained on it alone reads MNIST."""
+
+import argparse
+import statistics
+import sys
+import time
+
+import numpy as np
+
+import xpnet
+from xpnet.data import digits
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw the set, train on it once for each seed, and print accuracies and confusion on MNIST's test images."""
+    parser = argparse.ArgumentParser(prog="python -m bench digits", description=__doc__)
+    parser.add_argument("--data", default="mnist", help="what the networks are to read")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args(argv)
+
+    before, start = _peak_memory(), time.perf_counter()
+    train, test = digits.draw(60_000, seed=0), digits.draw(10_000, seed=1)
+    seconds = time.perf_counter() - start
+    print(f"70,000 digits in {seconds:.1f} s; peak memory {before:.0f} MB before, {_peak_memory():.0f} MB after")
+
+    data = xpnet.Dataset("digits", xpnet.Split(*train), xpnet.Split(*test), None, 10, "drawn by xpnet")
+    real = xpnet.load_data(options.data).test
+    if real is None:
+        parser.error(f"{options.data} has no test images")
+    backend, config = xpnet.select(options.device), xpnet.TrainConfig()
+    network = config.network(data.n_features, data.n_classes)
+    accuracies = []
+    confusion = np.zeros((10, 10), int)
+    for seed in range(options.seeds):
+        model = xpnet.fit(network, data, config, backend=backend, seed=seed, callbacks=[]).model
+        own, scores = model.evaluate(*test), model.evaluate(real.images, real.labels)
+        accuracies.append(100 * scores.accuracy)
+        print(
+            f"seed {seed}: {accuracies[-1]:.2f} % of {options.data}, {100 * own.accuracy:.2f} % of digits", flush=True
+        )
+        np.add.at(confusion, (real.labels, model.predict(real.images)), 1)
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    print(f"mean {statistics.mean(accuracies):.2f} %, standard deviation {spread:.2f}")
+    print(f"true digit (row) read as (column), all seeds together\n{confusion}")
+    return 0
+
+
+def _peak_memory() -> float:
+    """The process's largest resident set so far, in MB; not a number where the system doesn't tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
