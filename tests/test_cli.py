@@ -1,0 +1,632 @@
+"""The command line: what it prints, writes and returns, as a user meets it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.cli import main
+from xpnet.config import TrainConfig, read_recipe, recipe_names
+from xpnet.gradcheck import Comparison
+
+QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test in a directory of its own, as wide as a narrow terminal, without anybody's data or colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("XPNET_DATA_DIR", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def patterns(small_data: xpnet.Dataset, tmp_path: Path) -> str:
+    """The path of a small set in the form of Keras' mnist.npz."""
+    assert small_data.test is not None
+    arrays = dict(zip(("x_train", "y_train"), small_data.train, strict=True))
+    arrays |= dict(zip(("x_test", "y_test"), small_data.test, strict=True))
+    np.savez(tmp_path / "patterns.npz", **arrays)
+    return "patterns.npz"
+
+
+@pytest.fixture
+def trained(patterns: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The run directory of a network trained on patterns."""
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0
+    capsys.readouterr()
+    return "run"
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail with an exit code and one line, which is returned without its beginning."""
+
+    def run(code: int, *arguments: str) -> str:
+        assert main(arguments) == code
+        out, err = capsys.readouterr()
+        errors = [line for line in err.splitlines() if line.startswith("xpnet: error: ")]
+        assert len(errors) == 1, err
+        assert err.endswith(f"{errors[0]}\n")
+        assert "Traceback" not in err
+        assert not out
+        return errors[0].removeprefix("xpnet: error: ")
+
+    return run
+
+
+def config_of(run: str) -> TrainConfig:
+    return TrainConfig(**tomllib.loads(Path(run, "config.toml").read_text(encoding="utf-8")))
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_a_run_and_says_what_it_did(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"test accuracy \d+\.\d\d %, loss \d+\.\d{4} on patterns.npz, epoch 2\nsaved in run\n", out), (
+        out
+    )
+    for said in (
+        "patterns.npz (patterns.npz): 330 training, 60 test images of 6x6, 3 classes",
+        "cpu, numpy",
+        "(as asked)",
+        "36-16-3 relu, 643 parameters, cross-entropy",
+        "nesterov, learning rate 0.05 linear, batches of 64, 2 epochs, float32, seed 0",
+        "epoch 2/2",
+    ):
+        assert said in err
+    assert {p.name for p in Path("run").iterdir()} == {"config.toml", "history.csv", "model.safetensors"}
+    with open("run/history.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert f"test accuracy {100 * float(rows[-1]['test_accuracy']):.2f} %" in out
+    assert config_of("run").hidden == (16,)
+    assert xpnet.load("run", "cpu").network.sizes == (36, 16, 3)
+
+
+def test_device_auto_says_what_was_chosen_and_why(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", patterns, "--epochs", "1", "--out", "run"]) == 0
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("device"))
+    assert "(auto: " in line
+
+
+def test_quiet_prints_the_result_alone(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert not err
+
+
+def test_default_run_directories_are_named_and_unique(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda form, *_: "20260102-030405-")
+    Path("mine.toml").write_text("epochs = 1\n", encoding="utf-8")
+    for extra in ([], [], ["--recipe", "mine.toml"]):
+        assert main(["train", "--data", patterns, *QUICK, "--quiet", *extra]) == 0
+    runs = {p.name for p in Path("runs").iterdir()}
+    stem = "20260102-030405-patterns.npz"
+    assert runs == {stem, f"{stem}-2", "20260102-030405-mine"}
+    assert f"saved in {Path('runs') / stem}\n" in capsys.readouterr().out
+
+
+def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for field in fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')} " in shown
+    assert "Drop rate of hidden units, in [0, 1). [default: 0]" in shown
+    assert "One of relu, leaky-relu" in shown
+
+
+def test_flags_override_the_recipe_which_overrides_the_defaults(
+    patterns: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'epochs = 1\nhidden = [9, 8]\nlr = 0.125\nbatch_norm = true\noptimizer = "sgd"\nseed = 5\n'
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    arguments = ["train", "--data", patterns, "--recipe", "mine.toml", "--device", "cpu", "--out", "run"]
+    # Each of these flags is given its default value, which must still win over the recipe.
+    assert main([*arguments, "--seed", "0", "--no-batch-norm", "--optimizer", "nesterov"]) == 0
+    config = config_of("run")
+    assert (config.hidden, config.lr, config.epochs) == ((9, 8), 0.125, 1)
+    assert (config.seed, config.batch_norm, config.optimizer) == (0, False, "nesterov")
+    assert config.momentum == TrainConfig().momentum
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden"),
+    [(["12", "7"], (12, 7)), (["12,7"], (12, 7)), (["none"], ()), (["5"], (5,))],
+)
+def test_hidden_layers(
+    patterns: str, words: list[str], hidden: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--hidden", *words, "--data", patterns, "--epochs", "1", "--out", "run", "--quiet"]) == 0
+    assert config_of("run").hidden == hidden
+
+
+def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--batch-size", "full", "--batch-norm", "--validation", "30", "--early-stopping", "1", "--lr=1e-2"]
+    arguments += ["--clip-norm", "5", "--warmup", "none", "--dtype", "float64", "--epochs", "3", "--dropout", "0.1"]
+    assert main(["train", "--data", patterns, "--device", "cpu", "--out", "run", *arguments]) == 0
+    config = config_of("run")
+    assert (config.batch_size, config.batch_norm, config.validation) == ("full", True, 30.0)
+    assert (config.early_stopping, config.lr, config.clip_norm, config.warmup) == (1, 0.01, 5.0, None)
+    err = capsys.readouterr().err
+    assert "the whole set" in err
+    assert "also     batch norm yes, dropout 0.1, clip norm 5, validation 30, early stopping 1\n" in err
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_of_the_package(name: str) -> None:
+    path = Path(xpnet.__file__).parent / "recipes" / f"{name}.toml"
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    TrainConfig(**read_recipe(name))
+
+
+def test_data_that_replaces_mnist_is_loud(
+    small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = xpnet.Dataset("digits", small_data.train, small_data.test, n_classes=3, source="drawn by xpnet")
+    monkeypatch.setattr("xpnet.data.sources._load_digits", lambda *_: drawn)
+    assert main(["train", "--no-download", *QUICK, "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert "warning: MNIST CANNOT BE HAD" in err
+    assert "data     digits IN PLACE OF MNIST" in err
+    assert "on digits" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "abc"], "--lr must be a number, not 'abc'"),
+        (["--lr", "nan"], "--lr must be more than 0, not nan"),
+        (["--lr", "-1"], "--lr must be more than 0, not -1"),
+        (["--epochs", "2.5"], "--epochs must be a whole number, not 2.5"),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--batch-size", "ful"], "did you mean 'full'?"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--weight-decay", "inf"], "--weight-decay must be at least 0, not inf"),
+        (["--dropout", "1"], "--dropout must be in [0, 1), not 1"),
+        (["--hidden", "4", "0"], "--hidden must be at least 1, not 0"),
+        (["--hidden", "4", "x"], "must be a whole number, not 'x'"),
+        (["--hidden"], "--hidden requires at least 1 element"),
+        (["--validation", "1.5"], "--validation must be a share below 1 or a whole number, not 1.5"),
+        (["--activation", "rleu"], "--activation: unknown value 'rleu'; did you mean 'relu'?"),
+        (["--optimizer", "adma"], "did you mean 'adam'?"),
+        (["--schedule", "cosin"], "did you mean 'cosine'?"),
+        (["--loss", "mes"], "did you mean 'mse'?"),
+        (["--dtype", "float16"], "--dtype: unknown value 'float16'"),
+        (["--seed", "9" * 30], "--seed must be below 2^63"),
+        (["--recipe", "relu-sofmax"], "--recipe: unknown value 'relu-sofmax'; did you mean 'relu-softmax'?"),
+        (["--recipe", "nothere.toml"], "cannot read the recipe nothere.toml: No such file"),
+        (["--lrr", "1"], "Unknown option: --lrr. Did you mean --lr?"),
+        (["--lr"], "--lr requires an argument"),
+        (["--batch-norm=maybe"], "--batch-norm"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_use_is_one_line_before_any_work(fails: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert message in fails(2, "train", *arguments)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bach_size = 3", "did you mean 'batch_size'?"),
+        ("lr = -1", "recipe mine.toml: lr must be more than 0, not -1"),
+        ("lr = ", "recipe mine.toml is not valid TOML"),
+    ],
+)
+def test_wrong_recipe(fails: Callable[..., str], text: str, message: str) -> None:
+    Path("mine.toml").write_text(text, encoding="utf-8")
+    assert message in fails(2, "train", "--recipe", "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "mnits"], "did you mean 'mnist'?"),
+        (["--data", "nothere.npz"], "nothere.npz"),
+        (["--data", "mnist", "--no-download"], "downloading is switched off"),
+        (["--device", "gpu"], "unknown device 'gpu': did you mean 'cuda'?"),
+        (["--library", "cuppy"], "unknown library 'cuppy': did you mean 'cupy'?"),
+        (["--device", "cuda", "--library", "numpy"], "NumPy has no device 'cuda'"),
+    ],
+)
+def test_data_and_devices_that_cannot_be_had(fails: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert message in fails(1, "train", *arguments)
+    assert not Path("runs").exists()
+
+
+def test_an_error_names_the_flag_and_what_fits(fails: Callable[..., str], patterns: str) -> None:
+    assert "--early-stopping needs a validation split" in fails(2, "train", "--data", patterns, "--early-stopping", "2")
+    assert "--validation 330 would hold out 330 of 330" in fails(2, "train", "--data", patterns, "--validation", "330")
+
+
+def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patterns: str, trained: str) -> None:
+    assert "cannot write the run directory" in fails(2, "train", "--data", patterns, "--out", f"{patterns}/run")
+    before = Path(trained, "model.safetensors").read_bytes()
+    assert "already holds a run" in fails(2, "train", "--data", patterns, *QUICK, "--out", trained)
+    assert Path(trained, "model.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_runs_away_keeps_the_last_good_parameters(fails: Callable[..., str], patterns: str) -> None:
+    message = fails(1, "train", "--data", patterns, "--lr", "1e30", "--device", "cpu", "--out", "run")
+    assert re.search(r"epoch 1 at step \d+ of \d+, learning rate .* are kept in run$", message)
+    assert all(np.isfinite(p).all() for p in xpnet.load("run", "cpu").params)
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_agrees_with_the_history(trained: str, patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with open("run/history.csv", encoding="utf-8", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert main(["evaluate", trained, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == float(last["test_accuracy"])
+    assert found["loss"] == pytest.approx(float(last["test_loss"]), rel=1e-6)
+    assert (found["data"], found["split"], found["images"]) == ("patterns.npz", "test", 60)
+    confusion = np.array(found["confusion"])
+    assert confusion.sum() == 60
+    assert np.diagonal(confusion).sum() / 60 == found["accuracy"]
+    for i, each in enumerate(found["classes"]):
+        assert each == {"class": str(i), "images": confusion[i].sum(), "accuracy": confusion[i, i] / confusion[i].sum()}
+
+
+def test_confusion_has_a_row_for_each_label(
+    trained: str, small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = small_data.train
+    # Some wrong labels, so that the matrix is not its own transpose.
+    labels = np.where(np.arange(len(labels)) % 4 == 0, (labels + 1) % 3, labels)
+    np.savez("wrong.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert main(["evaluate", trained, "--data", "wrong.npz", "--split", "train", "--json"]) == 0
+    confusion = json.loads(capsys.readouterr().out)["confusion"]
+    read = xpnet.load(trained, "cpu").predict(images)
+    for label in range(3):
+        for guess in range(3):
+            assert confusion[label][guess] == np.sum((labels == label) & (read == guess))
+    assert confusion != np.transpose(confusion).tolist()
+
+
+def test_evaluate_prints_a_table_that_fits(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", f"{trained}/model.safetensors", "--data", "patterns.npz"]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in out + err
+    assert re.search(r"^accuracy +\d+\.\d\d %$", out, re.MULTILINE)
+    table = lines[lines.index(next(line for line in lines if line.startswith("label"))) :]
+    assert table[0].split() == ["label", "images", "accuracy", "0", "1", "2"]
+    assert len(table) == 4
+    assert all(len(line.split()) == 7 for line in table[1:])
+
+
+def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.repeat(np.arange(40), 3)
+    images = np.zeros((120, 4, 4), np.uint8)
+    np.savez(tmp_path / "many.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert main(["train", "--data", "many.npz", *QUICK, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    assert len(re.findall(r"^ +3 times \d+ read as \d+$", out, re.MULTILINE)) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nothere"], 1, "nothere: no such file"),
+        (["."], 1, "holds no model.safetensors"),
+        (["patterns.npz"], 1, "damaged or not a safetensors file"),
+        (["run", "--split", "validation"], 2, "has no validation split: choose --split train or test"),
+        (["run", "--split", "tset"], 2, '"tset" for --split'),
+        (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
+        (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
+        (["run", "--data", "more.npz"], 1, "the model has 3 classes, but more.npz has 5"),
+        ([], 2, "MODEL requires an argument"),
+    ],
+)
+def test_evaluate_what_does_not_fit(
+    fails: Callable[..., str], trained: str, arguments: list[str], code: int, message: str
+) -> None:
+    labels = np.array([0, 1, 4])
+    np.savez(
+        "wide.npz",
+        x_train=np.ones((3, 7, 7), np.uint8),
+        y_train=labels,
+        x_test=np.ones((3, 7, 7), np.uint8),
+        y_test=labels,
+    )
+    np.savez(
+        "more.npz",
+        x_train=np.ones((3, 6, 6), np.uint8),
+        y_train=labels,
+        x_test=np.ones((3, 6, 6), np.uint8),
+        y_test=labels,
+    )
+    assert message in fails(code, "evaluate", *arguments)
+
+
+def test_evaluate_asks_for_data_that_is_gone(fails: Callable[..., str], trained: str) -> None:
+    Path("patterns.npz").unlink()
+    assert "trained on 'patterns.npz'" in (message := fails(2, "evaluate", trained))
+    assert "--data" in message
+
+
+# --- gradcheck -------------------------------------------------------------------------------------------------------
+
+
+def test_gradcheck_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", "--libraries", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    assert re.search(r"^dense +\d\.\de-\d\d +- +\d\.\de-\d\d *$", out, re.MULTILINE)
+    assert "all on numpy cpu" in out
+    assert re.search(r"^all \d+ comparisons are good", out, re.MULTILINE)
+
+
+def test_gradcheck_fails_and_names_what_is_out_of_bounds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_: object) -> list[Comparison]:
+        where = "numpy", "cpu"
+        return [
+            Comparison("dense", *where, "float64", "finite differences", 1e-9, 1e-6),
+            Comparison("relu", *where, "float64", "finite differences", 3e-2, 1e-6),
+            Comparison("tanh", *where, "float32", "numpy cpu float64", float("inf"), 1e-5),
+        ]
+
+    monkeypatch.setattr("xpnet.cli.gradcheck.check", check)
+    assert main(["gradcheck", "--libraries", "numpy"]) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 3 comparisons are out of bounds" in out
+    assert re.search(r"^relu +3\.0e-02 bad", out, re.MULTILINE)
+    assert "relu on numpy cpu, float64 against finite differences: relative error 3.0e-02, bound 1e-06" in err
+    assert main(["gradcheck", "--libraries", "numpy", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["ok"]
+    assert [row["ok"] for row in found["comparisons"]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--libraries", "numpy", "tensroflow"], "unknown library 'tensroflow'"),
+        (["--devices", "cpu", "gpu"], "unknown device 'gpu'"),
+        (["--devices", "cuda", "--libraries", "numpy"], "NumPy has no device 'cuda'"),
+    ],
+)
+def test_gradcheck_with_what_cannot_be_used(fails: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert message in fails(1, "gradcheck", *arguments)
+
+
+# --- data and info ---------------------------------------------------------------------------------------------------
+
+
+def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("data", "kmnist")
+    folder.mkdir(parents=True)
+    for part, n in (("train", 2), ("t10k", 1)):
+        xpnet.data.write_idx(folder / f"{part}-images-idx3-ubyte", np.zeros((n, 28, 28), np.uint8))
+        xpnet.data.write_idx(folder / f"{part}-labels-idx1-ubyte", np.zeros(n, np.uint8))
+    assert main(["data", "list"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    words = " ".join(out.split())
+    for name, info in xpnet.data.SETS.items():
+        assert f"{name} {info.title} {info.n_train:,} training and {info.n_test:,} test images" in words
+        assert info.licence in words
+    assert f"here: {folder}" in words
+    assert "not here; xpnet data download mnist" in words
+
+
+def test_data_download_of_what_there_is_nothing_to_download(fails: Callable[..., str]) -> None:
+    assert "did you mean 'mnist'?" in fails(1, "data", "download", "mnits")
+    assert "drawn by xpnet itself" in fails(1, "data", "download", "digits")
+
+
+def test_data_show_draws_in_shades_where_there_is_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.zeros((3, 4, 6), np.uint8)
+    images[1, :2, 2:4] = 255
+    images[1, 3, 5] = 255
+    labels = np.array([4, 7, 2])
+    np.savez("few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert main(["data", "show", "few.npz", "--index", "1"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["1: 7", "  @@", "     ="]
+    assert main(["data", "show", "few.npz", "--split", "test", "--count", "2"]) == 0
+    assert capsys.readouterr().out.split("\n")[0].split() == ["0:", "4", "1:", "7"]
+
+
+def test_data_show_draws_half_blocks_in_grey_on_a_terminal() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from xpnet.cli.terminal import draw
+
+    class Utf8(StringIO):
+        encoding = "utf-8"
+
+    image = np.array([[0, 255], [128, 64], [10, 20]], np.uint8)
+    console = Console(file=Utf8(), force_terminal=True, color_system="truecolor", width=80, _environ={})
+    console.print(draw(image, console))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert drawn.count("▀") == 4
+    assert "38;2;255;255;255;48;2;64;64;64m▀" in drawn
+    assert "38;2;20;20;20;48;2;0;0;0m▀" in drawn
+    no_color = {"NO_COLOR": "1", "TERM": "xterm-256color"}
+    plain = Console(file=Utf8(), force_terminal=True, color_system="truecolor", width=80, _environ=no_color)
+    assert "▀" not in draw(image, plain).plain
+
+
+def test_images_wider_than_the_terminal_are_thinned_out() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from xpnet.cli.terminal import draw
+
+    lines = draw(np.full((100, 100), 1.0), Console(file=StringIO(), width=30)).plain.splitlines()
+    assert lines == ["@" * 25] * 12 + ["=" * 25]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has 0 to 59"),
+        (["--index", "-1"], "--index -1 is out of range"),
+        (["--count", "0"], "--count must be at least 1, not 0"),
+    ],
+)
+def test_data_show_what_is_not_there(
+    fails: Callable[..., str], patterns: str, arguments: list[str], message: str
+) -> None:
+    assert message in fails(2, "data", "show", patterns, "--split", "test", *arguments)
+
+
+def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        xpnet.backend.Availability("numpy", np.__version__, "cpu", True, "2 CPU threads"),
+        xpnet.backend.Availability("cupy", None, "cuda", False, "CuPy is not installed: " + "a long story " * 9),
+    ]
+    monkeypatch.setattr("xpnet.cli.info.available", lambda: rows)
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["xpnet"] == xpnet.__version__
+    assert found["numpy"] == np.__version__
+    assert found["devices"][1] == rows[1]._asdict()
+    assert str(Path("data").absolute()) in found["data"]
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    assert re.search(r"^cupy +- +cuda +no +CuPy is not", out, re.MULTILINE)
+
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+
+def program(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    """python -m xpnet in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parent.parent)}
+    environment.pop("PYTHONUNBUFFERED", None)  # as users run it
+    command = [sys.executable, "-m", "xpnet", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_help_and_version_and_unknown_commands(fails: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"xpnet {xpnet.__version__}\n"
+    assert main([]) == 0
+    assert "gradcheck" in capsys.readouterr().out
+    assert 'Did you mean "train"?' in fails(2, "trian")
+    assert "list" in fails(2, "data", "lsit")
+
+
+def test_help_imports_no_array_library() -> None:
+    code = "import sys; from xpnet.cli import main; main(['--help']); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "cyclopts" in loaded
+    assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "matplotlib"} & set(loaded)
+
+
+def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", "mnits", "--debug"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("xpnet: error: unknown data 'mnits'")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(28, "No space left on device", "run/history.csv"), "run/history.csv: No space left on device"),
+    ],
+)
+def test_the_machine_runs_out(
+    fails: Callable[..., str], patterns: str, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("xpnet.cli.train.fit", fail)
+    assert fails(1, "train", "--data", patterns) == line
+
+
+def test_interrupt_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], patterns: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.cli.train.load_data", interrupt)
+    assert main(["train", "--data", patterns]) == 130
+    assert capsys.readouterr().err == "xpnet: interrupted\n"
+
+
+def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch, patterns: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("xpnet.cli.train.fit", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "--data", patterns])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_interrupt_saves_and_exits_130(patterns: str) -> None:
+    process = program("train", "--data", patterns, "--epochs", "1000000", "--device", "cpu", "--out", "run")
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        if line.startswith("epoch") and not seen:
+            seen = line
+            process.send_signal(signal.SIGINT)
+        last = line
+    assert process.wait() == 130
+    process.stdout.close()  # type: ignore[union-attr]
+    process.stderr.close()
+    match = re.fullmatch(r"xpnet: interrupted; the parameters of epoch (\d+) are saved in run\n", last)
+    assert match, last
+    assert int(match[1]) >= 1
+    assert xpnet.load("run", "cpu").network.sizes[0] == 36
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+@pytest.mark.parametrize("arguments", [["data", "list"], ["evaluate", "run", "--json", "--device", "cpu"]])
+def test_a_reader_that_goes_away_is_met_in_silence(trained: str, arguments: list[str]) -> None:
+    process = program(*arguments)
+    process.stdout.close()  # type: ignore[union-attr]
+    assert process.stderr is not None
+    assert re.fullmatch(r"(reading .*\n)?", process.stderr.read())
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+def test_module_runs_and_returns_the_exit_code() -> None:
+    out, err = (process := program("train", "--epochs", "-1")).communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == "xpnet: error: --epochs must be at least 1, not -1\n"

@@ -1,0 +1,131 @@
+"""The command line: parsing and printing, no numerics.
+
+Each command lives in a file of its own that is imported when the command is called, so that `xpnet --help` costs
+little more than the parser. What a user can cause ends in one line on stderr and an exit code: 1 failed, 2 wrong use,
+130 interrupted.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cyclopts import App, CycloptsError, UnusedCliTokensError
+
+import xpnet
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "Train a network and save it in a run directory.",
+    "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
+    "gradcheck": "Check the gradients: finite differences, and library against library.",
+    "data": "List, download and look at data sets.",
+    "info": "Show versions, devices and where data is searched.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    argv : the arguments after the program's name; None takes the process's own.
+    Returns the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        with _messages_on_stderr():
+            status = _app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("xpnet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not fail once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        status, message = explained
+        print(f"xpnet: error: {message}", file=sys.stderr)
+    return status if isinstance(status, int) else 0
+
+
+def _app() -> App:
+    app = App(
+        name="xpnet",
+        help="A neural network and its backpropagation, written once, on NumPy, CuPy, PyTorch and JAX.",
+        help_epilogue="Every command takes --help, and --debug, which shows the traceback of an error.",
+        help_format="plaintext",
+        version=f"xpnet {xpnet.__version__}",
+        suppress_keyboard_interrupt=False,
+    )
+    for order, (name, summary) in enumerate(COMMANDS.items()):
+        target = "app" if name == "data" else name
+        app.command(f"xpnet.cli.{name}:{target}", name=name, help=summary, sort_key=order)
+    return app
+
+
+def _explain(error: Exception) -> tuple[int, str] | None:
+    """Exit code and message for an error that a user can cause; None for any other, which is a fault of xpnet."""
+    message = " ".join(str(error).split())
+    if isinstance(error, CycloptsError):
+        if isinstance(error, UnusedCliTokensError):
+            message = f"unexpected argument {' '.join(error.unused_tokens or [])!r}"
+        return 2, message if "Did you mean" in message else f"{message.rstrip('.')}; see --help"
+    # These rooms import NumPy, which is too much for --help.
+    from xpnet.backend import DeviceError
+    from xpnet.data import DataError
+    from xpnet.errors import ConfigError, ModelError, NonFiniteError
+
+    if isinstance(error, ConfigError):
+        return 2, _as_typed(message)
+    if isinstance(error, DataError | DeviceError | ModelError | NonFiniteError):
+        return 1, message
+    if isinstance(error, MemoryError):
+        return 1, f"out of memory ({message})" if message else "out of memory"
+    if isinstance(error, OSError):
+        reason = error.strerror or message
+        return 1, f"{error.filename}: {reason}" if error.filename else reason
+    return None
+
+
+def _as_typed(message: str) -> str:
+    """A ConfigError's message with the setting that it begins with written as its flag."""
+    from xpnet.cli.settings import flag_name, setting_names
+
+    if match := re.match(r"(\w+)(\[\d+\])?(?=[ :])", message):
+        name = match[1]
+        if name in setting_names() or message.startswith("recipe:"):
+            return flag_name(name) + message[match.end() :]
+    return message
+
+
+class _StderrLines(logging.Handler):
+    """Plain lines on whatever stderr is at the time, which rich exchanges while it shows a bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        print(f"{mark}{record.getMessage()}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    logger, handler = logging.getLogger("xpnet"), _StderrLines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

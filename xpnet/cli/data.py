@@ -1,0 +1,98 @@
+"""xpnet data list, download and show."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from xpnet.cli.terminal import class_names, download_bar, draw, result_console
+from xpnet.data import SETS, download, load_data, locate
+from xpnet.data.sets import SetInfo
+from xpnet.errors import ConfigError
+
+__all__ = ["app"]
+
+app = App(name="data")
+
+DataDir = Annotated[Path | None, Parameter(help="Folder searched for data sets first.")]
+
+
+@app.command(name="list")
+def list_sets(*, data_dir: DataDir = None) -> None:
+    """List the data sets that are known by name, and where they are found."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for info in SETS.values():
+        counts = f"{info.n_train:,} training and {info.n_test:,} test images, {info.n_classes} classes"
+        for name, line in (
+            (info.name, info.title),
+            ("", counts),
+            ("", f"licence: {info.licence}"),
+            ("", _whereabouts(info, data_dir)),
+        ):
+            table.add_row(name, line)
+        table.add_section()
+    result_console().print(table)
+
+
+@app.command(name="download")
+def download_set(name: Annotated[str, Parameter(help="Name of a data set.")], /, *, data_dir: DataDir = None) -> None:
+    """Download a data set, or what is missing of it, and check its sums."""
+    with download_bar() as bar:
+        place = download(name, data_dir=data_dir, progress=bar)
+    print(f"{name} is in {place}")
+
+
+@app.command
+def show(
+    name: Annotated[str, Parameter(help="Name or path of a data set.")] = "auto",
+    /,
+    *,
+    split: Annotated[Literal["train", "test", "validation"], Parameter(help="Which part of it.")] = "train",
+    index: Annotated[
+        list[int] | None,
+        Parameter(
+            help="Which images; by default the first ones.", consume_multiple=(1, None), negative="", metavar="N..."
+        ),
+    ] = None,
+    count: Annotated[int, Parameter(help="How many, where no --index is given.", metavar="N")] = 10,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw images in the terminal, each with its index and label."""
+    with download_bar() as bar:
+        data = load_data(name, data_dir=data_dir, progress=bar)
+    part = {"train": data.train, "test": data.test, "validation": data.validation}[split]
+    if part is None:
+        raise ConfigError(f"{data.name} has no {split} split")
+    if part.images.ndim != 3:
+        raise ConfigError(f"the images of {data.name} are rows of {data.n_features} values: there is nothing to draw")
+    if count < 1:
+        raise ConfigError(f"--count must be at least 1, not {count}")
+    n = len(part.labels)
+    chosen = index or list(range(min(count, n)))
+    if outside := [i for i in chosen if not 0 <= i < n]:
+        raise ConfigError(f"--index {outside[0]} is out of range: the {split} split of {data.name} has 0 to {n - 1}")
+    from rich.table import Table
+
+    console = result_console()
+    names = class_names(data, data.n_classes)
+    width = data.image_shape[1]
+    across = max(1, (console.width + 2) // (width + 2))
+    for start in range(0, len(chosen), across):
+        group = chosen[start : start + across]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for i in group:
+            label = part.labels[i]
+            table.add_column(f"{i}: {names[label]}", width=min(width, console.width), no_wrap=True)
+        table.add_row(*(draw(part.images[i], console) for i in group))
+        console.print(table)
+
+
+def _whereabouts(info: SetInfo, data_dir: Path | None) -> str:
+    if not info.files:
+        return "drawn when it is asked for"
+    place = locate(info.name, data_dir)
+    return f"here: {place}" if place else f"not here; xpnet data download {info.name}"

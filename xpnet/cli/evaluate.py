@@ -1,0 +1,138 @@
+"""xpnet evaluate."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from cyclopts import Parameter
+from numpy.typing import NDArray
+
+from xpnet.cli.terminal import class_names, download_bar, result_console
+from xpnet.data import SETS, Dataset, Split, load_data
+from xpnet.errors import ConfigError, ModelError
+from xpnet.model import Model, Scores, load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[Path, Parameter(help="A run directory or a .safetensors file.")],
+    /,
+    *,
+    data: Annotated[
+        str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
+    ] = None,
+    split: Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of it.")] = "test",
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")] = "auto",
+    library: Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")] = None,
+    data_dir: Annotated[Path | None, Parameter(help="Folder searched for data sets first.")] = None,
+    as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
+) -> None:
+    """Measure a trained model: loss, accuracy, accuracy by class, confusion matrix."""
+    trained = load(model, device, library)
+    dataset = _load(trained, data, data_dir)
+    images, labels = _part(dataset, split)
+    scores = trained.evaluate(images, labels)
+    n = trained.network.sizes[-1]
+    confusion = np.bincount(labels * n + trained.predict(images), minlength=n * n).reshape(n, n)
+    if as_json:
+        print(json.dumps(_as_dict(model, trained, dataset, split, scores, confusion), indent=2))
+    else:
+        _print(model, trained, dataset, split, scores, confusion)
+
+
+def _load(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
+    """The data to measure on. Raises ConfigError if none is named and the model's own cannot be found again."""
+    name = data or model.data
+    if data is None and name not in SETS and not (name and Path(name).exists()):
+        raise ConfigError(
+            f"the model was trained on {name!r}, which is no set known by name: say with --data where it is"
+        )
+    with download_bar() as bar:
+        found = load_data(name, data_dir=data_dir, progress=bar)
+    n_in, n_classes = model.network.sizes[0], model.network.sizes[-1]
+    if found.n_features != n_in:
+        raise ModelError(f"the model takes {n_in} pixels, but the images of {found.name} have {found.n_features}")
+    # A file's classes are counted by its labels, and a part of a set may lack the last ones.
+    if found.n_classes > n_classes or (found.name in SETS and found.n_classes != n_classes):
+        raise ModelError(f"the model has {n_classes} classes, but {found.name} has {found.n_classes}")
+    return found
+
+
+def _part(data: Dataset, name: str) -> Split:
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    found = parts[name]
+    if found is None:
+        there = " or ".join(key for key, part in parts.items() if part is not None)
+        raise ConfigError(f"{data.name} has no {name} split: choose --split {there}")
+    return found
+
+
+def _as_dict(
+    path: Path, model: Model, data: Dataset, split: str, scores: Scores, confusion: NDArray[np.intp]
+) -> dict[str, Any]:
+    n, hits = confusion.sum(axis=1), np.diagonal(confusion)
+    return {
+        "model": str(path),
+        "network": str(model.network),
+        "device": model.backend.device,
+        "library": model.backend.name,
+        "data": data.name,
+        "source": data.source,
+        "split": split,
+        "images": int(n.sum()),
+        "loss": scores.loss,
+        "accuracy": scores.accuracy,
+        "classes": [
+            {"class": name, "images": int(count), "accuracy": int(hit) / int(count) if count else None}
+            for name, count, hit in zip(class_names(data, len(n)), n, hits, strict=True)
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def _print(path: Path, model: Model, data: Dataset, split: str, scores: Scores, confusion: NDArray[np.intp]) -> None:
+    console, backend = result_console(), model.backend
+    print(f"model     {path}: {model.network}, on {backend.device} with {backend.name}")
+    print(f"data      {data.name}, {confusion.sum():,} {split} images ({data.source})")
+    print(f"accuracy  {100 * scores.accuracy:.2f} %")
+    print(f"loss      {scores.loss:.4f}\n")
+    names = class_names(data, len(confusion))
+    table = _table(names, confusion, whole=True)
+    unbounded = console.options.update(max_width=sys.maxsize)
+    if console.measure(table, options=unbounded).maximum <= console.width:
+        print("a row for each label, a column for each class that the model read")
+        console.print(table)
+        return
+    console.print(_table(names, confusion, whole=False))
+    wrong = confusion - np.diag(np.diagonal(confusion))
+    print("\nthe most frequent mistakes (--json has the whole confusion matrix)")
+    for cell in np.argsort(wrong, axis=None, kind="stable")[::-1][:10]:
+        label, read = np.unravel_index(cell, wrong.shape)
+        if wrong[label, read]:
+            print(f"{wrong[label, read]:7,} times {names[label]} read as {names[read]}")
+
+
+def _table(names: list[str], confusion: NDArray[np.intp], *, whole: bool) -> "Table":
+    """A row for each class: its images, its accuracy, and with whole, its row of the confusion matrix."""
+    from rich.table import Table
+    from rich.text import Text
+
+    short = all(len(name) <= 2 for name in names)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("label", "images", "accuracy", *((names if short else range(len(names))) if whole else ())):
+        table.add_column(str(heading), justify="left" if heading == "label" else "right", no_wrap=True)
+    for i, row in enumerate(confusion):
+        n = row.sum()
+        cells = [
+            Text(f"{count}" if count else ".", style="bold" if i == j else "" if count else "dim")
+            for j, count in enumerate(row)
+        ]
+        accuracy = f"{100 * row[i] / n:.2f} %" if n else "-"
+        table.add_row(names[i] if short else f"{i} {names[i]}", f"{n:,}", accuracy, *(cells if whole else ()))
+    return table

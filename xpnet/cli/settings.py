@@ -1,0 +1,136 @@
+"""TrainConfig as flags: each field is one, with its docstring as help; none is listed a second time."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Group, Parameter, Token
+
+from xpnet.backend import LIBRARIES
+from xpnet.config import TrainConfig
+from xpnet.functional import ACTIVATIONS, LOSSES
+from xpnet.initializers import INITIALIZERS
+from xpnet.network import MLP
+from xpnet.optim import OPTIMIZERS
+from xpnet.schedules import SCHEDULES
+
+__all__ = ["RUN", "SOURCE", "flag_name", "setting_names", "shown", "takes_settings"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SOURCE = Group("Data and device", sort_key=1)
+NETWORK = Group("Network", sort_key=2)
+TRAINING = Group("Training", sort_key=3)
+RUN = Group("Run", sort_key=4)
+
+KNOWN = {
+    "library": LIBRARIES,
+    "activation": ACTIVATIONS,
+    "initializer": ("auto", *INITIALIZERS),
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+
+
+def setting_names() -> list[str]:
+    """Names of TrainConfig's fields."""
+    return [field.name for field in dataclasses.fields(TrainConfig)]
+
+
+def flag_name(setting: str) -> str:
+    """The flag of a setting, as it is typed: --batch-size for batch_size."""
+    return "--" + setting.replace("_", "-")
+
+
+def takes_settings(command: Function) -> Function:
+    """Give a command's keyword arguments **settings the flags of TrainConfig; it receives those that were typed."""
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=own + _flags())  # type: ignore[attr-defined]
+    return command
+
+
+def _flags() -> list[inspect.Parameter]:
+    documents = _documents()
+    flags = []
+    for field in dataclasses.fields(TrainConfig):
+        described = functools.partial(
+            Parameter,
+            group=_group(field.name),
+            help=_help(field.name, documents),
+            show_default=field.default is not None and shown(field.default),
+        )
+        annotation: Any
+        if field.type == "bool":
+            annotation = Annotated[bool, described()]
+        elif "tuple" in str(field.type):
+            annotation = Annotated[
+                tuple[str, ...],
+                described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
+            ]
+        else:
+            text_only = str(field.type) in ("str", "str | None")
+            converter = None if text_only else _number
+            annotation = Annotated[str | None, described(converter=converter, metavar=_metavar(str(field.type)))]
+        flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return flags
+
+
+def _number(_: Any, tokens: Sequence[Token]) -> int | float | str | None:
+    """What was typed as a number if it is one; TrainConfig says in its own words what is wrong with anything else."""
+    text = tokens[0].value
+    if text.lower() == "none":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
+    """Numbers apart or joined by commas: 512 256, or 512,256, or none."""
+    words = [word for token in tokens for word in token.value.split(",") if word]
+    if [word.lower() for word in words] == ["none"]:
+        return ()
+    return tuple(_number(None, [Token(value=word)]) for word in words)
+
+
+def _group(setting: str) -> Group:
+    if setting in ("data", "device", "library"):
+        return SOURCE
+    return NETWORK if setting == "hidden" or setting in {f.name for f in dataclasses.fields(MLP)} else TRAINING
+
+
+def _help(setting: str, documents: dict[str, str]) -> str:
+    text = documents.get(setting, "")
+    return f"{text} One of {', '.join(KNOWN[setting])}." if setting in KNOWN else text
+
+
+def shown(value: Any) -> str:
+    """A setting's value as it would be typed."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _metavar(annotation: str) -> str:
+    if "Literal" in annotation:
+        return "N|full"
+    return {"int": "N", "float": "X"}.get(annotation.removesuffix(" | None"), "NAME")
+
+
+def _documents() -> dict[str, str]:
+    """The docstrings beneath TrainConfig's fields, which Python itself does not keep."""
+    body = ast.parse(inspect.getsource(TrainConfig)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return found
