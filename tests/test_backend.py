@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select
 from xpnet.backend._numpy import keep_freed_memory
@@ -615,3 +616,24 @@ def test_real_gpu() -> None:
         np.testing.assert_array_equal(back, array)
     chosen.synchronize()
     assert chosen.description.startswith("NVIDIA")
+
+
+def blas_threads() -> int:
+    return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+
+def test_small_products_run_on_one_thread_and_large_ones_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    numpy, small, large = select("cpu"), 2 * 64 * 784 * 128, 2 * 512 * 784 * 1024
+    with threadpool_limits(2, user_api="blas"):
+        with numpy.threads_for(small):
+            assert blas_threads() == 1
+        assert blas_threads() == 2
+        with numpy.threads_for(large):
+            assert blas_threads() == 2
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+        with numpy.threads_for(small):
+            assert blas_threads() == 2
+        with select("device1").threads_for(small):
+            assert blas_threads() == 2

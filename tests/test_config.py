@@ -46,7 +46,7 @@ def test_toml_and_back(config: TrainConfig) -> None:
         ("hidden", [1.5], "hidden[0] must be a whole number, not 1.5"),
         ("hidden", 128, "hidden must be a list of whole numbers, not 128"),
         ("batch_size", 0, "batch_size must be at least 1, not 0"),
-        ("batch_size", "fulll", "batch_size: unknown value 'fulll'; did you mean 'full'? known are full"),
+        ("batch_size", "fulll", "batch_size must be a whole number or full, not 'fulll'"),
         ("batch_norm", 1, "batch_norm must be true or false, not 1"),
         ("epochs", True, "epochs must be a whole number, not True"),
         ("epochs", 0, "epochs must be at least 1, not 0"),

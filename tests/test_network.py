@@ -75,6 +75,16 @@ def test_dropout_masks_differ_by_step_layer_and_seed_and_repeat(xp: ArrayLibrary
     assert not np.array_equal(base, first_gradient(5, 1))
 
 
+def test_dropout_masks_of_two_layers_are_independent() -> None:
+    """A unit survives both layers with probability 1/4; with one mask for both it would be 1/2."""
+    network = MLP((1, 400, 400, 400), activation="identity", dropout=0.5)
+    ones, eye, zero = np.ones((1, 400)), np.eye(400), np.zeros(400)
+    logits, _, _ = network.forward(
+        [ones, zero, eye, zero, eye, zero], np.ones((1, 1)), training=True, step=np.array([0])
+    )
+    assert np.mean(logits != 0.0) == pytest.approx(0.25, abs=0.1)
+
+
 def test_dropout_is_for_training_only() -> None:
     network = MLP((4, 50, 3), dropout=0.5)
     params, x = network.init_params(dtype="float64"), np.ones((2, 4))

@@ -604,7 +604,7 @@ def test_what_is_taken_for_a_path(tmp_path, mnist):
     mnist()
     lay(Path("own"))
     assert load_data("own").name == "own"
-    assert load_data(Path("own")).source == "own"
+    assert load_data(Path("own")).source == str(Path("own").resolve())
     for path in ("no/where", "none.npz", "none.pkl.gz", "none.csv", "train-images-idx3-ubyte"):
         with pytest.raises(DataError, match="no such file or folder"):
             load_data(path)
@@ -615,7 +615,7 @@ def test_a_name_is_a_name_even_if_a_folder_is_called_so(tmp_path, mnist):
     lay(Path("mnist"), seed=9)
     lay(tmp_path / "cache" / "mnist")
     assert load_data("mnist").source == str(tmp_path / "cache" / "mnist")
-    assert load_data("./mnist").source == "mnist"
+    assert load_data("./mnist").source == str(Path("mnist").resolve())
 
 
 def test_digits_are_cached_with_the_user_alone(tmp_path, drawn, monkeypatch):

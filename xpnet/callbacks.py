@@ -153,6 +153,7 @@ class RunDirectory(Callback):
 
     def on_end(self, run: Run) -> None:
         """Write model.safetensors, the parameters as of the last finished, or the restored, epoch."""
+        self._write_history(run)
         run.model().save(self.path / "model.safetensors")
 
     def _write_history(self, run: Run) -> None:
@@ -197,14 +198,22 @@ class Progress(Callback):
             self.bar.update(self.task, description=f"epoch {epoch}/{run.config.epochs}", completed=done)
 
     def on_epoch(self, run: Run) -> None:
-        """Print the epoch's line."""
-        last, epochs = run.history[-1], run.config.epochs
-        line = f"epoch {last.epoch:{len(str(epochs))}}/{epochs}"
+        """Print the epoch's line, and above the first one the table's head."""
+        last = run.history[-1]
+        count = f"{last.epoch}/{run.config.epochs}"
+        width = max(7, 2 * len(str(run.config.epochs)) + 1)
+        head, line = f"{'epoch':>{width}}", f"{count:>{width}}"
         for split in ("train", "validation", "test"):
             loss, accuracy = getattr(last, f"{split}_loss"), getattr(last, f"{split}_accuracy")
             if loss is not None:
-                line += f"   {split} loss {loss:.4f}, accuracy {100 * accuracy:.2f} %"
-        line += f"   {last.seconds:.2f} s, {last.samples_per_second:,.0f} images/s"
+                width = len(split) + 6
+                head += f"{split + ' loss':>{width}}{'accuracy':>9}"
+                line += f"{loss:>{width}.4f}{100 * accuracy:>7.2f} %"
+        if len(run.history) == 1:
+            self._print(f"{head}{'seconds':>8}")
+        self._print(f"{line}{last.seconds:>8.2f}")
+
+    def _print(self, line: str) -> None:
         if self.bar:
             self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -57,7 +57,7 @@ class TrainConfig:
     """Decay of Adam's mean gradient, in [0, 1)."""
     beta2: float = 0.999
     """Decay of Adam's mean squared gradient, in [0, 1)."""
-    weight_decay: float = 0.0
+    weight_decay: float = 1e-4
     """L2 term of the gradient, >= 0; decoupled in adamw."""
     clip_norm: float | None = None
     """Largest norm of the whole gradient, > 0; by default not clipped."""
@@ -69,7 +69,7 @@ class TrainConfig:
     """Epochs between two drops of the schedule step."""
     decay: float = 0.1
     """Factor of each drop of the schedule step, in (0, 1]."""
-    batch_size: int | Literal["full"] = 128
+    batch_size: int | Literal["full"] = 64
     """Examples per step, or full for the whole set."""
     epochs: int = 5
     """Passes over the training set."""
@@ -107,10 +107,10 @@ class TrainConfig:
         check_range("validation", self.validation, 0.0)
         if self.validation >= 1.0 and self.validation != int(self.validation):
             raise ConfigError(f"validation must be a share below 1 or a whole number, not {self.validation:g}")
-        if isinstance(self.batch_size, str):
-            check_one_of("batch_size", self.batch_size, ["full"])
-        else:
+        if not isinstance(self.batch_size, str):
             check_range("batch_size", self.batch_size, 1)
+        elif self.batch_size != "full":
+            raise ConfigError(f"batch_size must be a whole number or full, not {self.batch_size!r}")
         if self.early_stopping is not None:
             check_range("early_stopping", self.early_stopping, 1)
 

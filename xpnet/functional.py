@@ -138,7 +138,7 @@ def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     """Rectified linear unit: y = max(z, 0) ;   dz = dy where z > 0, else 0 (also at 0)."""
     xp = array_namespace(z) if xp is None else xp
     y = xp.maximum(z, 0.0)
-    return y, lambda dy: xp.where(y > 0.0, dy, 0.0)
+    return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # half the time of where() on NumPy
 
 
 def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array, Vjp]:

@@ -80,8 +80,8 @@ class MLP:
         """Name and shape of each parameter, in their order: "0.weight", "0.bias" (or "0.scale", "0.shift"), ..."""
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (n_in, n_out) in enumerate(pairwise(self.sizes)):
-            shapes[f"{i}.weight"] = (n_in, n_out)
             normalized = self.batch_norm and i < self.n_layers - 1
+            shapes |= {f"{i}.weight": (n_in, n_out)}
             shapes |= {f"{i}.{part}": (n_out,) for part in (("scale", "shift") if normalized else ("bias",))}
         return shapes
 

@@ -216,7 +216,7 @@ class Optimizer(NamedTuple):
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(sgd, 0, False, 0.5),
     "momentum": Optimizer(momentum_sgd, 1, False, 0.1),
-    "nesterov": Optimizer(nesterov_sgd, 1, False, 0.2),
+    "nesterov": Optimizer(nesterov_sgd, 1, False, 0.15),
     "rmsprop": Optimizer(rmsprop, 1, False, 0.001),
     "adam": Optimizer(adam, 2, True, 0.001),
     "adamw": Optimizer(adamw, 2, True, 0.001),

@@ -11,6 +11,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend, select
 from xpnet.callbacks import Callback, EarlyStopping, Epoch, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
-from xpnet.data import Dataset, Split
+from xpnet.data import SETS, Dataset, Split
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.functional import clip_by_global_norm
 from xpnet.model import Model, make_evaluate, scale_pixels
@@ -28,7 +29,7 @@ from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["Result", "State", "fit", "make_step"]
+__all__ = ["Result", "State", "fit", "largest_product", "make_step"]
 
 Array = Any
 Arrays = list[Any]
@@ -157,12 +158,17 @@ def fit(
     for observer in observers:
         observer.on_start(run)
     try:
-        for epoch in _epochs(run, splits, observers):
-            run.history.append(epoch)
-            for observer in observers:
-                observer.on_epoch(run)
-            if run.stop_reason is not None:
-                break
+        # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
+        with (
+            np.errstate(over="ignore", invalid="ignore", divide="ignore"),
+            backend.threads_for(largest_product(network, _batch_size(config, n))),
+        ):
+            for epoch in _epochs(run, splits, observers):
+                run.history.append(epoch)
+                for observer in observers:
+                    observer.on_epoch(run)
+                if run.stop_reason is not None:
+                    break
     finally:
         for observer in reversed(observers):
             observer.on_end(run)
@@ -216,12 +222,12 @@ def _epochs(run: Run, splits: dict[str, Split], observers: list[Callback]) -> It
                 f"{table[(epoch - 1) * n_steps + bad]:.3g}; a smaller rate or a clip norm may help; "
                 + (f"the parameters of epoch {epoch - 1} are kept" if epoch > 1 else "the first parameters are kept")
             )
-        run.params, run.running, run.model_epoch = params, running, epoch
         train_loss, hits = float(backend.to_host(state.loss)[0]), int(backend.to_host(state.hits)[0])
         figures: dict[str, float] = {"train_loss": train_loss / n["train"], "train_accuracy": hits / n["train"]}
         for name in splits.keys() - {"train"}:
             scores = evaluate(state.params, state.running, images[name], labels[name])
             figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+        run.params, run.running, run.model_epoch = params, running, epoch
         yield Epoch(
             epoch=epoch,
             learning_rate=float(table[epoch * n_steps - 1]),
@@ -264,11 +270,16 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
     return config.replace(
         **described,
         hidden=network.sizes[1:-1],
-        data=data.name,
+        data=data.name if data.name in SETS or not Path(data.source).is_absolute() else data.source,
         device=backend.device,
         library=backend.name,
         lr=config.lr or OPTIMIZERS[config.optimizer].lr,
     )
+
+
+def largest_product(network: MLP, batch_size: int) -> int:
+    """Floating-point operations of a step's largest matrix product: 2 batch_size n_in n_out of its widest layer."""
+    return 2 * batch_size * max(n_in * n_out for n_in, n_out in pairwise(network.sizes))
 
 
 def _batch_size(config: TrainConfig, n: int) -> int:

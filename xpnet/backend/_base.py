@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
@@ -106,6 +107,14 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has finished all work given to it so far."""
+
+    def threads_for(self, flops: int) -> AbstractContextManager[object]:
+        """A context in which matrix products up to a size run on as many threads as pay.
+
+        flops : floating-point operations of the largest product to come, 2 n k m for (n, k) times (k, m).
+        Returns a context manager; only libraries whose threads can cost more than they bring do anything in it.
+        """
+        return nullcontext()
 
     def compile(self, step: Step) -> Step:
         """Make a repeated step as fast as the library can.

@@ -51,7 +51,7 @@ def _load(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
     name = data or model.data
     if data is None and name not in SETS and not (name and Path(name).exists()):
         raise ConfigError(
-            f"the model was trained on {name!r}, which is no set known by name: say with --data where it is"
+            f"the model was trained on {name!r}, which is not there: say with --data what to measure it on"
         )
     with download_bar() as bar:
         found = load_data(name, data_dir=data_dir, progress=bar)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 import xpnet
 from xpnet.backend import available
 from xpnet.cli.terminal import result_console
-from xpnet.data.sources import _places
+from xpnet.data.sources import places
 
 __all__ = ["info"]
 
@@ -32,7 +32,7 @@ def info(
         "blas": _blas(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": [row._asdict() for row in available()],
-        "data": [str(place.absolute()) for place in _places(None)],
+        "data": [str(place.absolute()) for place in places()],
     }
     if as_json:
         print(json.dumps(found, indent=2))

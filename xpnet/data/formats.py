@@ -116,7 +116,7 @@ def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[in
 def _dataset(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
     splits = [split for split in (train, test, validation) if split is not None]
     n_classes = max(2, *(int(split.labels.max(initial=0)) + 1 for split in splits))
-    return Dataset(path.name, train, test, validation, n_classes, str(path))
+    return Dataset(path.name, train, test, validation, n_classes, str(path.resolve()))
 
 
 # --- IDX -------------------------------------------------------------------------------------------------------------

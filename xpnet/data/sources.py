@@ -140,8 +140,8 @@ def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress
 
 def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: bool, progress: Progress | None) -> Path:
     if not allowed:
-        places = ", ".join(map(str, _places(data_dir)))
-        raise DataError(f"{info.name} is in none of {places}, and downloading is switched off")
+        searched = ", ".join(map(str, places(data_dir)))
+        raise DataError(f"{info.name} is in none of {searched}, and downloading is switched off")
     return _download(info, data_dir, progress)
 
 
@@ -215,7 +215,8 @@ def _named_places(data_dir: str | os.PathLike[str] | None) -> list[tuple[Path, s
     return [(Path(place).expanduser(), by) for place, by in given if place]
 
 
-def _places(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The folders in which a named set is searched, in their order."""
     return [*(place for place, _ in _named_places(data_dir)), Path("data"), _cache()]
 
 
@@ -224,7 +225,7 @@ def _locate(info: SetInfo, data_dir: str | os.PathLike[str] | None) -> Path | No
         for place, by in _named_places(data_dir):
             if not place.is_dir():
                 logger.warning("%s names %s, which is no folder", by, place)
-        return next(filter(None, (_find(info, place) for place in _places(data_dir))), None)
+        return next(filter(None, (_find(info, place) for place in places(data_dir))), None)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from None
 
@@ -338,8 +339,8 @@ def _close(answer: "Future[Any]") -> None:
 def _writable(data_dir: str | os.PathLike[str] | None) -> Path:
     import tempfile
 
-    places = [*(place for place, _ in _named_places(data_dir)), _cache()]
-    for place in places:
+    tried = [*(place for place, _ in _named_places(data_dir)), _cache()]
+    for place in tried:
         try:
             place.mkdir(parents=True, exist_ok=True)
             if not place.stat().st_mode & 0o222:  # root could write here all the same
@@ -348,7 +349,7 @@ def _writable(data_dir: str | os.PathLike[str] | None) -> Path:
                 return place
         except OSError as error:
             logger.info("%s can't be written (%s); trying the next place", place, error.strerror)
-    raise DataError(f"nothing can be written in {', '.join(map(str, places))}; name another place with $XPNET_DATA_DIR")
+    raise DataError(f"nothing can be written in {', '.join(map(str, tried))}; name another place with $XPNET_DATA_DIR")
 
 
 def _download(info: SetInfo, data_dir: str | os.PathLike[str] | None, progress: Progress | None) -> Path:
