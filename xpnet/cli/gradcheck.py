@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from xpnet.backend import LIBRARIES, Backend, DeviceError, select
+from xpnet.backend import Backend, DeviceError, available, select
 from xpnet.cli.terminal import result_console
 from xpnet.gradcheck import BOUNDS, Comparison, cases, check
 
@@ -50,15 +50,21 @@ def gradcheck(
 
 
 def _backends(devices: list[str] | None, libraries: list[str] | None) -> list[Backend]:
-    """What to compare: every named library on every named device that it has.
+    """What to compare: every named library on every named device that it has; with nothing named, all on the CPU.
 
     Raises DeviceError for a named library that no device has, or a named device that no library has; what is left out
     apart from that is said, with the reason.
     """
+    if not devices and not libraries:
+        on_cpu = [row for row in available() if row.device == "cpu"]
+        for row in on_cpu:
+            if not row.usable:
+                print(f"left out: {row.detail}", file=sys.stderr)
+        return [select("cpu", row.library) for row in on_cpu if row.usable]
     found: dict[tuple[str, str | None], Backend] = {}
     failed: dict[tuple[str, str | None], DeviceError] = {}
-    own: list[str | None] = [None] if devices else list(LIBRARIES)
-    for pair in itertools.product(_words(devices) or ["cpu"], _words(libraries) or own):
+    wanted: list[str | None] = [*_words(libraries)] or [None]
+    for pair in itertools.product(_words(devices) or ["cpu"], wanted):
         try:
             found[pair] = select(*pair)
         except DeviceError as error:
