@@ -5,7 +5,7 @@ loss with respect to the value to the gradients with respect to the inputs; it s
 so it may be called any number of times. ``dx`` always means: gradient of the loss with respect to x, in x's shape.
 
 The code is pure Array API: it names no array library. ``xp`` is the arrays' namespace; None looks it up.
-Hyperparameters are Python numbers, because a NumPy scalar would promote float32 arrays to float64.
+Hyperparameters are Python numbers, because a float64 scalar would promote float32 arrays.
 """
 
 import math
@@ -138,7 +138,7 @@ def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     """Rectified linear unit: y = max(z, 0) ;   dz = dy where z > 0, else 0 (also at 0)."""
     xp = array_namespace(z) if xp is None else xp
     y = xp.maximum(z, 0.0)
-    return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # half the time of where() on NumPy
+    return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # cheaper than where()
 
 
 def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array, Vjp]:
