@@ -15,9 +15,11 @@ import pytest
 from array_api_compat import array_namespace
 
 import xpnet
-from xpnet.backend import Backend, DeviceError, select
+from xpnet.backend import LIBRARIES, Backend, DeviceError, select
 
-DEMANDED = [name for name in os.environ.get("XPNET_TEST_LIBRARIES", "").split(",") if name]
+DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
+if unknown := set(DEMANDED) - set(LIBRARIES):
+    raise ValueError(f"XPNET_TEST_LIBRARIES names {', '.join(unknown)}; known are {', '.join(LIBRARIES)}")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
 
+from .conftest import DEMANDED
+
 MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "array-api-strict": "array_api_strict", "numpy": "numpy"}
 HOST = [
     ("numpy", "cpu"),
@@ -42,8 +44,7 @@ ARRAYS: dict[str, np.ndarray] = {
 
 def need(library: str) -> None:
     """Skip where the library is missing, unless XPNET_TEST_LIBRARIES demands it."""
-    demanded = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
-    if find_spec(MODULES[library]) is None and library not in demanded:
+    if find_spec(MODULES[library]) is None and library not in DEMANDED:
         pytest.skip(f"{library} is not installed")
 
 
@@ -486,8 +487,10 @@ def test_broken_cupy_is_not_called_missing(cupy: FakeCupy, monkeypatch: pytest.M
 
 def test_auto_hands_cupy_over_to_numpy(cupy: FakeCupy) -> None:
     cupy.runtime.getDeviceCount = lambda: 0
-    chosen = select("auto", "cupy")
+    chosen = select("auto")
     assert (chosen.name, chosen.reason) == ("numpy", "auto: CuPy finds no CUDA device")
+    with pytest.raises(DeviceError, match="CuPy finds no CUDA device"):
+        select("auto", "cupy")  # a library that is named is not replaced
 
 
 def test_auto_keeps_a_library_without_cuda() -> None:

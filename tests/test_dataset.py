@@ -58,8 +58,9 @@ def with_pixel(value):
         (split(4, (3, 0)), "no pixels at all"),
         (Split(split().images, split().labels - 1), "label -1 at index 0"),
         (Split(split().images, split().labels + 7), "label 10 at index 3"),
-        (with_pixel(np.nan), "a pixel of image 1 is not finite"),
-        (with_pixel(np.inf), "a pixel of image 1 is not finite"),
+        (with_pixel(np.nan), r"image 1 has a pixel that is not in \[0, 1\]"),
+        (with_pixel(1.5), r"image 1 has a pixel that is not in \[0, 1\]"),
+        (with_pixel(np.inf), r"image 1 has a pixel that is not in \[0, 1\]"),
     ],
 )
 def test_refused(bad, says):

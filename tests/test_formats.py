@@ -553,9 +553,9 @@ def test_pixels_that_are_refused_with_their_place(tmp_path, value):
     images[1, 0, 2] = value
     np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     message = refused(read, tmp_path / "x.npz")
-    whole = np.isinf(value) or value == int(value) if not np.isnan(value) else False
+    told = not np.isfinite(value) or value == int(value)  # a fraction makes all of the whole numbers suspicious
     assert (
-        f"pixel value {np.float64(value)} in image 1, at (0, 2)" if whole else "pixel value 200.0 in image 0"
+        f"pixel value {np.float64(value)} in image 1, at (0, 2)" if told else "pixel value 200.0 in image 0"
     ) in message
 
 
@@ -599,3 +599,30 @@ def test_several_files_of_one_format(tmp_path):
     for name in ("a.npz", "b.npz"):
         np.savez(tmp_path / name, **keras_arrays())
     assert "several sets (a.npz, b.npz)" in refused(read, tmp_path)
+
+
+def test_a_stray_label_is_outside_the_classes(tmp_path):
+    images, labels = np.zeros((200, 2, 3), np.uint8), (np.arange(200) % 3).astype(np.uint8)
+    labels[137] = 255
+    write_idx(tmp_path / "train-images-idx3-ubyte", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
+    assert "label 255 of training image 137 is outside the classes" in refused(read, tmp_path)
+
+
+def test_two_digits_of_ten_are_classes(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((40, 2, 3), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.array([3, 8] * 20, np.uint8))
+    assert read(tmp_path).n_classes == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert "neither a regular file nor a folder" in refused(read, tmp_path / "pipe.npz")
+
+
+def test_csv_that_is_not_utf_8(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("étiquette,pixel\n1,2\n".encode("latin1"))
+    assert "save it as UTF-8" in refused(read, tmp_path / "latin.csv")
+    (tmp_path / "grouped.csv").write_text("1,2\n1,1_0\n")
+    assert "line 2, column 2: '1_0' is not a number" in refused(read, tmp_path / "grouped.csv")

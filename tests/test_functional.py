@@ -7,7 +7,7 @@ import pytest
 
 from xpnet import functional as F
 
-from .conftest import ArrayLibrary
+from .conftest import ArrayLibrary, open_backend, relative_error
 
 
 def test_sigmoid_keeps_its_digits(xp: ArrayLibrary) -> None:
@@ -87,7 +87,9 @@ def test_clip_by_global_norm(xp: ArrayLibrary, max_norm: float, factor: float) -
 
 
 def test_torch_clips_alike() -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    open_backend("torch")
+    import torch
+
     rng = np.random.default_rng(1)
     grads = [rng.normal(size=(3, 4)), rng.normal(size=4)]
     params = [torch.nn.Parameter(torch.zeros(g.shape, dtype=torch.float64)) for g in grads]
@@ -96,7 +98,7 @@ def test_torch_clips_alike() -> None:
     torch.nn.utils.clip_grad_norm_(params, 0.7)
     clipped, _ = F.clip_by_global_norm(grads, 0.7)
     for p, mine in zip(params, clipped, strict=True):
-        assert np.allclose(p.grad.numpy(), mine, rtol=1e-12)
+        assert relative_error(p.grad.numpy(), mine) < 1e-12
 
 
 def test_gelu_is_near_the_erf_form() -> None:
@@ -105,3 +107,28 @@ def test_gelu_is_near_the_erf_form() -> None:
     z = np.linspace(-6, 6, 1001)
     exact = np.array([v * 0.5 * (1 + erf(v / 2**0.5)) for v in z])
     assert np.abs(F.gelu(z)[0] - exact).max() < 5e-4
+
+
+def test_sigmoid_s_gradient_keeps_its_digits_on_both_sides() -> None:
+    """dz = e^z / (1 + e^z)^2 is even; y (1 - y) would be 0 from z = 37 on."""
+    z = np.array([1.0, 12.0, 30.0, 40.0, 300.0])
+    up, down = F.sigmoid(z)[1](np.ones(5)), F.sigmoid(-z)[1](np.ones(5))
+    exact = np.exp(-z) / (1 + np.exp(-z)) ** 2
+    assert np.allclose(up, exact, rtol=1e-14, atol=0.0)
+    assert np.array_equal(up, down)
+
+
+def test_rectifiers_at_zero(xp: ArrayLibrary) -> None:
+    """The gradient at the kink is the left one, as documented."""
+    one = xp(np.ones(1))
+    xp.assert_close(F.relu(xp(np.zeros(1)), xp=xp.xp)[1](one), np.zeros(1))
+    xp.assert_close(F.leaky_relu(xp(np.zeros(1)), xp=xp.xp)[1](one), np.array([0.01]), 1e-6)
+
+
+def test_dropout_masks_are_the_same_in_both_precisions() -> None:
+    """Also for the one draw in 2^24 that lies between a rate and its nearest float32."""
+    draws = np.array([11744050, 11744051, 11744052]) / 2**24
+    for rate in (0.7, 0.5, 0.1, 11744051 / 2**24):
+        masks = [F.dropout(np.ones(3, dtype), draws.astype(dtype), rate)[0] > 0 for dtype in (np.float32, np.float64)]
+        assert np.array_equal(*masks)
+        assert np.array_equal(masks[1], draws >= rate)

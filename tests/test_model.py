@@ -69,13 +69,24 @@ def test_predict_takes_images_of_any_layout() -> None:
             model.predict(wrong)
     with pytest.raises(ModelError, match="label 3 at index 1"):
         model.evaluate(images, np.array([0, 3, 0, 0, 0], np.int32))
+    assert model.evaluate(images, np.array([0, 1, 2, 0, 1])) == model.evaluate(images, [0, 1, 2, 0, 1])
+    for labels in (np.zeros(4, np.int32), np.zeros((5, 3), np.int32), np.zeros(5)):
+        with pytest.raises(ModelError, match="5 images need as many labels"):
+            model.evaluate(images, labels)
+    with pytest.raises(ModelError, match="0 images need"):
+        model.evaluate(images[:0], np.zeros(0, np.int32))
+    with pytest.raises(ModelError, match=r"pass.* as image\[None\]"):
+        model.predict(images[0])
+    for wrong in (images.astype(np.float64), images - 1.0, images * np.nan, images.astype(np.int32)):
+        with pytest.raises(ModelError, match=r"pixels must be uint8, or floats in \[0, 1\]"):
+            model.predict(wrong)
 
 
 def test_predictions_do_not_depend_on_their_company() -> None:
     model = make_model(dtype="float64")
     images = np.random.default_rng(0).integers(0, 256, (2500, 6, 6)).astype(np.uint8)
     whole = model.outputs(images)
-    assert np.allclose(whole[1700:1701], model.outputs(images[1700:1701]), rtol=1e-12)
+    assert np.allclose(whole[1700:1701], model.outputs(images[1700:1701]), rtol=1e-12, atol=0.0)
 
 
 def saved(tmp_path: Path) -> bytes:
@@ -99,7 +110,9 @@ def test_every_damaged_byte_is_noticed(library: str, tmp_path: Path) -> None:
         except ModelError:
             refused += 1
         else:
-            assert all(np.array_equal(a, b) for a, b in zip(model.params, good.params, strict=True))
+            assert (model.network, model.data, model.image_shape) == (good.network, good.data, good.image_shape)
+            pairs = zip(model.params + model.running, good.params + good.running, strict=True)
+            assert all(np.array_equal(a, b) for a, b in pairs)
     assert refused > 0.9 * len(content) / 5
 
 
@@ -142,11 +155,28 @@ def _with_description(tmp_path: Path, change: object) -> Path:
         (lambda d: {**d, "sha256": "0" * 64}, "checksum"),
         (lambda d: [1, 2], "does not read"),
         (lambda d: {**d, "image_shape": "abc"}, "does not read"),
+        (lambda d: {**d, "image_shape": [float("inf")]}, "does not read"),
+        (lambda d: {**d, "image_shape": [6, 7]}, "checksum"),
+        (lambda d: {**d, "data": "another"}, "checksum"),
+        (lambda d: {**d, "network": {**d["network"], "dropout": 0.5}}, "checksum"),
+        (lambda d: {**d, "network": {**d["network"], "sizes": [36, float("inf"), 3]}}, "does not read"),
+        (lambda d: {**d, "network": {**d["network"], "batch_norm": "yes"}}, "true or false"),
     ],
 )
 def test_changed_descriptions(tmp_path: Path, change: object, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         xpnet.load(_with_description(tmp_path, change), device="cpu")
+
+
+def test_headers_that_try_the_readers(tmp_path: Path) -> None:
+    """A dtype that NumPy lacks, and a description nested beyond the parser's depth."""
+    content = saved(tmp_path)
+    length = struct.unpack("<Q", content[:8])[0]
+    for old, new in (('"F32"', '"BF16"'), ('"xpnet":"', '"xpnet":"' + "[" * 100_000)):
+        header = content[8 : 8 + length].decode().replace(old, new).encode()
+        (tmp_path / "bad.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
+        with pytest.raises(ModelError):
+            xpnet.load(tmp_path / "bad.safetensors", device="cpu")
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

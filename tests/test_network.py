@@ -120,6 +120,11 @@ def test_normalised_network_predicts_with_running_statistics() -> None:
     [
         ({"sizes": (784,)}, "at least two widths"),
         ({"sizes": (784, 0, 10)}, "at least 1"),
+        ({"sizes": 5}, "sizes must be a list of whole numbers, not 5"),
+        ({"sizes": (784, 8.5, 10)}, r"sizes\[1\] must be a whole number, not 8.5"),
+        ({"sizes": (784, float("nan"), 10)}, r"sizes\[1\] must be a whole number, not nan"),
+        ({"batch_norm": "no"}, "batch_norm must be true or false, not 'no'"),
+        ({"dropout": "0.5"}, "dropout must be a number, not '0.5'"),
         ({"activation": "rellu"}, "did you mean 'relu'"),
         ({"loss": "crossentropy"}, "did you mean 'cross-entropy'"),
         ({"initializer": "he"}, "known are auto, he-normal"),
@@ -140,3 +145,34 @@ def test_deep_and_narrow_runs(activation: str) -> None:
     loss, grads, _, _ = network.loss_and_grads(params, np.ones((1, 3)), np.zeros(1, np.int32))
     assert np.isfinite(loss)
     assert len(grads) == 62
+
+
+def test_numpy_numbers_do_not_promote_a_float32_network() -> None:
+    network = MLP((np.int64(4), 6, 3), dropout=np.float64(0.3), label_smoothing=np.float32(0.25))  # type: ignore[arg-type]
+    assert (type(network.sizes[0]), type(network.dropout), type(network.label_smoothing)) == (int, float, float)
+    x, labels = np.ones((2, 4), np.float32), np.zeros(2, np.int32)
+    _, grads, logits, _ = network.loss_and_grads(network.init_params(), x, labels, step=np.zeros(1, np.int64))
+    assert {a.dtype for a in (logits, *grads)} == {np.dtype(np.float32)}
+
+
+def test_lists_that_do_not_fit() -> None:
+    network = MLP((4, 6, 3), batch_norm=True)
+    params, running, x = network.init_params(), network.init_running(), np.ones((2, 4), np.float32)
+    for wrong in (
+        {"params": params[:-1]},
+        {"params": [*params, params[0]]},
+        {"running": None},
+        {"running": running[:1]},
+    ):
+        with pytest.raises(ValueError, match="has 5 parameters and 2 running statistics, not"):
+            network.predict(**{"params": params, "running": running, "x": x, **wrong})  # type: ignore[arg-type]
+
+
+def test_first_weights_are_those_promised() -> None:
+    """A change of these numbers changes every run ever seeded: raise the major version with it."""
+    relu, tanh, gelu = (MLP((3, 2), activation=name).init_params(7, "float64")[0] for name in ("relu", "tanh", "gelu"))
+    draws = np.random.Generator(np.random.PCG64(7))
+    assert np.allclose(relu, draws.normal(0.0, np.sqrt(2 / 3), (3, 2)), rtol=1e-15, atol=0.0)
+    assert np.array_equal(gelu, relu)
+    limit = np.sqrt(6 / 5)
+    assert np.allclose(tanh, np.random.Generator(np.random.PCG64(7)).uniform(-limit, limit, (3, 2)), atol=0.0)

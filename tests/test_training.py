@@ -1,9 +1,11 @@
 """fit: it learns, repeats bit by bit, agrees across libraries, and ends well however it ends."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ EVERYTHING = {"batch_norm": True, "dropout": 0.2, "label_smoothing": 0.05}
 
 
 def small_fit(data: xpnet.Dataset, library: str = "numpy", device: str = "cpu", **settings: Any) -> Any:
-    description = {k: settings.pop(k) for k in list(settings) if k in EVERYTHING or k == "activation"}
+    description = {k: settings.pop(k) for k in list(settings) if k in EVERYTHING or k in ("activation", "loss")}
     network = xpnet.MLP((data.n_features, 16, data.n_classes), **description)
     options: dict[str, Any] = {"epochs": 3, "batch_size": 32, "lr": 0.05, "weight_decay": 0.0, **settings}
     callbacks = options.pop("callbacks", [])
@@ -144,29 +146,53 @@ class _Forbidden(Callback):
         raise AssertionError("training started")
 
 
-def test_batches_are_those_promised(small_data: xpnet.Dataset) -> None:
-    """Two epochs equal plain SGD written out: a new order each epoch, every example once, the last batch smaller."""
+def test_a_run_written_out(small_data: xpnet.Dataset) -> None:
+    """Two epochs equal Adam written out: order, rates, warm-up, masks, clipping and hyperparameters as promised."""
     steps: list[int] = []
 
     class Count(Callback):
         def on_steps(self, run: Run, epoch: int, done: int) -> None:
             steps.append(done)
 
-    options = {"optimizer": "sgd", "schedule": "linear", "dtype": "float64", "lr": 0.5, "seed": 3}
-    result = small_fit(small_data, batch_size=100, epochs=2, callbacks=[Count()], **options)
+    network = xpnet.MLP((36, 16, 3), dropout=0.25)
+    result = fit(
+        network, small_data, backend=open_backend("numpy"), callbacks=[Count()], batch_size=100, epochs=2, seed=3,
+        optimizer="adam", lr=0.01, beta1=0.8, beta2=0.95, weight_decay=0.02, clip_norm=0.8, schedule="cosine",
+        warmup=0.25, dtype="float64",
+    )  # fmt: skip
     assert steps == [4, 4]
     assert result.history[0].samples_per_second * result.history[0].seconds == pytest.approx(330)
-    network = result.model.network
     params = network.init_params(3, "float64")
+    m, v = [0.0 * p for p in params], [0.0 * p for p in params]
     images, labels = small_data.train.images.reshape(330, -1) / 255.0, small_data.train.labels
-    for epoch in (1, 2):
-        order = np.random.Generator(np.random.PCG64([3, 2, epoch])).permutation(330)
-        for i in range(4):
-            rows, lr = order[100 * i : 100 * (i + 1)], 0.5 * (1 - (4 * (epoch - 1) + i) / 8)
-            _, grads, _, _ = network.loss_and_grads(params, images[rows], labels[rows])
-            params = [p - lr * g for p, g in zip(params, grads, strict=True)]
+    rates = [0.01 / 3, 0.01 * 2 / 3, *(0.005 * (1 + np.cos(np.pi * t / 6)) for t in range(6))]
+    clipped = 0
+    for t, lr in enumerate(rates):
+        order = np.random.Generator(np.random.PCG64([3, 2, 1 + t // 4])).permutation(330)
+        rows = order[100 * (t % 4) : 100 * (t % 4 + 1)]
+        _, grads, _, _ = network.loss_and_grads(params, images[rows], labels[rows], step=np.array([t]), seed=3)
+        norm = np.sqrt(sum(np.sum(g * g) for g in grads))
+        clipped += norm > 0.8
+        for i, g in enumerate(grads):
+            g = g * min(1.0, 0.8 / (norm + 1e-6)) + 0.02 * params[i]  # noqa: PLW2901
+            m[i], v[i] = 0.8 * m[i] + 0.2 * g, 0.95 * v[i] + 0.05 * g * g
+            m_hat, v_hat = m[i] / (1 - 0.8 ** (t + 1)), v[i] / (1 - 0.95 ** (t + 1))
+            params[i] = params[i] - lr * m_hat / (np.sqrt(v_hat) + 1e-8)
+    assert 0 < clipped < 8, "the bound must bind in some steps and not in others"
     for actual, desired in zip(result.model.params, params, strict=True):
-        assert relative_error(actual, desired) < 1e-12
+        assert relative_error(actual, desired) < 1e-10
+    assert [epoch.learning_rate for epoch in result.history] == pytest.approx([rates[3], rates[7]])
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
+def test_momentum_reaches_the_optimizer(small_data: xpnet.Dataset, optimizer: str) -> None:
+    one, other = (small_fit(small_data, optimizer=optimizer, momentum=mu, epochs=1) for mu in (0.5, 0.9))
+    assert not np.array_equal(one.model.params[0], other.model.params[0])
+
+
+def test_step_schedule_drops_every_so_many_epochs(small_data: xpnet.Dataset) -> None:
+    result = small_fit(small_data, schedule="step", decay_every=2, decay=0.5, epochs=5, lr=0.08)
+    assert [epoch.learning_rate for epoch in result.history] == pytest.approx([0.08, 0.08, 0.04, 0.04, 0.02])
 
 
 def test_full_batch_is_gradient_descent(small_data: xpnet.Dataset) -> None:
@@ -198,6 +224,26 @@ def test_float_images_are_not_scaled_again(small_data: xpnet.Dataset, images: st
     data = dataclasses.replace(small_data, train=convert(small_data.train), test=convert(small_data.test))
     loss = small_fit(data, epochs=1).history[0].train_loss
     assert loss == pytest.approx(small_fit(small_data, epochs=1).history[0].train_loss, rel=1e-5)
+
+
+def test_validation_examples_are_drawn_at_random_and_held_out(small_data: xpnet.Dataset) -> None:
+    from xpnet.training import _splits
+
+    images = np.arange(330, dtype=np.float64).reshape(330, 1) / 330
+    data = xpnet.Dataset("numbered", xpnet.Split(images, np.arange(330, dtype=np.int32) % 3), n_classes=3)
+    held = {}
+    for seed in (0, 1):
+        splits = _splits(data, TrainConfig(validation=0.2, seed=seed))
+        rows = {name: set(np.rint(split.images[:, 0] * 330).astype(int)) for name, split in splits.items()}
+        assert rows["train"] | rows["validation"] == set(range(330))
+        assert not rows["train"] & rows["validation"]
+        assert len(rows["validation"]) == 66
+        assert all(
+            np.array_equal(split.labels, np.rint(split.images[:, 0] * 330).astype(int) % 3) for split in splits.values()
+        )
+        held[seed] = rows["validation"]
+    assert held[0] != held[1]
+    assert held[0] != set(range(66))
 
 
 def test_validation_split(small_data: xpnet.Dataset) -> None:
@@ -257,7 +303,7 @@ def test_non_finite_loss_keeps_the_last_good_parameters(
     small_data: xpnet.Dataset, library: str, tmp_path: Path
 ) -> None:
     """The rate explodes in the third epoch: the error names the very step, and the second epoch's parameters stay."""
-    settings = {"optimizer": "sgd", "lr": 1e30, "epochs": 3, "schedule": "constant", "loss": "cross-entropy"}
+    settings = {"optimizer": "sgd", "lr": 1e30, "epochs": 3, "schedule": "constant"}
     with pytest.raises(NonFiniteError, match=r"in epoch 1 at step [12345] of 11, learning rate 1e\+30"):
         small_fit(small_data, library, out=tmp_path / "at once", **settings)
     model = xpnet.load(tmp_path / "at once", device="cpu")
@@ -278,11 +324,100 @@ def test_non_finite_later(small_data: xpnet.Dataset, tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCHEDULES, "constant", poisoned)
-        with pytest.raises(NonFiniteError, match=r"epoch 3 at step [45] of 11.*the parameters of epoch 2 are kept"):
+        with pytest.raises(NonFiniteError, match=r"the loss .* in epoch 3 at step [45] of 11, learning rate"):
             small_fit(small_data, schedule="constant", epochs=5, callbacks=[Keep()], out=tmp_path)
     assert len(kept) == 2
     assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], kept[-1])
     assert len(_rows(tmp_path / "history.csv")) == 2
+
+
+def test_a_split_s_loss_that_is_not_finite_ends_the_run(small_data: xpnet.Dataset, tmp_path: Path) -> None:
+    """The training loss sees parameters before their update; the harm of the last one shows in the test loss."""
+
+    def poisoned(step: np.ndarray, **options: Any) -> np.ndarray:
+        return np.where(np.asarray(step) == 21, 1e30, 0.05)
+
+    from xpnet.schedules import SCHEDULES
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCHEDULES, "constant", poisoned)
+        with pytest.raises(NonFiniteError, match="a parameter or a split's loss stopped being finite in epoch 2"):
+            small_fit(small_data, schedule="constant", epochs=5, out=tmp_path)
+    assert len(_rows(tmp_path / "history.csv")) == 1
+    scores = xpnet.load(tmp_path, device="cpu").evaluate(*small_data.test)
+    assert np.isfinite(scores.loss)
+
+
+def test_the_model_survives_a_failing_device_and_a_failing_callback(small_data: xpnet.Dataset, tmp_path: Path) -> None:
+    class Broken(Callback):
+        def on_epoch(self, run: Run) -> None:
+            if run.model_epoch == 2:
+                run.backend.to_device = None  # type: ignore[assignment,method-assign]
+                raise OSError("the device is gone")
+
+        def on_end(self, run: Run) -> None:
+            raise ValueError("and so is the callback")
+
+    with pytest.raises(ValueError, match="so is the callback"):
+        small_fit(small_data, callbacks=[Broken()], out=tmp_path)
+    expected = small_fit(small_data, callbacks=[_StopAfter(2)]).model
+    assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], expected.params[0])
+
+
+def test_early_stopping_can_be_used_twice(small_data: xpnet.Dataset) -> None:
+    stopping = EarlyStopping(3)
+    first, second = (
+        small_fit(small_data, validation=0.2, callbacks=[stopping], seed=seed, epochs=epochs)
+        for seed, epochs in ((0, 4), (1, 2))
+    )
+    assert second.model_epoch <= 2
+    assert not np.array_equal(first.model.params[0], second.model.params[0])
+
+
+def test_a_last_batch_of_one_cannot_be_normalised(small_data: xpnet.Dataset) -> None:
+    with pytest.raises(ConfigError, match="batch_size 7 leaves a last batch of one of the 330 examples"):
+        small_fit(small_data, batch_size=7, batch_norm=True)
+    small_fit(small_data, batch_size=7, epochs=1)
+
+
+def test_the_backend_s_device_is_current_throughout(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, inside = open_backend("numpy"), []
+
+    @contextlib.contextmanager
+    def active() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr(backend, "active", active)
+    original = xpnet.MLP.forward
+
+    def forward(*arguments: Any, **options: Any) -> Any:
+        assert inside, "the network ran on whatever device is current"
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(xpnet.MLP, "forward", forward)
+    model = fit(xpnet.MLP((36, 4, 3)), small_data, backend=backend, epochs=1, callbacks=[]).model
+    model.outputs(small_data.test.images)
+    model.evaluate(*small_data.test)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([36, 3], None), "network must be an MLP"),
+        ((xpnet.MLP((36, 3)), "mnist"), "data must be a Dataset"),
+        ((xpnet.MLP((36, 3)), None, {"epochs": 1}), "config must be a TrainConfig"),
+    ],
+)
+def test_what_is_easily_taken_for_the_right_thing(small_data: xpnet.Dataset, arguments: Any, message: str) -> None:
+    network, data, *rest = arguments
+    with pytest.raises(TypeError, match=message):
+        fit(network, data or small_data, *rest)
+    with pytest.raises(TypeError, match="backend must be a Backend"):
+        fit(xpnet.MLP((36, 3)), small_data, backend="cpu")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="hidden describes the network"):
+        fit(xpnet.MLP((36, 3)), small_data, hidden=(5,))
 
 
 def test_interruption_keeps_the_last_finished_epoch(small_data: xpnet.Dataset, tmp_path: Path) -> None:
@@ -293,14 +428,18 @@ def test_interruption_keeps_the_last_finished_epoch(small_data: xpnet.Dataset, t
 
     with pytest.raises(KeyboardInterrupt):
         small_fit(small_data, callbacks=[Interrupt()], out=tmp_path)
-    one = small_fit(small_data, epochs=3, callbacks=[_StopAfterOne()])
+    one = small_fit(small_data, epochs=3, callbacks=[_StopAfter(1)])
     assert one.stop_reason == "enough"
     assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], one.model.params[0])
 
 
-class _StopAfterOne(Callback):
+class _StopAfter(Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
     def on_epoch(self, run: Run) -> None:
-        run.stop("enough")
+        if run.model_epoch == self.epoch:
+            run.stop("enough")
 
 
 def test_progress_is_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> None:

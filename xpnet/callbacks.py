@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from xpnet.backend import Backend
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
-from xpnet.model import Model, write_atomically
+from xpnet.model import Model, save, write_atomically
 from xpnet.network import MLP
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ Arrays = list[Any]
 class Epoch:
     """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
 
-    The training figures are those of the batches as they were trained on, with dropout and before each update;
+    The training figures are those of the batches as they were trained on: before each update, with dropout, and with
+    label smoothing in the loss, which the other splits' losses are without;
     learning_rate is that of the last step; seconds are training alone, without the evaluation.
     """
 
@@ -54,9 +55,10 @@ class Epoch:
 class Run:
     """A training run as its callbacks see it.
 
-    network, config : what is trained and how, resolved.   data : name of the set.   backend : where.
+    network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
     n_steps : steps per epoch.   history : one Epoch for each finished epoch.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
+    stop_reason : why the run was told to stop, or None.
     """
 
     network: MLP
@@ -107,6 +109,10 @@ class EarlyStopping(Callback):
         self.best_loss = math.inf
         self.best: tuple[Arrays, Arrays, int] | None = None
 
+    def on_start(self, run: Run) -> None:
+        """Forget the run before."""
+        self.best_loss, self.best = math.inf, None
+
     def on_epoch(self, run: Run) -> None:
         """Remember the epoch if it is the best yet; stop if the last patience epochs were not."""
         loss = run.history[-1].validation_loss
@@ -116,7 +122,9 @@ class EarlyStopping(Callback):
             self.best_loss = loss
             self.best = run.params, run.running, run.model_epoch
         elif run.model_epoch - self.best[2] >= self.patience:
-            run.stop(f"no validation loss below epoch {self.best[2]}'s in {self.patience} epochs")
+            run.stop(
+                f"no validation loss below epoch {self.best[2]}'s in {self.patience} epoch{'s'[: self.patience > 1]}"
+            )
 
     def on_end(self, run: Run) -> None:
         """Bring back the parameters of the best epoch."""
@@ -125,7 +133,7 @@ class EarlyStopping(Callback):
 
 
 class RunDirectory(Callback):
-    """Writes a run's files: config.toml at the start, history.csv after each epoch, model.safetensors at the end.
+    """Writes a run's files: config.toml at the start, history.csv and model.safetensors after each epoch.
 
     path : of the directory, which is made.
     Raises ConfigError, before any training, where it cannot be written or already holds a run.
@@ -138,6 +146,8 @@ class RunDirectory(Callback):
         """Make the directory and write config.toml and the head of history.csv."""
         if (self.path / "config.toml").exists():
             raise ConfigError(f"{self.path} already holds a run, which is left as it is: name another directory")
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"cannot write the run directory {self.path}: it is a file; name another directory")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.toml", run.config.to_toml().encode())
@@ -148,13 +158,18 @@ class RunDirectory(Callback):
             ) from None
 
     def on_epoch(self, run: Run) -> None:
-        """Write history.csv anew."""
+        """Write history.csv and model.safetensors anew."""
         self._write_history(run)
+        self._write_model(run)
 
     def on_end(self, run: Run) -> None:
-        """Write model.safetensors, the parameters as of the last finished, or the restored, epoch."""
+        """Write both once more: there may be no epoch, or early stopping may have brought back an older one."""
         self._write_history(run)
-        run.model().save(self.path / "model.safetensors")
+        self._write_model(run)
+
+    def _write_model(self, run: Run) -> None:
+        # From the host's copies: the device may be what failed.
+        save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
 
     def _write_history(self, run: Run) -> None:
         text = io.StringIO(newline="")
@@ -208,7 +223,7 @@ class Progress(Callback):
             if loss is not None:
                 width = len(split) + 6
                 head += f"{split + ' loss':>{width}}{'accuracy':>9}"
-                line += f"{loss:>{width}.4f}{100 * accuracy:>7.2f} %"
+                line += f"{loss:>{width}{'.4f' if loss < 1e4 else '.3g'}}{100 * accuracy:>7.2f} %"
         if len(run.history) == 1:
             self._print(f"{head}{'seconds':>8}")
         self._print(f"{line}{last.seconds:>8.2f}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -12,7 +11,8 @@ from typing import Any, Literal
 
 import tomli_w
 
-from xpnet.errors import ConfigError, check_one_of, check_range
+from xpnet.checks import check_one_of, check_range, nearest, typed
+from xpnet.errors import ConfigError
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
@@ -84,7 +84,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), str(field.type)))
+            object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name), str(field.type)))
         for width in self.hidden:
             check_range("hidden", width, 1)
         self.network(1, 2)  # checks the settings that describe the network
@@ -107,10 +107,8 @@ class TrainConfig:
         check_range("validation", self.validation, 0.0)
         if self.validation >= 1.0 and self.validation != int(self.validation):
             raise ConfigError(f"validation must be a share below 1 or a whole number, not {self.validation:g}")
-        if not isinstance(self.batch_size, str):
+        if self.batch_size != "full":
             check_range("batch_size", self.batch_size, 1)
-        elif self.batch_size != "full":
-            raise ConfigError(f"batch_size must be a whole number or full, not {self.batch_size!r}")
         if self.early_stopping is not None:
             check_range("early_stopping", self.early_stopping, 1)
 
@@ -123,7 +121,8 @@ class TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         known = [f.name for f in dataclasses.fields(self)]
         for name in settings:
-            check_one_of("setting", name, known)
+            if name not in known:
+                raise ConfigError(f"unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}")
         return dataclasses.replace(self, **settings)
 
     def to_toml(self) -> str:
@@ -162,35 +161,3 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"recipe {name_or_path}: {error}") from None
     return settings
-
-
-def _typed(name: str, value: Any, annotation: str) -> Any:
-    """Value as the type that the setting's annotation names, where it is that type or exactly convertible to it."""
-    kinds = annotation.replace("Literal['full']", "str").split(" | ")
-    if value is None and "None" in kinds:
-        return None
-    if isinstance(value, (list, tuple)) and "tuple[int, ...]" in kinds:
-        return tuple(_typed(f"{name}[{i}]", v, "int") for i, v in enumerate(value))
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise ConfigError(f"{name} must be below 2^63, not {value}")
-    if isinstance(value, bool):
-        if "bool" in kinds:
-            return value
-    elif isinstance(value, int | float):
-        if "int" in kinds and math.isfinite(value) and value == int(value):
-            return int(value)
-        if "float" in kinds:
-            return float(value)
-    elif isinstance(value, str) and "str" in kinds:
-        return value
-    wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "None")
-    raise ConfigError(f"{name} must be {wanted}, not {value!r}")
-
-
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a word",
-    "bool": "true or false",
-    "tuple[int, ...]": "a list of whole numbers",
-}

@@ -62,16 +62,18 @@ def relative_error(actual: list[Host], desired: list[Host]) -> float:
 
 def gradients(case: Case, backend: Backend, dtype: str = "float64") -> list[Host]:
     """The gradients of <u, value> by the case's inputs, computed on a backend in the given precision, on the host."""
-    value, vjp = _call(case, case.inputs, backend, dtype)
-    u = backend.to_device(_cotangent(tuple(value.shape)).astype(dtype))
-    return [backend.to_host(g) for g in vjp(u)]
+    with backend.active():
+        value, vjp = _call(case, case.inputs, backend, dtype)
+        u = backend.to_device(_cotangent(tuple(value.shape)).astype(dtype))
+        return [backend.to_host(g) for g in vjp(u)]
 
 
 def finite_differences(case: Case, backend: Backend, h: float = 1e-6) -> list[Host]:
     """The same gradients by central differences, entry by entry, in float64: (f(x + h e) - f(x - h e)) / 2h."""
 
     def objective(inputs: list[Host]) -> float:
-        value = backend.to_host(_call(case, inputs, backend, "float64")[0])
+        with backend.active():
+            value = backend.to_host(_call(case, inputs, backend, "float64")[0])
         return float(np.sum(_cotangent(value.shape) * value))
 
     grads = [np.zeros_like(x) for x in case.inputs]

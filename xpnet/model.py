@@ -1,8 +1,8 @@
 """A trained network on a device: predict, evaluate, save, load.
 
 A model file is one safetensors file: the arrays, by MLP.param_shapes' and running_shapes' names, and one JSON text
-that describes the network, what it was trained on, and the SHA-256 of the arrays. It holds host arrays, so a model
-trained on any device loads on any other. Nothing in it is executed.
+that describes the network, what it was trained on, and the SHA-256 of all that and of the arrays. It holds host arrays,
+so a model trained on any device loads on any other. Nothing in it is executed.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from xpnet.errors import ModelError
 from xpnet.functional import LOSSES
 from xpnet.network import MLP
 
-__all__ = ["Model", "Scores", "load", "make_evaluate", "scale_pixels", "write_atomically"]
+__all__ = ["Model", "Scores", "load", "make_evaluate", "save", "scale_pixels", "write_atomically"]
 
 Array = Any
 Arrays = list[Any]
@@ -68,8 +68,7 @@ def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, A
 
     def evaluate(params: Arrays, running: Arrays, images: Array, labels: Array) -> Scores:
         n = labels.shape[0]
-        dtype = backend.to_host(params[-1]).dtype
-        totals = backend.to_device(np.zeros(1, dtype)), backend.to_device(np.zeros(1, np.int64))
+        totals = xp.zeros_like(params[-1][:1]), backend.to_device(np.zeros(1, np.int64))
         for rows in _slices(n):
             totals = step(totals, params, running, images[rows, :], labels[rows])
         loss, hits = (float(backend.to_host(total)[0]) for total in totals)
@@ -101,9 +100,11 @@ class Model:
         """
         xp, flat = self.backend.xp, self._flat(images)
         parts = []
-        for rows in _slices(len(flat)):
-            x = scale_pixels(self.backend.to_device(flat[rows]), self.params[0].dtype, xp=xp)
-            parts.append(self.backend.to_host(self.network.predict(self.params, x, running=self.running, xp=xp)))
+        # Parameters that ran away show in the result, without NumPy's warnings.
+        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
+            for rows in _slices(len(flat)):
+                x = scale_pixels(self.backend.to_device(flat[rows]), self.params[0].dtype, xp=xp)
+                parts.append(self.backend.to_host(self.network.predict(self.params, x, running=self.running, xp=xp)))
         return np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
 
     def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
@@ -111,13 +112,19 @@ class Model:
         classes: NDArray[np.intp] = np.argmax(self.outputs(images), axis=1)
         return classes
 
-    def evaluate(self, images: NDArray[Any], labels: NDArray[np.int32]) -> Scores:
+    def evaluate(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Scores:
         """Mean loss and accuracy.
 
-        images : as in outputs.   labels : (n,) int32 on the host.
-        Raises ModelError if the images have another number of pixels, or a label is no class of the network.
+        images : as in outputs, at least one.   labels : (n,) integers on the host.
+        Raises ModelError if the images have another number of pixels, images and labels differ in number, or a label is
+        no class of the network.
         """
-        flat = self._flat(images)
+        flat, labels = self._flat(images), np.asarray(labels)
+        if labels.shape != (len(flat),) or labels.dtype.kind not in "iu" or not len(flat):
+            raise ModelError(
+                f"{len(flat)} images need as many labels, whole numbers, and at least one; "
+                f"these are {labels.dtype} of shape {labels.shape}"
+            )
         outside = np.flatnonzero((labels < 0) | (labels >= self.network.sizes[-1]))
         if outside.size:
             i = outside[0]
@@ -125,36 +132,55 @@ class Model:
                 f"label {labels[i]} at index {i}: the model knows {self.network.sizes[-1]} classes, from 0"
             )
         evaluate = make_evaluate(self.network, self.backend)
-        return evaluate(self.params, self.running, self.backend.to_device(flat), self.backend.to_device(labels))
+        on_device = self.backend.to_device(flat), self.backend.to_device(labels.astype(np.int32))
+        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
+            return evaluate(self.params, self.running, *on_device)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all.   Raises OSError where the file cannot be written."""
-        names = [*self.network.param_shapes(), *self.network.running_shapes()]
-        arrays = [np.ascontiguousarray(self.backend.to_host(a)) for a in (*self.params, *self.running)]
-        description = {
-            "format": FORMAT,
-            "network": dataclasses.asdict(self.network),
-            "data": self.data,
-            "image_shape": self.image_shape,
-            "sha256": _digest(arrays),
-        }
-        # One key only: safetensors writes several in an order that changes from run to run.
-        metadata = {"xpnet": json.dumps(description)}
-        write_atomically(Path(path), serialize(dict(zip(names, arrays, strict=True)), metadata))
+        params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
+        save(path, self.network, params, running, self.data, self.image_shape)
 
     def _flat(self, images: NDArray[Any]) -> NDArray[Any]:
+        images = np.asarray(images)
         pixels, n_in = int(np.prod(images.shape[1:])), self.network.sizes[0]
         if images.ndim < 2 or pixels != n_in:
+            hint = "; a single image is passed as image[None]" if images.size == n_in else ""
             raise ModelError(
-                f"the model takes images of {n_in} pixels, but these have {pixels} (array of shape {images.shape})"
+                f"the model takes images of {n_in} pixels, but these have {pixels} (shape {images.shape}){hint}"
             )
+        if images.dtype != np.uint8 and (images.dtype.kind != "f" or not np.all((images >= 0.0) & (images <= 1.0))):
+            raise ModelError(f"pixels must be uint8, or floats in [0, 1]; these are {images.dtype}, or beyond")
         return images.reshape(len(images), n_in)
+
+
+def save(
+    path: str | Path,
+    network: MLP,
+    params: Arrays,
+    running: Arrays,
+    data: str = "",
+    image_shape: tuple[int, ...] = (),
+) -> None:
+    """Write a model file, whole or not at all, from host arrays; what they are, see Model.   Raises OSError."""
+    arrays = [np.ascontiguousarray(a) for a in (*params, *running)]
+    description = {
+        "format": FORMAT,
+        "network": dataclasses.asdict(network),
+        "data": data,
+        "image_shape": list(image_shape),
+    }
+    # One key only: safetensors writes several in an order that changes from run to run.
+    metadata = {"xpnet": json.dumps({**description, "sha256": _digest(description, arrays)})}
+    names = [*network.param_shapes(), *network.running_shapes()]
+    write_atomically(Path(path), serialize(dict(zip(names, arrays, strict=True)), metadata))
 
 
 def load(path: str | Path, device: str = "auto", library: str | None = None) -> Model:
     """Read a model onto a device, whatever it was trained on.
 
     path : a .safetensors file, or a run directory.   device, library : as in select.
+    Returns the Model.
     Raises ModelError, one line, for a file that is missing, damaged or no model of xpnet; DeviceError as select does.
     """
     path = Path(path)
@@ -168,7 +194,7 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, ValueError) as error:  # the latter two for dtypes that NumPy lacks
         raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from None
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
@@ -180,17 +206,21 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
             raise ModelError(f"{path} is an {description['format']!r}; this xpnet reads {FORMAT!r}")
         network = MLP(**description["network"])
         data, image_shape = str(description["data"]), tuple(int(n) for n in description["image_shape"])
-        expected = description["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
+        expected = description.pop("sha256")
+    except ModelError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: its description of the network does not read ({error})") from None
     shapes = network.param_shapes() | network.running_shapes()
     if {name: a.shape for name, a in arrays.items()} != shapes:
         raise ModelError(f"{path} is damaged: its arrays are not those of a {network} network")
     host = [arrays[name] for name in shapes]
-    if len({a.dtype for a in host}) > 1 or host[0].dtype not in (np.float32, np.float64) or _digest(host) != expected:
-        raise ModelError(f"{path} is damaged: the checksum of its arrays is wrong")
+    if (
+        len({a.dtype for a in host}) > 1
+        or host[0].dtype not in (np.float32, np.float64)
+        or _digest(description, host) != expected
+    ):
+        raise ModelError(f"{path} is damaged: its checksum is wrong")
     backend = select(device, library)
     moved = [backend.to_device(a) for a in host]
     n_params = len(network.param_shapes())
@@ -211,8 +241,8 @@ def _slices(n: int) -> Iterator[slice]:
     return (slice(start, min(start + BATCH_SIZE, n)) for start in range(0, n, BATCH_SIZE))
 
 
-def _digest(arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
+def _digest(description: dict[str, Any], arrays: list[NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for a in arrays:
         digest.update(f"{a.dtype} {a.shape}".encode())
         digest.update(np.ascontiguousarray(a).data)

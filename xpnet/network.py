@@ -5,15 +5,18 @@ a normalised layer has ``W, scale, shift`` instead, since shift does b's work. R
 are a second flat list, ``[mean0, var0, ...]``, returned anew by the forward pass and never hidden.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 from array_api_compat import array_namespace
 
+from xpnet.checks import check_one_of, check_range, typed
 from xpnet.counter_rng import uniform
-from xpnet.errors import ConfigError, check_one_of, check_range
+from xpnet.errors import ConfigError
 from xpnet.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
 from xpnet.initializers import INITIALIZERS, init_params, init_running
 
@@ -45,10 +48,11 @@ class MLP:
     batch_norm: bool = False
     initializer: str = "auto"
 
-    MOMENTUM = 0.1  # weight of the newest batch in the running statistics, as in torch
+    MOMENTUM = 0.1  # weight of the newest batch in the running statistics
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
+        for field in fields(self):
+            object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name), str(field.type)))
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ConfigError(f"sizes must be at least two widths of at least 1, not {self.sizes}")
         check_one_of("activation", self.activation, ACTIVATIONS)
@@ -108,10 +112,17 @@ class MLP:
         training : normalise by the batch's own statistics, and drop units where the network has dropout.
         step : (1,) integer array >= 0, which selects the dropout masks; needed for training with dropout.
         seed : of the dropout masks.
+        Raises ValueError if the lists' lengths do not fit, or step is missing.
         Returns logits (n, sizes[-1]); vjp(dlogits) -> gradients in the order of params; the new running statistics.
         """
         if training and self.dropout and step is None:
             raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
+        n_normalized = (self.n_layers - 1) * self.batch_norm
+        if len(params) != 2 * self.n_layers + n_normalized or len(running or []) != 2 * n_normalized:
+            raise ValueError(
+                f"{self} has {2 * self.n_layers + n_normalized} parameters and {2 * n_normalized} running statistics, "
+                f"not {len(params)} and {len(running or [])}: see param_shapes and running_shapes"
+            )
         xp = array_namespace(x, *params) if xp is None else xp
         rest, statistics = iter(params), iter(running or [])
         pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []

@@ -1,11 +1,12 @@
 """The training step, and fit, which repeats it.
 
-A step is a pure function of arrays on the device: whatever changes from one step to the next (the step's number, the
-learning rate, the batch's indices, the dropout masks) is an array, and nothing is read back inside a step, so that a
-backend may compile it or capture it as a graph. The loss, the hits and the count of healthy steps gather on the device
-and are read once per epoch.
+A step is a function of arrays on the device, the first of which, its state, it consumes. Whatever changes from one
+step to the next (the step's number, the learning rate, the batch's indices, the dropout masks) is an array, and
+nothing is read back inside a step, so that a backend may compile it or capture it as a graph. The loss, the hits and
+the count of healthy steps gather on the device and are read once per epoch.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -42,6 +43,9 @@ STEPS_PER_CALL = 32
 
 # Settings that are passed on to the optimizers that take them.
 HYPERPARAMETERS = ("momentum", "beta1", "beta2", "weight_decay")
+
+# Settings that an MLP has, which fit therefore takes from there.
+_DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"sizes"}
 
 
 class State(NamedTuple):
@@ -133,14 +137,23 @@ def fit(
     Returns a Result.
     Raises ConfigError for settings that do not fit the network or the data, before any training; NonFiniteError when
     the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
-    the parameters as of the last finished epoch.
+    the parameters as of the last finished epoch, or of the best one with early stopping.
     """
+    _check_types(network, data, config, backend)
+    for name in settings.keys() & _DESCRIBED:
+        raise ConfigError(f"{name} describes the network: give it to MLP")
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or select(config.device, config.library)
     splits = _splits(data, config)
     config = _resolve(config, network, data, backend)
     n = len(splits["train"].labels)
-    n_steps = math.ceil(n / _batch_size(config, n))
+    batch_size = _batch_size(config, n)
+    n_steps = math.ceil(n / batch_size)
+    if network.batch_norm and n - (n_steps - 1) * batch_size == 1:
+        raise ConfigError(
+            f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
+            "use: choose another batch size"
+        )
     run = Run(
         network,
         config,
@@ -155,23 +168,20 @@ def fit(
         observers.insert(0, EarlyStopping(config.early_stopping))
     if out is not None:
         observers.insert(0, RunDirectory(out))
-    for observer in observers:
-        observer.on_start(run)
-    try:
+    with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
+        for observer in observers:
+            observer.on_start(run)
+            ending.callback(observer.on_end, run)
+        ending.enter_context(backend.active())
+        ending.enter_context(backend.threads_for(largest_product(network, batch_size)))
         # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
-        with (
-            np.errstate(over="ignore", invalid="ignore", divide="ignore"),
-            backend.threads_for(largest_product(network, _batch_size(config, n))),
-        ):
-            for epoch in _epochs(run, splits, observers):
-                run.history.append(epoch)
-                for observer in observers:
-                    observer.on_epoch(run)
-                if run.stop_reason is not None:
-                    break
-    finally:
-        for observer in reversed(observers):
-            observer.on_end(run)
+        ending.enter_context(np.errstate(over="ignore", invalid="ignore", divide="ignore"))
+        for epoch in _epochs(run, splits, observers):
+            run.history.append(epoch)
+            for observer in observers:
+                observer.on_epoch(run)
+            if run.stop_reason is not None:
+                break
     return Result(run.model(), run.history, config, run.model_epoch, run.stop_reason)
 
 
@@ -214,19 +224,22 @@ def _epochs(run: Run, splits: dict[str, Split], observers: list[Callback]) -> It
         backend.synchronize()
         seconds = time.perf_counter() - start
         params, running = ([backend.to_host(a) for a in arrays] for arrays in (state.params, state.running))
-        healthy_steps = int(backend.to_host(state.healthy)[0])
-        if healthy_steps < n_steps or not all(np.isfinite(a).all() for a in (*params, *running)):
-            bad = min(healthy_steps, n_steps - 1)
-            raise NonFiniteError(
-                f"the loss stopped being finite in epoch {epoch} at step {bad + 1} of {n_steps}, learning rate "
-                f"{table[(epoch - 1) * n_steps + bad]:.3g}; a smaller rate or a clip norm may help; "
-                + (f"the parameters of epoch {epoch - 1} are kept" if epoch > 1 else "the first parameters are kept")
-            )
         train_loss, hits = float(backend.to_host(state.loss)[0]), int(backend.to_host(state.hits)[0])
-        figures: dict[str, float] = {"train_loss": train_loss / n["train"], "train_accuracy": hits / n["train"]}
-        for name in splits.keys() - {"train"}:
-            scores = evaluate(state.params, state.running, images[name], labels[name])
-            figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+        figures: dict[str, Any] = {"train_loss": train_loss / n["train"], "train_accuracy": hits / n["train"]}
+        for name in ("validation", "test"):
+            if name in splits:
+                scores = evaluate(state.params, state.running, images[name], labels[name])
+                figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+        healthy = int(backend.to_host(state.healthy)[0])
+        if healthy < n_steps or not all(np.isfinite(a).all() for a in (*params, *running, *figures.values())):
+            step_, what = (
+                min(healthy, n_steps - 1),
+                "the loss" if healthy < n_steps else "a parameter or a split's loss",
+            )
+            raise NonFiniteError(
+                f"{what} stopped being finite in epoch {epoch} at step {step_ + 1} of {n_steps}, learning rate "
+                f"{table[(epoch - 1) * n_steps + step_]:.3g}; a smaller rate or a clip norm may help"
+            )
         run.params, run.running, run.model_epoch = params, running, epoch
         yield Epoch(
             epoch=epoch,
@@ -235,6 +248,19 @@ def _epochs(run: Run, splits: dict[str, Split], observers: list[Callback]) -> It
             samples_per_second=n["train"] / seconds,
             **figures,
         )
+
+
+def _check_types(network: object, data: object, config: object, backend: object) -> None:
+    """Raise TypeError for what a caller may easily take for the right thing."""
+    wanted = (
+        (network, MLP, "network must be an MLP, such as xpnet.MLP((784, 128, 10))"),
+        (data, Dataset, "data must be a Dataset, as xpnet.load_data returns it"),
+        (config, TrainConfig | None, "config must be a TrainConfig; single settings are passed by name"),
+        (backend, Backend | None, "backend must be a Backend, as xpnet.select returns it"),
+    )
+    for value, kind, message in wanted:
+        if not isinstance(value, kind):
+            raise TypeError(f"{message}, not {type(value).__name__}")
 
 
 def _splits(data: Dataset, config: TrainConfig) -> dict[str, Split]:
@@ -266,9 +292,8 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         )
     if network.sizes[-1] < data.n_classes:
         raise ConfigError(f"the network has {network.sizes[-1]} outputs, but {data.name} has {data.n_classes} classes")
-    described = {f.name: getattr(network, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
     return config.replace(
-        **described,
+        **{name: getattr(network, name) for name in _DESCRIBED if name != "hidden"},
         hidden=network.sizes[1:-1],
         data=data.name if data.name in SETS or not Path(data.source).is_absolute() else data.source,
         device=backend.device,

@@ -51,7 +51,7 @@ def select(device: str = "auto", library: str | None = None) -> Backend:
         raise DeviceError(f"unknown library {library!r}", _nearest(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
     if kind == "auto":
-        backend = _automatic(chosen)
+        backend = _automatic(chosen, fallback=chosen if library else NumpyBackend)
     elif kind in chosen.devices:
         backend = chosen(kind, index)
     else:
@@ -71,15 +71,16 @@ def available() -> list[Availability]:
     return [_try(backend, kind, index) for backend in _BACKENDS.values() for kind, index in _candidates(backend)]
 
 
-def _automatic(backend: type[Backend]) -> Backend:
-    """CUDA where it is usable, the CPU elsewhere; cupy, which has no CPU, then gives way to numpy."""
+def _automatic(backend: type[Backend], fallback: type[Backend]) -> Backend:
+    """CUDA where backend can use it, the CPU with fallback elsewhere; raises DeviceError if fallback has no CPU."""
     reason = f"{backend.title} runs on the CPU only"
     if "cuda" in backend.devices:
         try:
             return backend("cuda", reason=f"auto: {backend.title} can use the GPU")
         except DeviceError as error:
+            if "cpu" not in fallback.devices:
+                raise
             reason = error.what
-    fallback = backend if "cpu" in backend.devices else NumpyBackend
     return fallback("cpu", reason=f"auto: {reason}")
 
 

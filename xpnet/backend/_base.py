@@ -90,6 +90,10 @@ class Backend:
     def activate(self) -> None:
         """Make the process-wide settings this backend needs; `select` calls it once per choice."""
 
+    def active(self) -> AbstractContextManager[object]:
+        """A context in which arrays are made on this backend's device, also where another one was selected since."""
+        return nullcontext()
+
     def to_device(self, host_array: np.ndarray) -> Any:
         """Copy a NumPy array to the device.
 
@@ -121,7 +125,8 @@ class Backend:
 
         step : step(state, *arrays) -> (state, ...); it consumes its first argument, so the caller goes on with
             the state that is returned and never looks at the one passed in.
-        Returns a function of the same signature; the step itself where the library compiles nothing.
+        Returns a function of the same signature; the step itself where the library compiles nothing. The arrays may
+        be others at each call, so a backend that captures addresses has to copy them into buffers of its own.
         """
         return step
 

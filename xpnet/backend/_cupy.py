@@ -1,5 +1,6 @@
 """CuPy on CUDA."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ class CupyBackend(Backend):
 
     def activate(self) -> None:
         self._device.use()
+
+    def active(self) -> AbstractContextManager[object]:
+        # CuPy's creation functions and kernels go by the thread's current device, whatever their arguments lie on
+        device: AbstractContextManager[object] = self._device
+        return device
 
     def to_device(self, host_array: np.ndarray) -> Any:
         with self._device:

@@ -125,8 +125,11 @@ def _table(names: list[str], confusion: NDArray[np.intp], *, whole: bool) -> "Ta
 
     short = all(len(name) <= 2 for name in names)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("label", "images", "accuracy", *((names if short else range(len(names))) if whole else ())):
-        table.add_column(str(heading), justify="left" if heading == "label" else "right", no_wrap=True)
+    for heading in ("label", "images", "accuracy"):
+        table.add_column(heading, justify="left" if heading == "label" else "right", no_wrap=True)
+    width = len(str(confusion.max()))
+    for i, name in enumerate(names if whole else ()):
+        table.add_column(name if short else str(i), justify="right", no_wrap=True, min_width=width)
     for i, row in enumerate(confusion):
         n = row.sum()
         cells = [

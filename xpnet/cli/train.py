@@ -18,7 +18,7 @@ from xpnet.cli.settings import RUN, SOURCE, shown, takes_settings
 from xpnet.cli.terminal import download_bar
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.data import Dataset, load_data
-from xpnet.errors import NonFiniteError
+from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.training import Result, fit
@@ -53,6 +53,8 @@ def train(
     """Train a network and save it in a run directory."""
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
+    if out is not None and str(out) in ("", "."):
+        raise ConfigError("--out must name a directory of its own, not the current one")
     config = TrainConfig(**{**(read_recipe(recipe) if recipe else {}), **settings})
     backend = select(config.device, config.library)
     with download_bar() as bar:
@@ -70,7 +72,7 @@ def train(
         print(f"xpnet: interrupted; {watch.kept()} saved in {out}", file=sys.stderr)
         return 130
     except NonFiniteError as error:
-        raise NonFiniteError(f"{error} in {out}") from None
+        raise NonFiniteError(f"{error}; {watch.kept()} saved in {out}") from None
     _print_result(result, data, out)
     return 0
 

@@ -67,8 +67,10 @@ class Dataset:
             raise DataError(
                 f"{where}: label {labels[bad[0]]} at index {bad[0]} is not a class; classes are 0..{self.n_classes - 1}"
             )
-        if images.dtype != np.uint8 and not (finite := np.isfinite(images)).all():
-            raise DataError(f"{where}: a pixel of image {np.argwhere(~finite)[0][0]} is not finite")
+        if images.dtype != np.uint8 and not (fine := (images >= 0) & (images <= 1)).all():
+            raise DataError(
+                f"{where}: image {np.argwhere(~fine)[0][0]} has a pixel that is not in [0, 1]; floats must be"
+            )
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -83,8 +83,10 @@ def _pixels(images: NDArray[Any], where: str, entry: Callable[[int], str]) -> ND
         images = images.reshape(-1, side, side)
     if images.dtype == np.uint8 or images.size == 0:
         return images.astype(np.uint8, copy=False)
-    whole = images.dtype.kind != "f" or bool(images.max() > 1 and (np.rint(images) == images).all())
-    fine = (images >= 0) & (images <= (255 if whole else 1))
+    fine = np.isfinite(images)
+    if fine.all():  # one NaN must not make whole numbers look like fractions
+        whole = images.dtype.kind != "f" or bool(images.max() > 1 and (np.rint(images) == images).all())
+        fine = (images >= 0) & (images <= (255 if whole else 1))
     if not fine.all():
         first = np.argwhere(~fine)[0]
         raise DataError(
@@ -114,9 +116,25 @@ def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[in
 
 
 def _dataset(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
+    _check_stray(path, train.labels)
     splits = [split for split in (train, test, validation) if split is not None]
     n_classes = max(2, *(int(split.labels.max(initial=0)) + 1 for split in splits))
     return Dataset(path.name, train, test, validation, n_classes, str(path.resolve()))
+
+
+def _check_stray(path: Path, labels: NDArray[np.int32]) -> None:
+    """Take a few labels far above all others for damage: a file says nowhere how many classes it has."""
+    counts = np.bincount(labels)
+    gaps = np.flatnonzero(counts == 0)
+    if not gaps.size:
+        return
+    above = labels > gaps[-1]  # the labels behind the last number that never occurs
+    if 20 * np.count_nonzero(above) / np.count_nonzero(counts[gaps[-1] :]) < np.mean(counts[counts > 0]):
+        first = int(np.flatnonzero(above)[0])
+        raise DataError(
+            f"{path}: label {labels[first]} of training image {first} is outside the classes: it occurs "
+            f"{counts[labels[first]]} times, and {gaps[-1]} never; if it is right, renumber the classes without gaps"
+        )
 
 
 # --- IDX -------------------------------------------------------------------------------------------------------------
@@ -388,8 +406,12 @@ def read_csv(path: str | os.PathLike[str]) -> Split:
     try:
         try:
             table = _csv_table(path, np.int16, first)
+        except UnicodeDecodeError:
+            raise
         except (ValueError, DeprecationWarning):
             table = _csv_table(path, np.float32, first)
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except ValueError as error:
         raise DataError(_csv_fault(path, first, columns) or f"{path}: {_one_line(error)}") from None
     if table.shape[1] != columns:
@@ -438,7 +460,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python's numbers may hold, and loadtxt's may not
 
 
 def _is_labelled(names: list[str]) -> bool:
@@ -484,6 +506,8 @@ def _read(path: Path) -> Dataset:
         return _read_folder(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; looked for {_LOOKED_FOR}")
+    if not path.is_file():
+        raise DataError(f"{path}: neither a regular file nor a folder")
     kind = _kind(path)
     logger.info("reading %s (%s)", path, kind)
     if kind == "idx":

@@ -387,7 +387,10 @@ def _fetch(info: SetInfo, file: SetFile, target: Path, network: _Network) -> Non
             return
     if network.answered:
         raise DataError(f"{info.name}: {file.name} could be had from no source: {'; '.join(failures)}")
-    raise DataError(f"{info.name} is not on disk and there is no network: {'; '.join(failures)}")
+    raise DataError(
+        f"{info.name} is not on disk and there is no network: lay its files in data/{info.folder}, or name the folder "
+        "that holds them by --data-dir (data_dir=) or $XPNET_DATA_DIR"
+    )
 
 
 def _receive_proven(url: str, file: SetFile, part: Path, network: _Network) -> None:
@@ -472,10 +475,12 @@ def _alone(folder: Path) -> Iterator[None]:
                 logger.info("waiting for another process that is downloading to %s", folder)
                 waiting = True
             time.sleep(0.2)
-        yield
-    # Whoever waits finds everything in place, with or without the lock's file; Windows keeps it while they do.
-    with suppress(OSError):
-        path.unlink()
+        try:
+            yield
+        finally:
+            # Whoever waits finds everything in place, with or without the lock's file; Windows keeps it while they do.
+            with suppress(OSError):
+                path.unlink()
 
 
 def _try_lock(descriptor: int) -> bool:
