@@ -89,6 +89,16 @@ def test_predictions_do_not_depend_on_their_company() -> None:
     assert np.allclose(whole[1700:1701], model.outputs(images[1700:1701]), rtol=1e-12, atol=0.0)
 
 
+def test_evaluation_is_without_label_smoothing_and_dropout() -> None:
+    plain = xpnet.MLP((36, 7, 3))
+    backend = open_backend("numpy")
+    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6)).astype(np.uint8)
+    labels = np.arange(50) % 3
+    smoothed = xpnet.MLP((36, 7, 3), label_smoothing=0.3, dropout=0.5)
+    scores = [xpnet.Model(net, plain.init_params(), [], backend).evaluate(images, labels) for net in (plain, smoothed)]
+    assert scores[0] == scores[1]
+
+
 def saved(tmp_path: Path) -> bytes:
     make_model().save(tmp_path / "model.safetensors")
     return (tmp_path / "model.safetensors").read_bytes()

@@ -331,18 +331,22 @@ def test_non_finite_later(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     assert len(_rows(tmp_path / "history.csv")) == 2
 
 
-def test_a_split_s_loss_that_is_not_finite_ends_the_run(small_data: xpnet.Dataset, tmp_path: Path) -> None:
-    """The training loss sees parameters before their update; the harm of the last one shows in the test loss."""
+@pytest.mark.parametrize("with_test", [True, False])
+def test_harm_of_an_epoch_s_last_update_ends_the_run(
+    small_data: xpnet.Dataset, tmp_path: Path, with_test: bool
+) -> None:
+    """The training loss sees parameters before their update: the last one shows in the test loss or in themselves."""
 
     def poisoned(step: np.ndarray, **options: Any) -> np.ndarray:
-        return np.where(np.asarray(step) == 21, 1e30, 0.05)
+        return np.where(np.asarray(step) == 21, 1e38, 1e-6)
 
     from xpnet.schedules import SCHEDULES
 
+    data = small_data if with_test else dataclasses.replace(small_data, test=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCHEDULES, "constant", poisoned)
         with pytest.raises(NonFiniteError, match="a parameter or a split's loss stopped being finite in epoch 2"):
-            small_fit(small_data, schedule="constant", epochs=5, out=tmp_path)
+            small_fit(data, schedule="constant", optimizer="sgd", weight_decay=1e3, epochs=5, out=tmp_path)
     assert len(_rows(tmp_path / "history.csv")) == 1
     scores = xpnet.load(tmp_path, device="cpu").evaluate(*small_data.test)
     assert np.isfinite(scores.loss)

@@ -133,7 +133,11 @@ def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress
         try:
             path = _obtain(mnist, data_dir, download, progress)
         except DataError as error:
-            logger.warning("MNIST CANNOT BE HAD (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD", error)
+            logger.warning(
+                "MNIST CANNOT BE HAD (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is the harder "
+                "one, so expect some 90 %% of it to be read",
+                error,
+            )
             return _load_digits()
     return _read_set(mnist, path)
 
