@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import xpnet
+
 
 def main() -> int:
     """Run the measurement named first on the command line; without one, list them."""
@@ -13,7 +15,11 @@ def main() -> int:
         for name in names:
             print(f"  {name:10} {(import_module(f'bench.{name}').__doc__ or '').splitlines()[0]}")
         return 0 if len(sys.argv) < 2 else 2
-    return int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
+    try:
+        return int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
+    except (xpnet.ConfigError, xpnet.DataError, xpnet.DeviceError) as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
