@@ -132,19 +132,37 @@ def normalize(
 
 
 def identity(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
-    """The linear unit: y = z ;   dz = dy."""
+    """The linear unit.
+
+        y = z ;   dz = dy
+
+    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    """
     return z, lambda dy: dy
 
 
 def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
-    """Rectified linear unit: y = max(z, 0) ;   dz = dy [z > 0], so 0 at the kink."""
+    """Rectified linear unit.
+
+        y = max(z, 0) ;   dz = dy [z > 0], so 0 at the kink
+
+    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Source: Nair and Hinton 2010.
+    """
     xp = array_namespace(z) if xp is None else xp
     y = xp.maximum(z, 0.0)
     return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # where() would make the whole step 5 % longer
 
 
 def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array, Vjp]:
-    """Leaky rectifier: y = z where z > 0, else slope z ;   dz = dy or slope dy, likewise.   slope : in [0, 1)."""
+    """Leaky rectified linear unit.
+
+        y = z where z > 0, else slope z ;   dz = dy where z > 0, else slope dy
+
+    z : float array of any shape.   slope : in [0, 1).
+    Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Source: Maas, Hannun and Ng 2013.
+    """
     xp = array_namespace(z) if xp is None else xp
     positive = z > 0.0
     return xp.where(positive, z, slope * z), lambda dy: xp.where(positive, dy, slope * dy)
@@ -153,7 +171,9 @@ def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array,
 def sigmoid(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     """Logistic function, without overflow and without loss of digits on either side.
 
-    y = 1 / (1 + e^-z) ;   dz = dy y (1 - y) = dy e / (1 + e)^2,  e = e^-|z|
+        y = 1 / (1 + e^-z) ;   dz = dy y (1 - y) = dy e / (1 + e)^2,  e = e^-|z|
+
+    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
     """
     xp = array_namespace(z) if xp is None else xp
     e = xp.exp(-xp.abs(z))
@@ -162,7 +182,12 @@ def sigmoid(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
 
 
 def tanh(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
-    """Hyperbolic tangent: y = tanh z ;   dz = dy (1 - y^2)."""
+    """Hyperbolic tangent.
+
+        y = tanh z ;   dz = dy (1 - y^2)
+
+    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    """
     xp = array_namespace(z) if xp is None else xp
     y = xp.tanh(z)
     return y, lambda dy: dy * (1.0 - y * y)
@@ -174,6 +199,7 @@ def gelu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
         y = z/2 (1 + t),  t = tanh u,  u = sqrt(2/pi) (z + 0.044715 z^3)
         dz = dy ((1 + t)/2 + z/2 (1 - t^2) du/dz)
 
+    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
     It differs from the erf form by less than 5e-4.
     Source: Hendrycks and Gimpel 2016.
     """

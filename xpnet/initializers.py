@@ -27,37 +27,76 @@ Weights = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 
 def he_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ N(0, 2/n_in), for rectifiers.   Source: He et al. 2015."""
+    """Normal draws for rectifiers.
+
+        W ~ N(0, 2/n_in)
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: He et al. 2015.
+    """
     return _normal(rng, n_in, n_out, 2.0 / n_in)
 
 
 def he_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ U(-r, r), r = sqrt(6/n_in), for rectifiers.   Source: He et al. 2015."""
+    """Uniform draws for rectifiers.
+
+        W ~ U(-r, r), r = sqrt(6/n_in)
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: He et al. 2015.
+    """
     return _uniform(rng, n_in, n_out, 2.0 / n_in)
 
 
 def glorot_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ N(0, 2/(n_in + n_out)), for sigmoid and tanh.   Source: Glorot and Bengio 2010."""
+    """Normal draws for sigmoid and tanh.
+
+        W ~ N(0, 2/(n_in + n_out))
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: Glorot and Bengio 2010.
+    """
     return _normal(rng, n_in, n_out, 2.0 / (n_in + n_out))
 
 
 def glorot_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ U(-r, r), r = sqrt(6/(n_in + n_out)), for sigmoid and tanh.   Source: Glorot and Bengio 2010."""
+    """Uniform draws for sigmoid and tanh.
+
+        W ~ U(-r, r), r = sqrt(6/(n_in + n_out))
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: Glorot and Bengio 2010.
+    """
     return _uniform(rng, n_in, n_out, 2.0 / (n_in + n_out))
 
 
 def lecun_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ N(0, 1/n_in); keeps the variance of a linear layer.   Source: LeCun et al. 1998 ("Efficient BackProp")."""
+    """Normal draws that keep the variance of a linear layer's input.
+
+        W ~ N(0, 1/n_in)
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: LeCun et al. 1998 ("Efficient BackProp").
+    """
     return _normal(rng, n_in, n_out, 1.0 / n_in)
 
 
 def lecun_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W ~ U(-r, r), r = sqrt(3/n_in).   Source: LeCun et al. 1998, "Efficient BackProp"."""
+    """Uniform draws that keep the variance of a linear layer's input.
+
+        W ~ U(-r, r), r = sqrt(3/n_in)
+
+    rng : draws the numbers.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    Source: LeCun et al. 1998, "Efficient BackProp".
+    """
     return _uniform(rng, n_in, n_out, 1.0 / n_in)
 
 
 def zeros(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """W = 0, which hidden units cannot leave, being all alike: for a network without hidden layers, or to see why."""
+    """W = 0, which hidden units cannot leave, being all alike: for a network without hidden layers, or to see why.
+
+    rng : not used.   n_in, n_out : widths, >= 1.   Returns W (n_in, n_out) float64.
+    """
     return np.zeros((n_in, n_out))
 
 

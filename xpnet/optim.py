@@ -29,6 +29,8 @@ def sgd(
 
         p <- p - lr g
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, adds weight_decay p to the gradient.
     state : [].   Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
     Source: Robbins and Monro 1951.
     """
@@ -52,6 +54,8 @@ def momentum_sgd(
 
         v <- momentum v + g ;   p <- p - lr v        (torch's convention: lr outside v)
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, adds weight_decay p to the gradient.
     velocity : one array per parameter.   momentum : in [0, 1).
     Returns (params, velocity).   Raises ValueError if the lists' lengths do not fit.
     Source: Polyak 1964; Sutskever et al. 2013, section 2.
@@ -78,6 +82,8 @@ def nesterov_sgd(
 
         v <- momentum v + g ;   p <- p - lr (g + momentum v)        (torch's nesterov=True)
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, adds weight_decay p to the gradient.
     velocity : one array per parameter.   momentum : in [0, 1).
     Returns (params, velocity).   Raises ValueError if the lists' lengths do not fit.
     Source: Nesterov 1983; Sutskever et al. 2013, section 2.
@@ -105,6 +111,8 @@ def rmsprop(
 
         s <- alpha s + (1 - alpha) g^2 ;   p <- p - lr g / (sqrt(s) + eps)
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, adds weight_decay p to the gradient.
     state : [s, ...], one array per parameter.   alpha : in [0, 1).   eps : > 0.
     Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
     Source: Tieleman and Hinton 2012, lecture 6.5.
@@ -135,6 +143,8 @@ def adam(
         t <- t + 1 ;   m <- beta1 m + (1 - beta1) g ;   v <- beta2 v + (1 - beta2) g^2
         p <- p - lr m^ / (sqrt(v^) + eps),   m^ = m / (1 - beta1^t),   v^ = v / (1 - beta2^t)
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, adds weight_decay p to the gradient.
     state : [m, ..., v, ..., t], t an array of one element.   beta1, beta2 : in [0, 1).   eps : > 0.
     Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
     Source: Kingma and Ba 2015.
@@ -159,6 +169,8 @@ def adamw(
 
         p <- p - lr weight_decay p, then as adam with weight_decay = 0
 
+    params, grads : lists of float arrays, equal shapes pairwise.   lr : step size > 0, float or array of one element.
+    weight_decay : >= 0, the decoupled shrinkage, per unit of lr.
     state : [m, ..., v, ..., t], t an array of one element.   beta1, beta2 : in [0, 1).   eps : > 0.
     Returns (params, state).   Raises ValueError if the lists' lengths do not fit.
     Source: Loshchilov and Hutter 2019.

@@ -17,34 +17,60 @@ Rates = NDArray[np.float64]
 
 
 def constant(step: ArrayLike, *, lr: float, n_steps: int, warmup: int = 0) -> Rates:
-    """The same rate at every step: lr."""
+    """The same rate at every step.
+
+        lr
+
+    step : int or integer array >= 0.   lr : > 0.   n_steps : >= 1, of the run.   warmup : steps, 0 to n_steps.
+    Returns float64 in step's shape.
+    """
     return _warmed_up(step, lr, n_steps, warmup, lambda t, n: np.ones_like(t))
 
 
 def step_decay(
     step: ArrayLike, *, lr: float, n_steps: int, warmup: int = 0, decay_steps: int, decay: float = 0.1
 ) -> Rates:
-    """A staircase: lr decay^floor(t / decay_steps), t counted from the end of the warm-up (torch's StepLR).
+    """A staircase (torch's StepLR).
 
+        lr decay^floor(t / decay_steps),  t counted from the end of the warm-up
+
+    step : int or integer array >= 0.   lr : > 0.   n_steps : >= 1, of the run.   warmup : steps, 0 to n_steps.
     decay_steps : length of a stair, >= 1.   decay : factor from stair to stair, in (0, 1].
+    Returns float64 in step's shape.
     """
     return _warmed_up(step, lr, n_steps, warmup, lambda t, n: decay ** np.floor(t / decay_steps))
 
 
 def linear(step: ArrayLike, *, lr: float, n_steps: int, warmup: int = 0) -> Rates:
-    """A straight line to zero, reached one step after the last: lr (1 - t/n), n = n_steps - warmup."""
+    """A straight line to zero, which it would reach one step after the last.
+
+        lr (1 - t/n),  n = n_steps - warmup,  t counted from the end of the warm-up
+
+    step : int or integer array >= 0.   lr : > 0.   n_steps : >= 1, of the run.   warmup : steps, 0 to n_steps.
+    Returns float64 in step's shape.
+    """
     return _warmed_up(step, lr, n_steps, warmup, lambda t, n: 1.0 - t / n)
 
 
 def cosine(step: ArrayLike, *, lr: float, n_steps: int, warmup: int = 0) -> Rates:
-    """Half a cosine to zero: lr (1 + cos(pi t/n)) / 2, n = n_steps - warmup.   Source: Loshchilov and Hutter 2017."""
+    """Half a cosine to zero.
+
+        lr (1 + cos(pi t/n)) / 2,  n = n_steps - warmup,  t counted from the end of the warm-up
+
+    step : int or integer array >= 0.   lr : > 0.   n_steps : >= 1, of the run.   warmup : steps, 0 to n_steps.
+    Returns float64 in step's shape.
+    Source: Loshchilov and Hutter 2017.
+    """
     return _warmed_up(step, lr, n_steps, warmup, lambda t, n: 0.5 * (1.0 + np.cos(np.pi * t / n)))
 
 
 def one_cycle(step: ArrayLike, *, lr: float, n_steps: int, warmup: int | None = None) -> Rates:
-    """One cycle: half a cosine up from lr/25 to lr, then half a cosine down to lr/250000 (torch's OneCycleLR).
+    """Half a cosine up from lr/25 to lr, then half a cosine down to lr/250000 (torch's OneCycleLR).
 
-    warmup : steps of the climb; None: 30 % of all.   Source: Smith and Topin 2019.
+    step : int or integer array >= 0.   lr : > 0, the peak.   n_steps : >= 1, of the run.
+    warmup : steps of the climb, whose last has the peak; None: 30 % of all.
+    Returns float64 in step's shape.
+    Source: Smith and Topin 2019.
     """
     t = np.asarray(step, dtype=np.float64)
     peak = (0.3 * n_steps if warmup is None else warmup) - 1.0
