@@ -504,11 +504,11 @@ def test_gzipped_csv_says_so(tmp_path):
 def test_csv_finds_its_test_sibling(tmp_path, caplog):
     write_csv(tmp_path / "mnist_train.csv", [(0, 1, 2), (1, 3, 4)])
     assert read(tmp_path / "mnist_train.csv").test is None
-    write_csv(tmp_path / "mnist_test.csv", [(2, 5, 6)])
+    write_csv(tmp_path / "mnist_test.csv", [(1, 5, 6)])
     for path in (tmp_path, tmp_path / "mnist_train.csv"):
         data = read(path)
-        assert data.test.labels.tolist() == [2]
-        assert data.n_classes == 3
+        assert data.test.labels.tolist() == [1]
+        assert data.n_classes == 2
     write_csv(tmp_path / "mnist_test.csv", [(5, 6, 7)], "pixel0,pixel1,pixel2")
     assert read(tmp_path).test is None
     assert "mnist_test.csv has no column of labels" in caplog.text
@@ -606,7 +606,24 @@ def test_a_stray_label_is_outside_the_classes(tmp_path):
     labels[137] = 255
     write_idx(tmp_path / "train-images-idx3-ubyte", images)
     write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
-    assert "label 255 of training image 137 is outside the classes" in refused(read, tmp_path)
+    assert "label 255 of training image 137 seems to be outside the classes" in refused(read, tmp_path)
+
+
+def test_a_single_label_above_thousands_is_outside_the_classes(tmp_path):
+    images, labels = np.zeros((5000, 1, 2), np.uint8), (np.arange(5000) % 3).astype(np.uint8)
+    write_idx(tmp_path / "train-images-idx3-ubyte", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
+    assert read(tmp_path).n_classes == 3
+    labels[4321] = 3
+    write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
+    assert "label 3 of training image 4321 seems to be outside" in refused(read, tmp_path)
+
+
+def test_a_test_label_that_training_does_not_know(tmp_path):
+    for part, labels in (("train", [0, 1, 2, 1]), ("t10k", [0, 2, 3, 1])):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((4, 2, 3), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.array(labels, np.uint8))
+    assert "test split: label 3 at index 2 is not a class; classes are 0..2" in refused(read, tmp_path)
 
 
 def test_two_digits_of_ten_are_classes(tmp_path):

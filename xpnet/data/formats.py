@@ -117,23 +117,24 @@ def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[in
 
 def _dataset(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
     _check_stray(path, train.labels)
-    splits = [split for split in (train, test, validation) if split is not None]
-    n_classes = max(2, *(int(split.labels.max(initial=0)) + 1 for split in splits))
+    n_classes = max(2, int(train.labels.max(initial=0)) + 1)
     return Dataset(path.name, train, test, validation, n_classes, str(path.resolve()))
 
 
 def _check_stray(path: Path, labels: NDArray[np.int32]) -> None:
-    """Take a few labels far above all others for damage: a file says nowhere how many classes it has."""
+    """Take the few highest labels for damage if hardly any image has them: a file says nowhere how many classes it has.
+
+    Behind a number that never occurs, a twentieth of the usual count is too few; without such a gap, a thousandth.
+    """
     counts = np.bincount(labels)
     gaps = np.flatnonzero(counts == 0)
-    if not gaps.size:
-        return
-    above = labels > gaps[-1]  # the labels behind the last number that never occurs
-    if 20 * np.count_nonzero(above) / np.count_nonzero(counts[gaps[-1] :]) < np.mean(counts[counts > 0]):
-        first = int(np.flatnonzero(above)[0])
+    start, few = (int(gaps[-1]) + 1, 20) if gaps.size else (len(counts) - 1, 1000)
+    if few * np.mean(counts[start:]) < np.mean(counts[counts > 0]):
+        first = int(np.flatnonzero(labels >= start)[0])
+        times = int(counts[labels[first]])
         raise DataError(
-            f"{path}: label {labels[first]} of training image {first} is outside the classes: it occurs "
-            f"{counts[labels[first]]} times, and {gaps[-1]} never; if it is right, renumber the classes without gaps"
+            f"{path}: label {labels[first]} of training image {first} seems to be outside the classes: it occurs "
+            f"{times} time{'s'[: times > 1]} among {len(labels)}; correct it, or take those images out"
         )
 
 
