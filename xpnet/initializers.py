@@ -5,8 +5,7 @@ glorot 2/(n_in + n_out); ``_normal`` draws from a normal, ``_uniform`` from a un
 """
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,8 +15,7 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "he_uniform",
-    "init_params",
-    "init_running",
+    "init_arrays",
     "lecun_normal",
     "lecun_uniform",
     "zeros",
@@ -120,25 +118,23 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], Weights]] = {
 }
 
 
-def init_params(
-    sizes: Sequence[int], initializer: str, *, seed: int, normalized: bool = False, dtype: str = "float32"
+def init_arrays(
+    shapes: Mapping[str, tuple[int, ...]], initializer: str, *, seed: int, dtype: str = "float32"
 ) -> list[np.ndarray]:
-    """All parameters of a network in forward order: W and b of each layer, b zero.
+    """The arrays with which training starts: weights drawn, scales and variances one, all others zero.
 
-    sizes : widths of the layers, n_in first.   initializer : a key of INITIALIZERS.   seed : >= 0.
-    normalized : hidden layers have W, scale (ones) and shift (zeros) in place of W and b.   dtype : float32 or float64.
-    Returns host arrays; the draws are the same for every dtype but for their rounding.
+    shapes : name and shape of each array, as MLP.param_shapes and MLP.running_shapes give them; the last part of a
+        name says what it is: weight, bias, scale, shift, mean or var.
+    initializer : a key of INITIALIZERS.   seed : >= 0.   dtype : float32 or float64.
+    Returns host arrays in the order of shapes; the draws are the same for every dtype but for their rounding.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    params: list[np.ndarray] = []
-    for layer, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
-        params.append(INITIALIZERS[initializer](rng, n_in, n_out))
-        if normalized and layer < len(sizes) - 1:
-            params.append(np.ones(n_out))
-        params.append(np.zeros(n_out))
-    return [p.astype(dtype) for p in params]
-
-
-def init_running(sizes: Sequence[int], *, dtype: str = "float32") -> list[np.ndarray]:
-    """Running statistics with which a normalised network starts: mean 0 and variance 1 of each hidden layer."""
-    return [fill(n, dtype=dtype) for n in sizes[1:-1] for fill in (np.zeros, np.ones)]
+    arrays: list[np.ndarray] = []
+    for name, shape in shapes.items():
+        part = name.rpartition(".")[2]
+        if part == "weight":
+            n_in, n_out = shape
+            arrays.append(INITIALIZERS[initializer](rng, n_in, n_out))
+        else:
+            arrays.append(np.full(shape, 1.0 if part in ("scale", "var") else 0.0))
+    return [a.astype(dtype) for a in arrays]

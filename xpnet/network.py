@@ -18,7 +18,7 @@ from xpnet.checks import check_one_of, check_range, typed
 from xpnet.counter_rng import uniform
 from xpnet.errors import ConfigError
 from xpnet.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
-from xpnet.initializers import INITIALIZERS, init_params, init_running
+from xpnet.initializers import INITIALIZERS, init_arrays
 
 __all__ = ["MLP"]
 
@@ -74,11 +74,11 @@ class MLP:
         initializer = self.initializer
         if initializer == "auto":
             initializer = "he-normal" if self.activation in ("relu", "leaky-relu", "gelu") else "glorot-uniform"
-        return init_params(self.sizes, initializer, seed=seed, normalized=self.batch_norm, dtype=dtype)
+        return init_arrays(self.param_shapes(), initializer, seed=seed, dtype=dtype)
 
     def init_running(self, dtype: str = "float32") -> Arrays:
         """The running statistics with which training starts, as host arrays; [] without normalisation."""
-        return init_running(self.sizes, dtype=dtype) if self.batch_norm else []
+        return init_arrays(self.running_shapes(), "zeros", seed=0, dtype=dtype)
 
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in their order: "0.weight", "0.bias" (or "0.scale", "0.shift"), ..."""

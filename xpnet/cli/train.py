@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import re
 import shutil
 import sys
@@ -111,7 +112,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
         if split is not None
     ]
     shape = "x".join(map(str, data.image_shape))
-    n_params = sum(p.size for p in network.init_params())
+    n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
     lr = config.lr or OPTIMIZERS[config.optimizer].lr
     batch = "the whole set" if config.batch_size == "full" else f"batches of {config.batch_size}"
