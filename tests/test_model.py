@@ -13,7 +13,7 @@ from safetensors.numpy import save
 import xpnet
 from xpnet.backend import select
 from xpnet.errors import ModelError
-from xpnet.model import write_atomically
+from xpnet.files import write_atomically
 
 from .conftest import open_backend
 

@@ -25,7 +25,8 @@ _HOMES = {
     "Dataset": "data",
     "DeviceError": "backend",
     "EarlyStopping": "callbacks",
-    "Epoch": "callbacks",
+    "Epoch": "history",
+    "MissingPackageError": "errors",
     "Model": "model",
     "ModelError": "errors",
     "NonFiniteError": "errors",
@@ -52,6 +53,7 @@ __all__ = [
     "DeviceError",
     "EarlyStopping",
     "Epoch",
+    "MissingPackageError",
     "Model",
     "ModelError",
     "NonFiniteError",
@@ -71,10 +73,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from xpnet.backend import Backend, DeviceError, available, select
-    from xpnet.callbacks import Callback, EarlyStopping, Epoch, Progress, RunDirectory
+    from xpnet.callbacks import Callback, EarlyStopping, Progress, RunDirectory
     from xpnet.config import TrainConfig
     from xpnet.data import DataError, Dataset, Split, load_data
-    from xpnet.errors import ConfigError, ModelError, NonFiniteError
+    from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError
+    from xpnet.history import Epoch
     from xpnet.model import Model, Scores, load
     from xpnet.network import MLP
     from xpnet.training import Result, fit

@@ -7,9 +7,6 @@ A callback is any subclass of Callback that overrides what it needs. It sees the
             if run.history[-1].test_accuracy > 0.98: run.stop("98 % reached")
 """
 
-import csv
-import dataclasses
-import io
 import math
 import sys
 from dataclasses import dataclass, field
@@ -19,36 +16,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 from xpnet.backend import Backend
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
-from xpnet.model import Model, save, write_atomically
+from xpnet.files import write_atomically
+from xpnet.history import Epoch, write_history
+from xpnet.model import Model, save
 from xpnet.network import MLP
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["Callback", "EarlyStopping", "Epoch", "Progress", "Run", "RunDirectory"]
+__all__ = ["Callback", "EarlyStopping", "Progress", "Run", "RunDirectory"]
 
 Arrays = list[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
-
-    The training figures are those of the batches as they were trained on: before each update, with dropout, and with
-    label smoothing in the loss, which the other splits' losses are without;
-    learning_rate is that of the last step; seconds are training alone, without the evaluation.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
-    test_loss: float | None = None
-    test_accuracy: float | None = None
-    learning_rate: float
-    seconds: float
-    samples_per_second: float
 
 
 @dataclass
@@ -151,7 +129,7 @@ class RunDirectory(Callback):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.toml", run.config.to_toml().encode())
-            self._write_history(run)
+            write_history(self.path / "history.csv", run.history)
         except OSError as error:
             raise ConfigError(
                 f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
@@ -159,24 +137,17 @@ class RunDirectory(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Write history.csv and model.safetensors anew."""
-        self._write_history(run)
+        write_history(self.path / "history.csv", run.history)
         self._write_model(run)
 
     def on_end(self, run: Run) -> None:
         """Write both once more: there may be no epoch, or early stopping may have brought back an older one."""
-        self._write_history(run)
+        write_history(self.path / "history.csv", run.history)
         self._write_model(run)
 
     def _write_model(self, run: Run) -> None:
         # From the host's copies: the device may be what failed.
         save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
-
-    def _write_history(self, run: Run) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([f.name for f in dataclasses.fields(Epoch)])
-        writer.writerows(dataclasses.astuple(epoch) for epoch in run.history)
-        write_atomically(self.path / "history.csv", text.getvalue().encode())
 
 
 class Progress(Callback):

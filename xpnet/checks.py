@@ -1,14 +1,18 @@
-"""The checks of settings: of their types, names and ranges, each ending in a ConfigError of one line."""
+"""The checks of settings: of their types, names and ranges, each ending in a ConfigError of one line.
+
+And the check for a package that only some uses need.
+"""
 
 import difflib
 import math
 from collections.abc import Iterable
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, MissingPackageError
 
-__all__ = ["check_one_of", "check_range", "nearest", "typed"]
+__all__ = ["check_one_of", "check_range", "nearest", "required", "typed"]
 
 _WORDS = {
     "int": "a whole number",
@@ -74,3 +78,18 @@ def check_range(
         else:
             wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
         raise ConfigError(f"{setting} must be {wanted}, not {value:g}")
+
+
+def required(module: str, purpose: str, extra: str) -> Any:
+    """Import a module of a package that only some uses need.
+
+    module : its full name.   purpose : what needs it, the beginning of a sentence.   extra : the extra that brings it.
+    Returns the module.   Raises MissingPackageError where the package is not installed or cannot be imported.
+    """
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        why = "which is not installed" if missing else f"which cannot be imported ({error})"
+        raise MissingPackageError(f'{purpose} needs {package}, {why}: pip install "xpnet[{extra}]"') from None

@@ -3,11 +3,15 @@
 The data room has DataError and the backend room DeviceError, since those rooms import nothing of xpnet.
 """
 
-__all__ = ["ConfigError", "ModelError", "NonFiniteError"]
+__all__ = ["ConfigError", "MissingPackageError", "ModelError", "NonFiniteError"]
 
 
 class ConfigError(ValueError):
     """A setting that is unknown, out of range, or at odds with another one or with the data."""
+
+
+class MissingPackageError(ImportError):
+    """A package that only some uses need and that is not installed; the message names the extra that brings it."""
 
 
 class ModelError(ValueError):

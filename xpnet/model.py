@@ -8,8 +8,6 @@ so a model trained on any device loads on any other. Nothing in it is executed.
 import dataclasses
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +19,11 @@ from safetensors.numpy import save as serialize
 
 from xpnet.backend import Backend, select
 from xpnet.errors import ModelError
+from xpnet.files import write_atomically
 from xpnet.functional import LOSSES
 from xpnet.network import MLP
 
-__all__ = ["Model", "Scores", "load", "make_evaluate", "save", "scale_pixels", "write_atomically"]
+__all__ = ["Model", "Scores", "load", "make_evaluate", "save", "scale_pixels"]
 
 Array = Any
 Arrays = list[Any]
@@ -225,16 +224,6 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
     moved = [backend.to_device(a) for a in host]
     n_params = len(network.param_shapes())
     return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.   Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _slices(n: int) -> Iterator[slice]:

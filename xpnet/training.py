@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend, select
-from xpnet.callbacks import Callback, EarlyStopping, Epoch, Progress, Run, RunDirectory
+from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
 from xpnet.data import SETS, Dataset, Split
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.functional import clip_by_global_norm
+from xpnet.history import Epoch
 from xpnet.model import Model, make_evaluate, scale_pixels
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state

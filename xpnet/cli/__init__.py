@@ -85,11 +85,11 @@ def _explain(error: Exception) -> tuple[int, str] | None:
     # These rooms import NumPy, which is too much for --help.
     from xpnet.backend import DeviceError
     from xpnet.data import DataError
-    from xpnet.errors import ConfigError, ModelError, NonFiniteError
+    from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError
 
     if isinstance(error, ConfigError):
         return 2, _as_typed(message)
-    if isinstance(error, DataError | DeviceError | ModelError | NonFiniteError):
+    if isinstance(error, DataError | DeviceError | MissingPackageError | ModelError | NonFiniteError):
         return 1, message
     if isinstance(error, MemoryError):
         return 1, f"out of memory ({message})" if message else "out of memory"

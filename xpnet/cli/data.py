@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from xpnet.cli.datasets import part_of
 from xpnet.cli.terminal import class_names, download_bar, draw, result_console
 from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
@@ -64,9 +65,7 @@ def show(
     """Draw images in the terminal, each with its index and label."""
     with download_bar() as bar:
         data = load_data(name, data_dir=data_dir, progress=bar)
-    part = {"train": data.train, "test": data.test, "validation": data.validation}[split]
-    if part is None:
-        raise ConfigError(f"{data.name} has no {split} split")
+    part = part_of(data, split)
     if part.images.ndim != 3:
         raise ConfigError(f"the images of {data.name} are rows of {data.n_features} values: there is nothing to draw")
     if count < 1:

@@ -9,9 +9,9 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.terminal import class_names, download_bar, result_console
-from xpnet.data import SETS, Dataset, Split, load_data
-from xpnet.errors import ConfigError, ModelError
+from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.terminal import class_names, result_console
+from xpnet.data import Dataset
 from xpnet.model import Model, Scores, load
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def evaluate(
 ) -> None:
     """Measure a trained model: loss, accuracy, accuracy by class, confusion matrix."""
     trained = load(model, device, library)
-    dataset = _load(trained, data, data_dir)
-    images, labels = _part(dataset, split)
+    dataset = data_for(trained, data, data_dir)
+    images, labels = part_of(dataset, split)
     scores = trained.evaluate(images, labels)
     n = trained.network.sizes[-1]
     confusion = np.bincount(labels * n + trained.predict(images), minlength=n * n).reshape(n, n)
@@ -44,33 +44,6 @@ def evaluate(
         print(json.dumps(_as_dict(model, trained, dataset, split, scores, confusion), indent=2))
     else:
         _print(model, trained, dataset, split, scores, confusion)
-
-
-def _load(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
-    """The data to measure on. Raises ConfigError if none is named and the model's own cannot be found again."""
-    name = data or model.data
-    if data is None and name not in SETS and not (name and Path(name).exists()):
-        raise ConfigError(
-            f"the model was trained on {name!r}, which is not there: say with --data what to measure it on"
-        )
-    with download_bar() as bar:
-        found = load_data(name, data_dir=data_dir, progress=bar)
-    n_in, n_classes = model.network.sizes[0], model.network.sizes[-1]
-    if found.n_features != n_in:
-        raise ModelError(f"the model takes {n_in} pixels, but the images of {found.name} have {found.n_features}")
-    # A file's classes are counted by its labels, and a part of a set may lack the last ones.
-    if found.n_classes > n_classes or (found.name in SETS and found.n_classes != n_classes):
-        raise ModelError(f"the model has {n_classes} classes, but {found.name} has {found.n_classes}")
-    return found
-
-
-def _part(data: Dataset, name: str) -> Split:
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = parts[name]
-    if found is None:
-        there = " or ".join(key for key, part in parts.items() if part is not None)
-        raise ConfigError(f"{data.name} has no {name} split: choose --split {there}")
-    return found
 
 
 def _as_dict(

@@ -1,0 +1,41 @@
+"""What the commands share that measure a trained model: the data, and a part of it."""
+
+from pathlib import Path
+
+from xpnet.cli.terminal import download_bar
+from xpnet.data import SETS, Dataset, Split, load_data
+from xpnet.errors import ConfigError, ModelError
+from xpnet.model import Model
+
+__all__ = ["data_for", "part_of"]
+
+
+def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
+    """The data to use a model on: the set of a name or path, None for the one it was trained on.
+
+    Raises ConfigError if none is named and the model's own cannot be found again, ModelError if the set does not fit.
+    """
+    name = data or model.data
+    if data is None and name not in SETS and not (name and Path(name).exists()):
+        raise ConfigError(
+            f"the model was trained on {name!r}, which is not there: say with --data what to measure it on"
+        )
+    with download_bar() as bar:
+        found = load_data(name, data_dir=data_dir, progress=bar)
+    n_in, n_classes = model.network.sizes[0], model.network.sizes[-1]
+    if found.n_features != n_in:
+        raise ModelError(f"the model takes {n_in} pixels, but the images of {found.name} have {found.n_features}")
+    # A file's classes are counted by its labels, and a part of a set may lack the last ones.
+    if found.n_classes > n_classes or (found.name in SETS and found.n_classes != n_classes):
+        raise ModelError(f"the model has {n_classes} classes, but {found.name} has {found.n_classes}")
+    return found
+
+
+def part_of(data: Dataset, name: str) -> Split:
+    """A split by its name: train, validation or test.   Raises ConfigError, naming those that are there."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    found = parts[name]
+    if found is None:
+        there = " or ".join(key for key, part in parts.items() if part is not None)
+        raise ConfigError(f"{data.name} has no {name} split: choose --split {there}")
+    return found
