@@ -77,6 +77,25 @@ def test_dense_without_dx_or_bias(xp: ArrayLibrary) -> None:
     xp.assert_close(dW, x.T @ np.ones((2, 2)))
 
 
+@pytest.mark.parametrize("name", F.LOSSES)
+def test_a_weight_counts_an_example_so_many_times(xp: ArrayLibrary, name: str) -> None:
+    """Weights 2, 0 and 3 against the example twice, not at all and three times; the mean is over n examples still."""
+    logits, labels, times = np.random.default_rng(2).normal(size=(3, 4)), np.array([1, 3, 0], np.int32), [2, 0, 3]
+    loss = F.LOSSES[name].function
+
+    def both(z: Any, t: Any, w: Any = None) -> tuple[Any, Any]:
+        value, vjp = loss(z, t, weights=w, label_smoothing=0.1, xp=xp.xp)
+        return value, vjp()
+
+    rows = np.repeat(np.arange(3), times)
+    value, grad = xp.run(both, xp(logits), xp(labels), xp(np.array(times, np.float64)))
+    repeated, each = xp.run(both, xp(logits[rows]), xp(labels[rows]))
+    xp.assert_close(value, xp.numpy(repeated) * (5 / 3))
+    summed = np.zeros((3, 4))
+    np.add.at(summed, rows, xp.numpy(each) * (5 / 3))
+    xp.assert_close(grad, summed)
+
+
 @pytest.mark.parametrize(("max_norm", "factor"), [(1.0, 1 / 13), (13.0, 1.0), (100.0, 1.0)])
 def test_clip_by_global_norm(xp: ArrayLibrary, max_norm: float, factor: float) -> None:
     grads = [np.array([3.0, 4.0]), np.array([[12.0]])]

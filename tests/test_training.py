@@ -233,17 +233,83 @@ def test_validation_examples_are_drawn_at_random_and_held_out(small_data: xpnet.
     data = xpnet.Dataset("numbered", xpnet.Split(images, np.arange(330, dtype=np.int32) % 3), n_classes=3)
     held = {}
     for seed in (0, 1):
-        splits = _splits(data, TrainConfig(validation=0.2, seed=seed))
-        rows = {name: set(np.rint(split.images[:, 0] * 330).astype(int)) for name, split in splits.items()}
-        assert rows["train"] | rows["validation"] == set(range(330))
-        assert not rows["train"] & rows["validation"]
-        assert len(rows["validation"]) == 66
+        splits, rows = _splits(data, TrainConfig(validation=0.2, seed=seed))
+        found = {name: set(np.rint(split.images[:, 0] * 330).astype(int)) for name, split in splits.items()}
+        assert found["train"] == set(rows)
+        assert found["train"] | found["validation"] == set(range(330))
+        assert not found["train"] & found["validation"]
+        assert len(found["validation"]) == 66
         assert all(
             np.array_equal(split.labels, np.rint(split.images[:, 0] * 330).astype(int) % 3) for split in splits.values()
         )
-        held[seed] = rows["validation"]
+        held[seed] = found["validation"]
     assert held[0] != held[1]
     assert held[0] != set(range(66))
+
+
+def test_weights_of_examples(small_data: xpnet.Dataset) -> None:
+    """An example of weight 0 might as well not be there, and a common factor changes nothing, also of held-out sets."""
+    n = len(small_data.train.labels)
+    options = {"batch_size": "full", "dtype": "float64", "validation": 30}
+    heavy = np.random.default_rng(0).integers(1, 4, n)
+    results = [small_fit(small_data, sample_weight=w, **options) for w in (None, np.ones(n), 7 * heavy, heavy.tolist())]
+    plain, ones, scaled, unscaled = (result.model.params[0] for result in results)
+    assert relative_error(ones, plain) < 1e-12
+    assert relative_error(scaled, unscaled) < 1e-12
+    assert relative_error(scaled, plain) > 1e-4
+    keep = np.arange(n) % 3 > 0
+    rest = dataclasses.replace(small_data, train=xpnet.Split(*(a[keep] for a in small_data.train)))
+    options["validation"] = 0
+    masked = small_fit(small_data, sample_weight=keep, **options)
+    assert relative_error(masked.model.params[0], small_fit(rest, **options).model.params[0]) < 1e-12
+    # The training loss is that of the examples that count; the accuracy counts all.
+    assert masked.history[0].train_loss == pytest.approx(small_fit(rest, **options).history[0].train_loss, rel=1e-12)
+
+
+def test_sample_weights_follow_their_examples(small_data: xpnet.Dataset) -> None:
+    """Shuffled, cut into batches and split, every weight stays with its example: those of class 0 count nothing."""
+    weights = small_data.train.labels != 0
+    result = small_fit(small_data, epochs=20, sample_weight=weights, validation=0.1)
+    assert 0 not in result.model.predict(small_data.test.images)
+
+
+def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
+    """Each class as a whole has a third of the weight: the same loss as with these weights given by hand."""
+    labels = small_data.train.labels
+    few = (labels != 2) | (np.cumsum(labels == 2) <= 5)
+    data = dataclasses.replace(small_data, train=xpnet.Split(*(a[few] for a in small_data.train)))
+    labels = data.train.labels
+    by_hand = len(labels) / (3 * np.bincount(labels))[labels]
+    options = {"dtype": "float64"}
+    balanced = small_fit(data, class_weight="balanced", **options)
+    given = small_fit(data, sample_weight=by_hand, **options)
+    assert balanced.config.class_weight == "balanced"
+    assert relative_error(balanced.model.params[0], given.model.params[0]) < 1e-12
+    recall = [
+        np.mean(r.model.predict(data.test.images)[data.test.labels == 2] == 2) for r in (balanced, small_fit(data))
+    ]
+    assert recall[0] > recall[1]
+    half = small_fit(data, class_weight="balanced", sample_weight=np.where(labels == 0, 0.5, 1.0), **options)
+    assert relative_error(half.model.params[0], balanced.model.params[0]) < 1e-12, "the classes still count alike"
+    absent = dataclasses.replace(data, n_classes=5)
+    network = xpnet.MLP((36, 4, 5))
+    assert np.isfinite(fit(network, absent, class_weight="balanced", epochs=1, callbacks=[]).history[0].train_loss)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(329), "a number for each of the 330 training examples, not float64 of shape"),
+        (["x"] * 330, "a number for each of the 330 training examples, not <U1"),
+        (np.full(330, -1.0), "finite and at least 0"),
+        (np.full(330, np.nan), "finite and at least 0"),
+        (np.zeros(330), "no training example with a weight above 0"),
+    ],
+    ids=["short", "words", "negative", "nan", "zeros"],
+)
+def test_bad_sample_weights(small_data: xpnet.Dataset, weights: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_fit(small_data, sample_weight=weights)
 
 
 def test_validation_split(small_data: xpnet.Dataset) -> None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xpnet.backend import Backend
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
@@ -34,7 +37,8 @@ class Run:
     """A training run as its callbacks see it.
 
     network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
-    n_steps : steps per epoch.   history : one Epoch for each finished epoch.
+    n_examples : training examples.   n_steps : steps per epoch.   rates : (n_steps config.epochs,), the rate of each.
+    history : one Epoch for each finished epoch.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
     stop_reason : why the run was told to stop, or None.
     """
@@ -43,7 +47,9 @@ class Run:
     config: TrainConfig
     backend: Backend
     image_shape: tuple[int, ...]
+    n_examples: int
     n_steps: int
+    rates: NDArray[np.float64]
     params: Arrays
     running: Arrays
     model_epoch: int = 0

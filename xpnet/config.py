@@ -47,6 +47,8 @@ class TrainConfig:
     """The loss, with its output activation."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, in [0, 1)."""
+    class_weight: str | None = None
+    """balanced: each class counts alike, however many examples it has; by default each example does."""
     optimizer: str = "nesterov"
     """The update rule."""
     lr: float | None = None
@@ -91,6 +93,8 @@ class TrainConfig:
         check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_one_of("schedule", self.schedule, SCHEDULES)
         check_one_of("dtype", self.dtype, ["float32", "float64"])
+        if self.class_weight is not None:
+            check_one_of("class_weight", self.class_weight, ["balanced"])
         if self.lr is not None:
             check_range("lr", self.lr, 0.0, low_open=True)
         if self.clip_norm is not None:

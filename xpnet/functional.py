@@ -252,14 +252,15 @@ def one_hot(labels: Array, n_classes: int, *, dtype: Any, xp: Any = None) -> Arr
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: Array, *, label_smoothing: float = 0.0, xp: Any = None
+    logits: Array, labels: Array, *, weights: Array | None = None, label_smoothing: float = 0.0, xp: Any = None
 ) -> tuple[Array, Vjp]:
     """Mean cross-entropy, in nats, between the labels and the softmax of the logits.
 
-        loss = -1/n sum_ik t_ik log p_ik,  p = softmax(logits),  t = (1 - s) one_hot(labels) + s/k
-        dlogits = dloss (p - t) / n
+        loss = -1/n sum_ik w_i t_ik log p_ik,  p = softmax(logits),  t = (1 - s) one_hot(labels) + s/k
+        dlogits = dloss w (p - t) / n
 
     logits : (n, k) float.   labels : (n,) integers in 0..k-1.   label_smoothing s : in [0, 1).
+    weights w : (n,) of the logits' dtype, >= 0, what each example counts; None for 1.
     Returns the loss, a 0-d array, and vjp(dloss=1.0) -> dlogits (n, k).
     Source: Szegedy et al. 2016, section 7, for the smoothing.
     """
@@ -271,12 +272,15 @@ def softmax_cross_entropy(
     target = one_hot(labels, k, dtype=logits.dtype, xp=xp)
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / k
-    loss = xp.sum(target * (xp.log(total) - shifted)) / n
+    losses = target * (xp.log(total) - shifted)
+    if weights is not None:
+        losses = losses * weights[:, None]
 
     def vjp(dloss: Array | float = 1.0) -> Array:
-        return (e / total - target) * (dloss / n)
+        dlogits = (e / total - target) * (dloss / n)
+        return dlogits if weights is None else dlogits * weights[:, None]
 
-    return loss, vjp
+    return xp.sum(losses) / n, vjp
 
 
 def mean_squared_error(
@@ -284,15 +288,17 @@ def mean_squared_error(
     labels: Array,
     *,
     output: Callable[..., tuple[Array, Vjp]] = identity,
+    weights: Array | None = None,
     label_smoothing: float = 0.0,
     xp: Any = None,
 ) -> tuple[Array, Vjp]:
     """Mean squared error between the network's outputs and the one-hot labels, over examples and classes.
 
-        loss = 1/(n k) sum_ik (y_ik - t_ik)^2,  y = output(logits),  t = (1 - s) one_hot(labels) + s/k
-        dlogits = dloss 2 (y - t) / (n k), through the output's vjp
+        loss = 1/(n k) sum_ik w_i (y_ik - t_ik)^2,  y = output(logits),  t = (1 - s) one_hot(labels) + s/k
+        dlogits = dloss 2 w (y - t) / (n k), through the output's vjp
 
     logits : (n, k) float.   labels : (n,) integers in 0..k-1.   label_smoothing s : in [0, 1).
+    weights w : (n,) of the logits' dtype, >= 0, what each example counts; None for 1.
     output : the output activation (identity, sigmoid or softmax), which the loss applies itself.
     Returns the loss, a 0-d array, and vjp(dloss=1.0) -> dlogits (n, k).
     """
@@ -303,11 +309,12 @@ def mean_squared_error(
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / k
     error = y - target
+    weighted = error if weights is None else error * weights[:, None]
 
     def vjp(dloss: Array | float = 1.0) -> Array:
-        return output_vjp(error * (2.0 * dloss / (n * k)))
+        return output_vjp(weighted * (2.0 * dloss / (n * k)))
 
-    return xp.sum(error * error) / (n * k), vjp
+    return xp.sum(weighted * error) / (n * k), vjp
 
 
 class Loss(NamedTuple):

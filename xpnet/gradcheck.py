@@ -131,6 +131,9 @@ def cases() -> list[Case]:
     for name, loss in F.LOSSES.items():
         found.append(_case(name, loss.function, [2.0 * normal(n, k)], [labels]))
         found.append(_case(f"{name}, smoothed", _smoothed(loss.function), [2.0 * normal(n, k)], [labels]))
+        found.append(
+            _case(f"{name}, weighted", _weighted(loss.function), [2.0 * normal(n, k)], [labels, rng.random(n)])
+        )
     x, step = normal(n, n_in), np.array([3])
     networks = [MLP((n_in, 7, 6, k), activation=activation) for activation in F.ACTIVATIONS]
     networks += [MLP((n_in, 7, k), activation="tanh", loss=loss) for loss in F.LOSSES if loss != "cross-entropy"]
@@ -175,6 +178,10 @@ def _batch_norm(x: Any, scale: Any, shift: Any, *, xp: Any) -> tuple[Any, Callab
 
 def _smoothed(loss: Callable[..., Any]) -> Callable[..., Any]:
     return lambda logits, labels, xp: loss(logits, labels, label_smoothing=0.1, xp=xp)
+
+
+def _weighted(loss: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda logits, labels, weights, xp: loss(logits, labels, weights=weights, xp=xp)
 
 
 def _whole(network: MLP) -> Callable[..., tuple[Any, Callable[[Any], list[Any]]]]:

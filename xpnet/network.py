@@ -195,6 +195,7 @@ class MLP:
         x: Array,
         labels: Array,
         *,
+        weights: Array | None = None,
         running: Arrays | None = None,
         step: Array | None = None,
         seed: int = 0,
@@ -203,12 +204,15 @@ class MLP:
         """One training example or batch forward and back.
 
         params : the flat list.   x : (n, sizes[0]), of the params' dtype.   labels : (n,) integers.
+        weights : (n,) of the params' dtype, >= 0, what each example counts; None for 1.
         running, step, seed : as in forward.
         Returns the loss (0-d), the gradients in the order of params, the logits (n, sizes[-1]), the running statistics.
         """
         xp = array_namespace(x, *params) if xp is None else xp
         logits, vjp, running = self.forward(params, x, running=running, training=True, step=step, seed=seed, xp=xp)
-        loss, loss_vjp = LOSSES[self.loss].function(logits, labels, label_smoothing=self.label_smoothing, xp=xp)
+        loss, loss_vjp = LOSSES[self.loss].function(
+            logits, labels, weights=weights, label_smoothing=self.label_smoothing, xp=xp
+        )
         return loss, vjp(loss_vjp()), logits, running
 
     def predict(self, params: Arrays, x: Array, *, running: Arrays | None = None, xp: Any = None) -> Array:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from xpnet.backend import Backend, select
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
@@ -31,7 +31,7 @@ from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["Result", "State", "fit", "largest_product", "make_step"]
+__all__ = ["Loop", "Result", "State", "computing", "fit", "largest_product", "make_step", "prepare"]
 
 Array = Any
 Arrays = list[Any]
@@ -87,21 +87,31 @@ def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_
 
     network, config : what to train and how.   xp : the backend's namespace.
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
-    Returns step(state, images, labels, order, rates, offsets) -> state, with all arrays on one device:
+    Returns step(state, images, labels, order, rates, offsets, weights=None) -> state, with all arrays on one device:
         images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, this epoch's order of the examples;
         rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
-        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the epoch.
+        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the epoch;
+        weights (n,), in the params' dtype, what each example counts, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
     hyperparameters = _hyperparameters(config)
 
-    def step(state: State, images: Array, labels: Array, order: Array, rates: Array, offsets: Array) -> State:
+    def step(
+        state: State,
+        images: Array,
+        labels: Array,
+        order: Array,
+        rates: Array,
+        offsets: Array,
+        weights: Array | None = None,
+    ) -> State:
         params = state.params
         rows = xp.take(order, state.step % n_steps * batch_size + offsets, axis=0)
         x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
         y = xp.take(labels, rows, axis=0)
+        w = None if weights is None else xp.take(weights, rows, axis=0)
         loss, grads, logits, running = network.loss_and_grads(
-            params, x, y, running=state.running, step=state.step, seed=config.seed, xp=xp
+            params, x, y, weights=w, running=state.running, step=state.step, seed=config.seed, xp=xp
         )
         if config.clip_norm is not None:
             grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
@@ -116,38 +126,72 @@ def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_
     return step
 
 
-def fit(
+class Loop:
+    """A network and its training examples on a device, and the steps that train the one on the other.
+
+    run : what is trained and how.   train : the examples.   weights : (n,), what each of them counts, or None.
+    state : as the newest step left it.
+    """
+
+    def __init__(self, run: Run, train: Split, weights: NDArray[np.float64] | None) -> None:
+        network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
+        self._run, self._n = run, len(train.labels)
+        batch_size = _batch_size(config, self._n)
+        params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
+        slots = init_state(config.optimizer, params, xp=backend.xp)
+        self.state = State(params, running, slots, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
+        self._step = backend.compile(make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps))
+        self._images = backend.to_device(train.images.reshape(self._n, -1))
+        self._labels = backend.to_device(train.labels)
+        self._weights = None if weights is None else backend.to_device(weights.astype(config.dtype))
+        self._rates = backend.to_device(run.rates.astype(config.dtype))
+        self._offsets = backend.to_device(np.arange(batch_size))
+        self._last_offsets = backend.to_device(np.arange(self._n - (n_steps - 1) * batch_size))
+
+    def epoch(self, number: int) -> Iterator[int]:
+        """Issue an epoch's steps one by one, in an order that its number decides, and yield how many have been."""
+        run = self._run
+        order = run.backend.to_device(_generator(run.config.seed, ORDER_STREAM, number).permutation(self._n))
+        loss, hits, healthy = self._zeros()
+        self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
+        for done in range(1, run.n_steps + 1):
+            offsets = self._offsets if done < run.n_steps else self._last_offsets
+            self.state = self._step(self.state, self._images, self._labels, order, self._rates, offsets, self._weights)
+            yield done
+
+    def _zeros(self) -> tuple[Array, Array, Array]:
+        """State's loss, hits and healthy at the start of an epoch."""
+        dtypes = self._run.config.dtype, np.int64, np.int64
+        loss, hits, healthy = (self._run.backend.to_device(np.zeros(1, dtype)) for dtype in dtypes)
+        return loss, hits, healthy
+
+
+@contextlib.contextmanager
+def computing(run: Run) -> Iterator[None]:
+    """The context in which a run's arrays are made and its steps are done."""
+    backend, largest = run.backend, largest_product(run.network, _batch_size(run.config, run.n_examples))
+    # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
+    quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    with backend.active(), backend.threads_for(largest), quiet:
+        yield
+
+
+def prepare(
     network: MLP,
     data: Dataset,
-    config: TrainConfig | None = None,
-    *,
-    backend: Backend | None = None,
-    callbacks: Iterable[Callback] | None = None,
-    out: str | Path | None = None,
-    **settings: Any,
-) -> Result:
-    """Train a network on a data set.
+    config: TrainConfig,
+    backend: Backend,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Run, dict[str, Split], NDArray[np.float64] | None]:
+    """Check that network, data and settings go together, and resolve what they leave open.
 
-    network : what to train; its sizes must fit the data's pixels and classes.
-    data : host arrays; they move to the device whole.
-    config : the settings; what it says of the network, the data and the device gives way to those passed in.
-    backend : where to compute; None selects config.device and config.library.
-    callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
-    out : a directory for the run's files (config.toml, history.csv, model.safetensors); None writes none.
-    settings : single settings of TrainConfig by name, over those of config.
-    Returns a Result.
-    Raises ConfigError for settings that do not fit the network or the data, before any training; NonFiniteError when
-    the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
-    the parameters as of the last finished epoch, or of the best one with early stopping.
+    Returns the run before its first step; the splits by name (train, and validation and test where there are any); and
+    what each training example counts, (n,) of mean 1, or None where all count alike.   Arguments and errors as in fit.
     """
-    _check_types(network, data, config, backend)
-    for name in settings.keys() & _DESCRIBED:
-        raise ConfigError(f"{name} describes the network: give it to MLP")
-    config = (config or TrainConfig()).replace(**settings)
-    backend = backend or select(config.device, config.library)
-    splits = _splits(data, config)
+    splits, rows = _splits(data, config)
+    weights = _weights(data.train.labels, rows, config, sample_weight)
     config = _resolve(config, network, data, backend)
-    n = len(splits["train"].labels)
+    n = len(rows)
     batch_size = _batch_size(config, n)
     n_steps = math.ceil(n / batch_size)
     if network.batch_norm and n - (n_steps - 1) * batch_size == 1:
@@ -160,10 +204,48 @@ def fit(
         config,
         backend,
         data.image_shape,
+        n,
         n_steps,
+        _rates(config, n_steps),
         network.init_params(config.seed, config.dtype),
         network.init_running(config.dtype),
     )
+    return run, splits, weights
+
+
+def fit(
+    network: MLP,
+    data: Dataset,
+    config: TrainConfig | None = None,
+    *,
+    backend: Backend | None = None,
+    callbacks: Iterable[Callback] | None = None,
+    out: str | Path | None = None,
+    sample_weight: ArrayLike | None = None,
+    **settings: Any,
+) -> Result:
+    """Train a network on a data set.
+
+    network : what to train; its sizes must fit the data's pixels and classes.
+    data : host arrays; they move to the device whole.
+    config : the settings; what it says of the network, the data and the device gives way to those passed in.
+    backend : where to compute; None selects config.device and config.library.
+    callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
+    out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png); None writes none.
+    sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
+        scaled to a mean of 1, so that the learning rate keeps its meaning.
+    settings : single settings of TrainConfig by name, over those of config.
+    Returns a Result.
+    Raises ConfigError for settings that do not fit the network or the data, before any training; NonFiniteError when
+    the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
+    the parameters as of the last finished epoch, or of the best one with early stopping.
+    """
+    _check_types(network, data, config, backend)
+    for name in settings.keys() & _DESCRIBED:
+        raise ConfigError(f"{name} describes the network: give it to MLP")
+    config = (config or TrainConfig()).replace(**settings)
+    backend = backend or select(config.device, config.library)
+    run, splits, weights = prepare(network, data, config, backend, sample_weight)
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
@@ -173,82 +255,65 @@ def fit(
         for observer in observers:
             observer.on_start(run)
             ending.callback(observer.on_end, run)
-        ending.enter_context(backend.active())
-        ending.enter_context(backend.threads_for(largest_product(network, batch_size)))
-        # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
-        ending.enter_context(np.errstate(over="ignore", invalid="ignore", divide="ignore"))
-        for epoch in _epochs(run, splits, observers):
+        ending.enter_context(computing(run))
+        for epoch in _epochs(run, splits, weights, observers):
             run.history.append(epoch)
             for observer in observers:
                 observer.on_epoch(run)
             if run.stop_reason is not None:
                 break
-    return Result(run.model(), run.history, config, run.model_epoch, run.stop_reason)
+    return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason)
 
 
-def _epochs(run: Run, splits: dict[str, Split], observers: list[Callback]) -> Iterator[Epoch]:
+def _epochs(
+    run: Run, splits: dict[str, Split], weights: NDArray[np.float64] | None, observers: list[Callback]
+) -> Iterator[Epoch]:
     """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
-    network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
-    to_device = backend.to_device
-    images, labels, n = {}, {}, {}
-    for name, split in splits.items():
-        n[name] = len(split.labels)
-        images[name] = to_device(split.images.reshape(n[name], -1))
-        labels[name] = to_device(split.labels)
-    batch_size = _batch_size(config, n["train"])
-    table = _rates(config, n_steps)
-    rates = to_device(table.astype(config.dtype))
-    step = backend.compile(make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps))
-    offsets = to_device(np.arange(batch_size))
-    last_offsets = to_device(np.arange(n["train"] - (n_steps - 1) * batch_size))
-    evaluate = make_evaluate(network, backend)
-    params, running = ([to_device(a) for a in arrays] for arrays in (run.params, run.running))
-    state = State(
-        params,
-        running,
-        init_state(config.optimizer, params, xp=backend.xp),
-        to_device(np.zeros(1, np.int64)),
-        *_no_sums(config, backend),
-    )
-    for epoch in range(1, config.epochs + 1):
-        order = to_device(_generator(config.seed, ORDER_STREAM, epoch).permutation(n["train"]))
-        loss, hits, healthy = _no_sums(config, backend)
-        state = state._replace(loss=loss, hits=hits, healthy=healthy)
+    backend, n = run.backend, run.n_examples
+    loop = Loop(run, splits["train"], weights)
+    evaluate = make_evaluate(run.network, backend)
+    held_out = {
+        name: (backend.to_device(images.reshape(len(labels), -1)), backend.to_device(labels))
+        for name, (images, labels) in splits.items()
+        if name != "train"
+    }
+    for number in range(1, run.config.epochs + 1):
         backend.synchronize()
         start = time.perf_counter()
-        for i in range(n_steps):
-            batch = offsets if i < n_steps - 1 else last_offsets
-            state = step(state, images["train"], labels["train"], order, rates, batch)
-            if (i + 1) % STEPS_PER_CALL == 0 or i + 1 == n_steps:
+        for done in loop.epoch(number):
+            if done % STEPS_PER_CALL == 0 or done == run.n_steps:
                 for observer in observers:
-                    observer.on_steps(run, epoch, i + 1)
+                    observer.on_steps(run, number, done)
         backend.synchronize()
         seconds = time.perf_counter() - start
+        state = loop.state
         params, running = ([backend.to_host(a) for a in arrays] for arrays in (state.params, state.running))
-        train_loss, hits = float(backend.to_host(state.loss)[0]), int(backend.to_host(state.hits)[0])
-        figures: dict[str, Any] = {"train_loss": train_loss / n["train"], "train_accuracy": hits / n["train"]}
-        for name in ("validation", "test"):
-            if name in splits:
-                scores = evaluate(state.params, state.running, images[name], labels[name])
-                figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
-        healthy = int(backend.to_host(state.healthy)[0])
-        if healthy < n_steps or not all(np.isfinite(a).all() for a in (*params, *running, *figures.values())):
-            step_, what = (
-                min(healthy, n_steps - 1),
-                "the loss" if healthy < n_steps else "a parameter or a split's loss",
-            )
-            raise NonFiniteError(
-                f"{what} stopped being finite in epoch {epoch} at step {step_ + 1} of {n_steps}, learning rate "
-                f"{table[(epoch - 1) * n_steps + step_]:.3g}; a smaller rate or a clip norm may help"
-            )
-        run.params, run.running, run.model_epoch = params, running, epoch
+        loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
+        figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
+        for name, (images, labels) in held_out.items():
+            scores = evaluate(state.params, state.running, images, labels)
+            figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+        _check_finite(run, number, int(healthy), [*params, *running, *figures.values()])
+        run.params, run.running, run.model_epoch = params, running, number
         yield Epoch(
-            epoch=epoch,
-            learning_rate=float(table[epoch * n_steps - 1]),
+            epoch=number,
+            learning_rate=float(run.rates[number * run.n_steps - 1]),
             seconds=seconds,
-            samples_per_second=n["train"] / seconds,
+            samples_per_second=n / seconds,
             **figures,
         )
+
+
+def _check_finite(run: Run, epoch: int, healthy: int, values: list[Any]) -> None:
+    """Raise NonFiniteError unless all steps of an epoch were healthy and what it left behind is finite."""
+    if healthy == run.n_steps and all(np.isfinite(a).all() for a in values):
+        return
+    step = min(healthy, run.n_steps - 1)
+    what = "the loss" if healthy < run.n_steps else "a parameter or a split's loss"
+    raise NonFiniteError(
+        f"{what} stopped being finite in epoch {epoch} at step {step + 1} of {run.n_steps}, learning rate "
+        f"{run.rates[(epoch - 1) * run.n_steps + step]:.3g}; a smaller rate or a clip norm may help"
+    )
 
 
 def _check_types(network: object, data: object, config: object, backend: object) -> None:
@@ -264,25 +329,53 @@ def _check_types(network: object, data: object, config: object, backend: object)
             raise TypeError(f"{message}, not {type(value).__name__}")
 
 
-def _splits(data: Dataset, config: TrainConfig) -> dict[str, Split]:
-    """The splits by name: train, and validation and test where there are any.
+def _splits(data: Dataset, config: TrainConfig) -> tuple[dict[str, Split], NDArray[np.intp]]:
+    """The splits by name, train, and validation and test where there are any; and which of data.train are trained on.
 
     config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
     Raises ConfigError if nothing would be held out, or nothing left to train on.
     """
     train, validation = data.train, data.validation
     n = len(train.labels)
+    rows = np.arange(n)
     if config.validation:
         held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
         if not 0 < held < n:
             raise ConfigError(f"validation {config.validation:g} would hold out {held} of {n} training examples")
         order = _generator(config.seed, SPLIT_STREAM).permutation(n)
-        rows, rest = np.sort(order[:held]), np.sort(order[held:])
-        train, validation = (Split(train.images[chosen], train.labels[chosen]) for chosen in (rest, rows))
+        held_out, rows = np.sort(order[:held]), np.sort(order[held:])
+        train, validation = (Split(train.images[chosen], train.labels[chosen]) for chosen in (rows, held_out))
     if config.early_stopping is not None and validation is None:
         raise ConfigError("early_stopping needs a validation split: set validation, to 0.1 for example")
     splits = {"train": train, "validation": validation, "test": data.test}
-    return {name: split for name, split in splits.items() if split is not None}
+    return {name: split for name, split in splits.items() if split is not None}, rows
+
+
+def _weights(
+    labels: NDArray[np.int32], rows: NDArray[np.intp], config: TrainConfig, sample_weight: ArrayLike | None
+) -> NDArray[np.float64] | None:
+    """What each of the rows counts: its sample weight times its class's weight, scaled to a mean of 1."""
+    if sample_weight is None and config.class_weight is None:
+        return None
+    weights = np.ones(len(rows))
+    if sample_weight is not None:
+        given = np.asarray(sample_weight)
+        if given.shape != labels.shape or given.dtype.kind not in "biuf":
+            raise ConfigError(
+                f"sample_weight must be a number for each of the {len(labels)} training examples, not {given.dtype} of "
+                f"shape {given.shape}"
+            )
+        if not (np.isfinite(given).all() and (given >= 0).all()):
+            raise ConfigError("sample_weight must be finite and at least 0 throughout")
+        weights = given[rows].astype(np.float64)
+    if config.class_weight == "balanced":
+        # By what its examples weigh, so that sample weights do not undo the balance.
+        per_class = np.bincount(labels[rows], weights)
+        weights /= np.where(per_class > 0, per_class, 1.0)[labels[rows]]
+    if not weights.any():
+        raise ConfigError("sample_weight leaves no training example with a weight above 0")
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
 
 
 def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend) -> TrainConfig:
@@ -328,13 +421,6 @@ def _hyperparameters(config: TrainConfig) -> dict[str, float]:
     """Those settings that the optimizer takes."""
     parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
     return {name: getattr(config, name) for name in HYPERPARAMETERS if name in parameters}
-
-
-def _no_sums(config: TrainConfig, backend: Backend) -> tuple[Array, Array, Array]:
-    """State's loss, hits and healthy at the start of an epoch."""
-    dtypes = config.dtype, np.int64, np.int64
-    loss, hits, healthy = (backend.to_device(np.zeros(1, dtype)) for dtype in dtypes)
-    return loss, hits, healthy
 
 
 def _generator(seed: int, *stream: int) -> np.random.Generator:
