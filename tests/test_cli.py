@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
+import xpnet.history
 from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe, recipe_names
 from xpnet.gradcheck import Comparison
@@ -90,7 +91,8 @@ def test_train_writes_a_run_and_says_what_it_did(patterns: str, capsys: pytest.C
         "    2/2 ",
     ):
         assert said in err
-    assert {p.name for p in Path("run").iterdir()} == {"config.toml", "history.csv", "model.safetensors"}
+    files = {"config.toml", "history.csv", "model.safetensors"}
+    assert {p.name for p in Path("run").iterdir()} - {"curves.png"} == files
     with open("run/history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -169,13 +171,6 @@ def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.Captur
     err = capsys.readouterr().err
     assert "the whole set" in err
     assert "also     batch norm yes, dropout 0.1, clip norm 5, validation 30, early stopping 1\n" in err
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_recipes_of_the_package(name: str) -> None:
-    path = Path(xpnet.__file__).parent / "recipes" / f"{name}.toml"
-    assert path.read_text(encoding="utf-8").startswith("# ")
-    TrainConfig(**read_recipe(name))
 
 
 def test_data_that_replaces_mnist_is_loud(
@@ -273,6 +268,119 @@ def test_a_loss_that_runs_away_keeps_the_last_good_parameters(fails: Callable[..
         message,
     )
     assert all(np.isfinite(p).all() for p in xpnet.load("run", "cpu").params)
+
+
+def test_log_for_tensorboard(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install 'xpnet[tensorboard]'")
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run", "--log", "tensorboard"]) == 0
+    assert list(Path("run").glob("events.out.tfevents.*"))
+
+
+def test_log_without_its_library(patterns: str, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    message = fails(1, "train", "--data", patterns, *QUICK, "--out", "run", "--log", "tensorboard")
+    assert message.startswith("the TensorBoard log needs tensorboardX")
+    assert message.endswith('pip install "xpnet[tensorboard]"')
+    assert not Path("run").exists()
+
+
+# --- recipes, summary, lr-find ---------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    for name in recipe_names():
+        recipe = read_recipe(name)
+        reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
+        assert f"{name} {recipe.what} {recipe.source} {reported}, here {recipe.measured:.2f} %" in listed
+    assert main(["recipes", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(recipe_names())
+
+
+def test_a_recipe_is_printed_to_be_changed(
+    patterns: str, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
+) -> None:
+    assert main(["recipes", "tunable"]) == 0
+    Path("mine.toml").write_text(capsys.readouterr().out + "", encoding="utf-8")
+    assert read_recipe("mine.toml") == read_recipe("tunable")
+    assert main(["train", "--recipe", "mine.toml", "--data", patterns, "--epochs", "1", "--out", "run"]) == 0
+    assert config_of("run").hidden == (256, 128)
+    capsys.readouterr()
+    assert "did you mean 'tunable'" in fails(2, "recipes", "tuneable")
+
+
+def test_summary(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--hidden", "16", "8", "--batch-norm", "--dropout", "0.1", "--epochs", "1", "--out", "run", "--quiet"]
+    assert main(["train", "--data", patterns, *arguments]) == 0
+    capsys.readouterr()
+    assert main(["summary", "run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == (36 * 16 + 2 * 16) + (16 * 8 + 2 * 8) + (8 * 3 + 3)
+    assert found["flops"] == 2 * (36 * 16 + 16 * 8 + 8 * 3)
+    assert found["bytes"] == 4 * (found["parameters"] + 2 * 16 + 2 * 8)
+    assert [layer["shapes"] for layer in found["layers"]] == [
+        {"weight": [36, 16], "scale": [16], "shift": [16]},
+        {"weight": [16, 8], "scale": [8], "shift": [8]},
+        {"weight": [8, 3], "bias": [3]},
+    ]
+    assert main(["summary", "run"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "run: 36-16-8-3 relu, float32, trained on" in out
+    assert "dense, cross-entropy weight 8x3, bias 3 27 48" in out
+    assert "in all 3,308 bytes 779 1,456" in out
+
+
+def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = small_data.train
+    guesses = np.random.default_rng(0).integers(0, 3, len(labels))
+    noisy = np.where(np.arange(len(labels)) % 3 == 0, guesses, labels)  # or the loss would vanish at any rate
+    np.savez("noisy.npz", x_train=images, y_train=noisy, x_test=small_data.test.images, y_test=small_data.test.labels)
+    arguments = ["--data", "noisy.npz", "--device", "cpu", "--hidden", "16", "--batch-size", "32"]
+    assert main(["lr-find", *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lowest = min(range(len(found["rates"])), key=found["smoothed"].__getitem__)
+    assert found["suggestion"] == found["rates"][lowest] / 2
+    assert found["rates"][0] == pytest.approx(1e-4)
+    mean = 0.0
+    for i, loss in enumerate(found["losses"]):
+        mean = 0.95 * mean + 0.05 * loss
+        assert found["smoothed"][i] == pytest.approx(mean / (1 - 0.95 ** (i + 1)))
+    assert main(["lr-find", *arguments]) == 0
+    out, err = capsys.readouterr()
+    rate = re.match(r"suggested: --lr (\S+)\n", out)
+    assert rate, out
+    assert float(rate[1]) == pytest.approx(found["suggestion"], rel=0.05)
+    assert ("saved lr-find.png" in out) == Path("lr-find.png").exists() == ("no lr-find.png" not in err)
+    assert "still falling" not in err
+    assert main(["train", *arguments, "--lr", rate[1], "--epochs", "10", "--out", "run"]) == 0
+    assert xpnet.history.read_history("run")[-1].test_accuracy > 0.95  # type: ignore[operator]
+
+
+def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["lr-find", "--data", patterns, "--device", "cpu", "--activation", "identity", "--json"]
+    assert main([*arguments, "--loss", "mse", "--high", "1e6"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["losses"]) < 400
+    assert found["smoothed"][-1] > 4 * min(found["smoothed"]) >= found["smoothed"][-2]
+    assert main([*arguments, "--high", "0.1"]) == 0
+    assert "the loss was still falling at the last rate, 0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--low", "0"], "low must be more than 0, not 0"),
+        (["--low", "1", "--high", "0.5"], "high must be more than 1, not 0.5"),
+        (["--steps", "2"], "steps must be at least 20, not 2"),
+        (
+            ["--low", "100", "--high", "1e6"],
+            "the loss never fell while the rate climbed from 100: choose a smaller low",
+        ),
+    ],
+)
+def test_lr_find_with_bad_limits(patterns: str, arguments: list[str], message: str, fails: Callable[..., str]) -> None:
+    assert fails(2, "lr-find", "--data", patterns, "--device", "cpu", *arguments).endswith(message)
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
@@ -597,7 +705,7 @@ def test_interrupt_before_training(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("xpnet.cli.train.load_data", interrupt)
+    monkeypatch.setattr("xpnet.cli.settings.load_data", interrupt)
     assert main(["train", "--data", patterns]) == 130
     assert capsys.readouterr().err == "xpnet: interrupted\n"
 
@@ -630,6 +738,28 @@ def test_interrupt_saves_and_exits_130(patterns: str) -> None:
     with open("run/history.csv") as history:
         assert [int(row["epoch"]) for row in csv.DictReader(history)] == list(range(1, int(match[1]) + 1))
     assert xpnet.load("run", "cpu").network.sizes[0] == 36
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_finishes_the_epoch_and_a_second_one_does_not(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    class Impatient(xpnet.Callback):
+        def on_steps(self, run: object, epoch: int, done: int) -> None:
+            for _ in range(times if epoch == 2 and done < 64 else 0):
+                signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("xpnet.cli.train.Progress", Impatient)
+    arguments = ["train", "--data", patterns, "--device", "cpu", "--batch-size", "5", "--epochs", "3", "--out", "run"]
+    assert main(arguments) == 130
+    out, err = capsys.readouterr()
+    assert not out
+    assert ("interrupted: epoch 2 will be finished and saved; Ctrl-C again ends at once\n" in err) == (times == 1)
+    finished = 3 - times
+    assert f"xpnet: interrupted; the parameters of epoch {finished} are saved in run\n" in err
+    assert len(xpnet.history.read_history("run")) == finished
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")

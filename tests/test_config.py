@@ -104,18 +104,30 @@ def test_network_takes_every_setting_that_describes_it() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipes_that_come_with_xpnet(name: str) -> None:
-    assert TrainConfig().replace(**read_recipe(name)) != TrainConfig()
+    assert TrainConfig().replace(**read_recipe(name).settings) != TrainConfig()
+
+
+def test_recipes_say_what_they_are() -> None:
+    recipe = read_recipe("sgd-onehot")
+    assert recipe.reported == 90.83
+    assert recipe.measured is not None
+    assert "SGD" in recipe.what
+    assert recipe.source
+    assert "about" not in recipe.settings
 
 
 def test_recipe_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('hidden = [300, 100]\nbatch_size = "full"\n')
-    assert TrainConfig().replace(**read_recipe(path)).hidden == (300, 100)
+    assert TrainConfig().replace(**read_recipe(path).settings).hidden == (300, 100)
     for text, message in [
         ("hiden = [3]", "unknown setting 'hiden'; did you mean 'hidden'"),
         ("lr = -1.0", "lr must be more than 0"),
         ("lr = ", "not valid TOML"),
         ("[lr]\nx = 1", "lr must be a number"),
+        ("about = 1", "about must be a table, not 1"),
+        ("[about]\nreportd = 97.0", r"unknown key 'reportd' in \[about\]; did you mean 'reported'"),
+        ("[about]\nreported = 'high'", "reported must be a number, not 'high'"),
     ]:
         path.write_text(text)
         with pytest.raises(ConfigError, match=message) as error:

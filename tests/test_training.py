@@ -4,6 +4,8 @@ import contextlib
 import csv
 import dataclasses
 import io
+import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import xpnet
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.history import read_history
 from xpnet.training import fit, make_step
 
 from .conftest import ArrayLibrary, open_backend, relative_error
@@ -122,7 +125,7 @@ def test_run_directory(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     assert len(rows) == 3
     assert rows[0]["validation_loss"] == ""
     assert float(rows[-1]["test_loss"]) == result.history[-1].test_loss
-    assert sorted(path.name for path in out.iterdir()) == ["config.toml", "history.csv", "model.safetensors"]
+    assert {path.name for path in out.iterdir()} - {"curves.png"} == {"config.toml", "history.csv", "model.safetensors"}
     model = xpnet.load(out, device="cpu")
     assert np.array_equal(model.outputs(small_data.test.images), result.model.outputs(small_data.test.images))
 
@@ -522,6 +525,93 @@ def test_progress_is_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> No
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines[0]) < 80
     assert "\x1b" not in text.getvalue()
+
+
+def test_a_callback_of_one_s_own_in_three_lines(small_data: xpnet.Dataset) -> None:
+    class StopAt90(xpnet.Callback):
+        def on_epoch(self, run):
+            if run.history[-1].train_accuracy > 0.9:
+                run.stop("90 % reached")
+
+    result = small_fit(small_data, epochs=50, callbacks=[StopAt90()])
+    assert result.stop_reason == "90 % reached"
+    assert [epoch.train_accuracy > 0.9 for epoch in result.history[-2:]] == [False, True]
+
+
+def test_csv_log_is_the_history(small_data: xpnet.Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    lines = []
+
+    class Reader(Callback):
+        def on_epoch(self, run: Run) -> None:
+            lines.append(len(_rows(path)))
+
+    result = small_fit(small_data, callbacks=[xpnet.CSVLog(path), Reader()], validation=0.1)
+    assert lines == [1, 2, 3]
+    assert read_history(path) == result.history
+
+
+def test_learning_rates_are_recorded_step_by_step(small_data: xpnet.Dataset) -> None:
+    record = xpnet.LearningRates()
+    small_fit(small_data, callbacks=[record, _StopAfter(2)], schedule="linear", lr=0.2)
+    assert record.rates == pytest.approx(0.2 * (1 - np.arange(22) / 33))
+
+
+def test_tensorboard_log_is_the_history(small_data: xpnet.Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install 'xpnet[tensorboard]'")
+    from tensorboardX import proto
+
+    result = small_fit(small_data, callbacks=[xpnet.TensorBoardLog(tmp_path)], validation=0.1)
+    (file,) = tmp_path.iterdir()
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in _records(file.read_bytes()):
+        event = proto.event_pb2.Event.FromString(record)
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    tags = {f"{quantity}/{split}" for quantity in ("loss", "accuracy") for split in ("train", "validation", "test")}
+    assert set(found) == tags | {"learning_rate", "seconds", "samples_per_second"}
+    expected = [(epoch.epoch, pytest.approx(epoch.validation_loss, rel=1e-6)) for epoch in result.history]
+    assert found["loss/validation"] == expected
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The records of an event file: length (8 bytes), its checksum (4), the record, its checksum (4)."""
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        yield content[12 : 12 + length]
+        content = content[16 + length :]
+
+
+def test_tensorboard_is_missed_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(xpnet.MissingPackageError, match=r'needs tensorboardX.*pip install "xpnet\[tensorboard\]"'):
+        xpnet.TensorBoardLog(tmp_path)
+
+
+def test_a_picture_that_fails_costs_the_run_nothing(
+    small_data: xpnet.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr("xpnet.plots.curves", fail)
+    small_fit(small_data, out=tmp_path)
+    assert "curves.png could not be drawn: no such font" in caplog.text
+    assert xpnet.load(tmp_path, device="cpu").network.sizes == (36, 16, 3)
+
+
+def test_curves_png_or_why_not(
+    small_data: xpnet.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    small_fit(small_data, out=tmp_path / "without")
+    assert re.search(r'no curves.png: .* pip install "xpnet\[plot\]"', caplog.text)
+    assert not (tmp_path / "without" / "curves.png").exists()
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'xpnet[plot]'")
+    small_fit(small_data, out=tmp_path / "with")
+    assert (tmp_path / "with" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

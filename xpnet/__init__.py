@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CSVLog": "callbacks",
     "MLP": "network",
     "Backend": "backend",
     "Callback": "callbacks",
@@ -26,6 +27,7 @@ _HOMES = {
     "DeviceError": "backend",
     "EarlyStopping": "callbacks",
     "Epoch": "history",
+    "LearningRates": "callbacks",
     "MissingPackageError": "errors",
     "Model": "model",
     "ModelError": "errors",
@@ -35,6 +37,7 @@ _HOMES = {
     "RunDirectory": "callbacks",
     "Scores": "model",
     "Split": "data",
+    "TensorBoardLog": "callbacks",
     "TrainConfig": "config",
     "available": "backend",
     "fit": "training",
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "MLP",
     "Backend",
+    "CSVLog",
     "Callback",
     "ConfigError",
     "DataError",
@@ -53,6 +57,7 @@ __all__ = [
     "DeviceError",
     "EarlyStopping",
     "Epoch",
+    "LearningRates",
     "MissingPackageError",
     "Model",
     "ModelError",
@@ -62,6 +67,7 @@ __all__ = [
     "RunDirectory",
     "Scores",
     "Split",
+    "TensorBoardLog",
     "TrainConfig",
     "__version__",
     "available",
@@ -73,7 +79,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from xpnet.backend import Backend, DeviceError, available, select
-    from xpnet.callbacks import Callback, EarlyStopping, Progress, RunDirectory
+    from xpnet.callbacks import (
+        Callback,
+        CSVLog,
+        EarlyStopping,
+        LearningRates,
+        Progress,
+        RunDirectory,
+        TensorBoardLog,
+    )
     from xpnet.config import TrainConfig
     from xpnet.data import DataError, Dataset, Split, load_data
     from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError

@@ -1,4 +1,4 @@
-"""What fit calls between epochs: progress on the screen, early stopping, the run directory.
+"""What fit calls between epochs: progress on the screen, early stopping, logs, the run directory.
 
 A callback is any subclass of Callback that overrides what it needs. It sees the run, and may end it:
 
@@ -7,6 +7,8 @@ A callback is any subclass of Callback that overrides what it needs. It sees the
             if run.history[-1].test_accuracy > 0.98: run.stop("98 % reached")
 """
 
+import dataclasses
+import logging
 import math
 import sys
 from dataclasses import dataclass, field
@@ -16,9 +18,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet import plots
 from xpnet.backend import Backend
+from xpnet.checks import required
 from xpnet.config import TrainConfig
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.files import write_atomically
 from xpnet.history import Epoch, write_history
 from xpnet.model import Model, save
@@ -27,9 +31,20 @@ from xpnet.network import MLP
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["Callback", "EarlyStopping", "Progress", "Run", "RunDirectory"]
+__all__ = [
+    "CSVLog",
+    "Callback",
+    "EarlyStopping",
+    "LearningRates",
+    "Progress",
+    "Run",
+    "RunDirectory",
+    "TensorBoardLog",
+]
 
 Arrays = list[Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,7 +52,8 @@ class Run:
     """A training run as its callbacks see it.
 
     network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
-    n_examples : training examples.   n_steps : steps per epoch.   rates : (n_steps config.epochs,), the rate of each.
+    n_examples : training examples.   batch_size : of them to a step, but for an epoch's last, which has the rest.
+    rates : (steps of the run,), the learning rate of each.
     history : one Epoch for each finished epoch.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
     stop_reason : why the run was told to stop, or None.
@@ -48,13 +64,18 @@ class Run:
     backend: Backend
     image_shape: tuple[int, ...]
     n_examples: int
-    n_steps: int
+    batch_size: int
     rates: NDArray[np.float64]
     params: Arrays
     running: Arrays
     model_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
     stop_reason: str | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """Steps per epoch."""
+        return math.ceil(self.n_examples / self.batch_size)
 
     def stop(self, reason: str) -> None:
         """End the run after this epoch; the reason, a short clause, is reported."""
@@ -116,8 +137,72 @@ class EarlyStopping(Callback):
             run.params, run.running, run.model_epoch = self.best
 
 
+class CSVLog(Callback):
+    """Writes the history as CSV, anew after each epoch.
+
+    path : of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_start(self, run: Run) -> None:
+        """Write the head of the table."""
+        write_history(self.path, run.history)
+
+    def on_epoch(self, run: Run) -> None:
+        """Write a line for each epoch so far."""
+        write_history(self.path, run.history)
+
+
+class TensorBoardLog(Callback):
+    """Writes the figures of each epoch as TensorBoard's scalars: loss/train, accuracy/test, learning_rate, ...
+
+    path : a directory, as TensorBoard calls a run.   Raises MissingPackageError where tensorboardX is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._library = required("tensorboardX", "the TensorBoard log", "tensorboard")
+        self._writer: Any = None
+
+    def on_start(self, run: Run) -> None:
+        """Open an event file."""
+        self._writer = self._library.SummaryWriter(str(self.path))
+
+    def on_epoch(self, run: Run) -> None:
+        """Write the epoch's figures, so that whoever is watching sees them."""
+        figures = dataclasses.asdict(run.history[-1])
+        epoch = figures.pop("epoch")
+        for name, value in figures.items():
+            split, _, quantity = name.rpartition("_")
+            tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy") else name
+            if value is not None:
+                self._writer.add_scalar(tag, value, epoch)
+        self._writer.flush()
+
+    def on_end(self, run: Run) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class LearningRates(Callback):
+    """Records the learning rate of every step of the finished epochs.
+
+    rates : (steps,) float64.
+    """
+
+    def __init__(self) -> None:
+        self.rates: NDArray[np.float64] = np.empty(0)
+
+    def on_epoch(self, run: Run) -> None:
+        """Add the epoch's rates."""
+        self.rates = run.rates[: run.history[-1].epoch * run.n_steps]
+
+
 class RunDirectory(Callback):
-    """Writes a run's files: config.toml at the start, history.csv and model.safetensors after each epoch.
+    """Writes a run's files: config.toml at the start, history.csv and model.safetensors after each epoch, curves.png.
 
     path : of the directory, which is made.
     Raises ConfigError, before any training, where it cannot be written or already holds a run.
@@ -125,6 +210,7 @@ class RunDirectory(Callback):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._log = CSVLog(self.path / "history.csv")
 
     def on_start(self, run: Run) -> None:
         """Make the directory and write config.toml and the head of history.csv."""
@@ -135,7 +221,7 @@ class RunDirectory(Callback):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.toml", run.config.to_toml().encode())
-            write_history(self.path / "history.csv", run.history)
+            self._log.on_start(run)
         except OSError as error:
             raise ConfigError(
                 f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
@@ -143,17 +229,31 @@ class RunDirectory(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Write history.csv and model.safetensors anew."""
-        write_history(self.path / "history.csv", run.history)
+        self._log.on_epoch(run)
         self._write_model(run)
 
     def on_end(self, run: Run) -> None:
-        """Write both once more: there may be no epoch, or early stopping may have brought back an older one."""
-        write_history(self.path / "history.csv", run.history)
+        """Write both once more: there may be no epoch, or early stopping may have brought back an older one.
+
+        And draw curves.png, where matplotlib is there.
+        """
+        self._log.on_epoch(run)
         self._write_model(run)
+        if run.history:
+            self._draw(run)
 
     def _write_model(self, run: Run) -> None:
         # From the host's copies: the device may be what failed.
         save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
+
+    def _draw(self, run: Run) -> None:
+        path = self.path / "curves.png"
+        try:
+            plots.save(plots.curves({self.path.name: run.history}, loss=run.network.loss), path)
+        except MissingPackageError as error:
+            logger.info(f"no {path.name}: {error}")
+        except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are whole
+            logger.warning(f"{path} could not be drawn: {error}")
 
 
 class Progress(Callback):

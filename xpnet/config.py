@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
@@ -17,7 +17,7 @@ from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["TrainConfig", "read_recipe", "recipe_names"]
+__all__ = ["Recipe", "TrainConfig", "read_recipe", "recipe_names", "recipe_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,33 +135,66 @@ class TrainConfig:
         return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
 
 
+class Recipe(NamedTuple):
+    """Settings with a story: a TOML file that holds settings of TrainConfig and, where it has one, a table [about].
+
+    settings : a dictionary for TrainConfig or TrainConfig.replace.
+    what : the recipe in a sentence.   source : where it comes from.
+    reported, measured : accuracy on MNIST's test set in %, as the source reports it and as xpnet reaches it, or None.
+    """
+
+    settings: dict[str, Any]
+    what: str = ""
+    source: str = ""
+    reported: float | None = None
+    measured: float | None = None
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with xpnet."""
     folder = resources.files("xpnet") / "recipes"
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
-    """The settings that a recipe gives, by the name of one that comes with xpnet or the path of a TOML file.
+def recipe_text(name_or_path: str | Path) -> str:
+    """The TOML of a recipe, by the name of one that comes with xpnet or the path of a file.
 
-    Returns a dictionary for TrainConfig or TrainConfig.replace.
-    Raises ConfigError for an unknown recipe, a file that is not TOML, or an unknown key, naming the nearest known one.
+    Raises ConfigError for an unknown recipe or a file that cannot be read.
     """
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
-    else:
-        check_one_of("recipe", str(name_or_path), recipe_names())
-        text = (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    check_one_of("recipe", str(name_or_path), recipe_names())
+    return (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+
+
+def read_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by the name of one that comes with xpnet, or by the path of a TOML file.
+
+    Raises ConfigError for an unknown recipe, a file that is not TOML, a bad value, or an unknown key, naming the
+    nearest known one.
+    """
     try:
-        settings = tomllib.loads(text)
+        settings = tomllib.loads(recipe_text(name_or_path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"recipe {name_or_path} is not valid TOML: {error}") from None
     try:
+        about = _about(settings.pop("about", {}))
         TrainConfig().replace(**settings)
     except ConfigError as error:
         raise ConfigError(f"recipe {name_or_path}: {error}") from None
-    return settings
+    return Recipe(settings, **about)
+
+
+def _about(table: Any) -> dict[str, Any]:
+    """The table [about] of a recipe, checked."""
+    kinds = {"what": "str", "source": "str", "reported": "float", "measured": "float"}
+    if not isinstance(table, dict):
+        raise ConfigError(f"about must be a table, not {table!r}")
+    for key in table:
+        if key not in kinds:
+            raise ConfigError(f"unknown key {key!r} in [about]; {nearest(key, kinds)}known are {', '.join(kinds)}")
+    return {key: typed(key, value, kinds[key]) for key, value in table.items()}

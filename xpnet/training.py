@@ -135,23 +135,23 @@ class Loop:
 
     def __init__(self, run: Run, train: Split, weights: NDArray[np.float64] | None) -> None:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
-        self._run, self._n = run, len(train.labels)
-        batch_size = _batch_size(config, self._n)
+        n, batch_size = run.n_examples, run.batch_size
+        self._run = run
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
         self.state = State(params, running, slots, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
         self._step = backend.compile(make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps))
-        self._images = backend.to_device(train.images.reshape(self._n, -1))
+        self._images = backend.to_device(train.images.reshape(n, -1))
         self._labels = backend.to_device(train.labels)
         self._weights = None if weights is None else backend.to_device(weights.astype(config.dtype))
         self._rates = backend.to_device(run.rates.astype(config.dtype))
         self._offsets = backend.to_device(np.arange(batch_size))
-        self._last_offsets = backend.to_device(np.arange(self._n - (n_steps - 1) * batch_size))
+        self._last_offsets = backend.to_device(np.arange(n - (n_steps - 1) * batch_size))
 
     def epoch(self, number: int) -> Iterator[int]:
         """Issue an epoch's steps one by one, in an order that its number decides, and yield how many have been."""
         run = self._run
-        order = run.backend.to_device(_generator(run.config.seed, ORDER_STREAM, number).permutation(self._n))
+        order = run.backend.to_device(_generator(run.config.seed, ORDER_STREAM, number).permutation(run.n_examples))
         loss, hits, healthy = self._zeros()
         self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
         for done in range(1, run.n_steps + 1):
@@ -169,7 +169,7 @@ class Loop:
 @contextlib.contextmanager
 def computing(run: Run) -> Iterator[None]:
     """The context in which a run's arrays are made and its steps are done."""
-    backend, largest = run.backend, largest_product(run.network, _batch_size(run.config, run.n_examples))
+    backend, largest = run.backend, largest_product(run.network, run.batch_size)
     # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
     quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with backend.active(), backend.threads_for(largest), quiet:
@@ -192,9 +192,8 @@ def prepare(
     weights = _weights(data.train.labels, rows, config, sample_weight)
     config = _resolve(config, network, data, backend)
     n = len(rows)
-    batch_size = _batch_size(config, n)
-    n_steps = math.ceil(n / batch_size)
-    if network.batch_norm and n - (n_steps - 1) * batch_size == 1:
+    batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
+    if network.batch_norm and (n - 1) % batch_size == 0:
         raise ConfigError(
             f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
             "use: choose another batch size"
@@ -205,8 +204,8 @@ def prepare(
         backend,
         data.image_shape,
         n,
-        n_steps,
-        _rates(config, n_steps),
+        batch_size,
+        _rates(config, math.ceil(n / batch_size)),
         network.init_params(config.seed, config.dtype),
         network.init_running(config.dtype),
     )
@@ -399,10 +398,6 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
 def largest_product(network: MLP, batch_size: int) -> int:
     """Floating-point operations of a step's largest matrix product: 2 batch_size n_in n_out of its widest layer."""
     return 2 * batch_size * max(n_in * n_out for n_in, n_out in pairwise(network.sizes))
-
-
-def _batch_size(config: TrainConfig, n: int) -> int:
-    return n if config.batch_size == "full" else min(config.batch_size, n)
 
 
 def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:

@@ -21,6 +21,11 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "Train a network and save it in a run directory.",
     "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
+    "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
+    "summary": "Show a model's layers, parameters and arithmetic.",
+    "recipes": "List the recipes, or print one.",
+    "lr-find": "Look for a good learning rate.",
+    "tune": "Search for good settings.",
     "gradcheck": "Check the gradients: finite differences, and library against library.",
     "data": "List, download and look at data sets.",
     "info": "Show versions, devices and where data is searched.",
@@ -38,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokens = [token for token in tokens if token != "--debug"]
     try:
         with _messages_on_stderr():
-            status = _app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            status = _app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("xpnet: interrupted", file=sys.stderr)
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _app() -> App:
+def _app(tokens: Sequence[str]) -> App:
     app = App(
         name="xpnet",
         help="A neural network and its backpropagation, written once, on NumPy, CuPy, PyTorch and JAX.",
@@ -70,8 +75,11 @@ def _app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for order, (name, summary) in enumerate(COMMANDS.items()):
-        target = "app" if name == "data" else name
-        app.command(f"xpnet.cli.{name}:{target}", name=name, help=summary, sort_key=order)
+        module = name.replace("-", "_")
+        target = "app" if name == "data" else module
+        # The command that is called tells of itself at length, in its docstring.
+        told = None if name in tokens[:1] else summary
+        app.command(f"xpnet.cli.{module}:{target}", name=name, help=told, sort_key=order)
     return app
 
 

@@ -13,7 +13,7 @@ from xpnet.errors import ConfigError
 
 __all__ = ["app"]
 
-app = App(name="data")
+app = App(name="data", help="List, download and look at data sets.")
 
 DataDir = Annotated[Path | None, Parameter(help="Folder searched for data sets first.")]
 

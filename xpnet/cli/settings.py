@@ -5,19 +5,33 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from xpnet.backend import LIBRARIES
-from xpnet.config import TrainConfig
+from xpnet.backend import LIBRARIES, Backend, select
+from xpnet.cli.terminal import download_bar
+from xpnet.config import TrainConfig, read_recipe
+from xpnet.data import Dataset, load_data
 from xpnet.functional import ACTIVATIONS, LOSSES
 from xpnet.initializers import INITIALIZERS
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["RUN", "SOURCE", "flag_name", "setting_names", "shown", "takes_settings"]
+__all__ = [
+    "RUN",
+    "SOURCE",
+    "DataDir",
+    "NoDownload",
+    "RecipeName",
+    "flag_name",
+    "opened",
+    "setting_names",
+    "shown",
+    "takes_settings",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,6 +39,13 @@ SOURCE = Group("Data and device", sort_key=1)
 NETWORK = Group("Network", sort_key=2)
 TRAINING = Group("Training", sort_key=3)
 RUN = Group("Run", sort_key=4)
+
+# Flags that the commands share that train.
+DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder searched for data sets first.")]
+NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Download nothing.", show_default=False)]
+RecipeName = Annotated[
+    str | None, Parameter(group=RUN, help="Settings by the name of a recipe, or from a TOML file; flags override.")
+]
 
 KNOWN = {
     "library": LIBRARIES,
@@ -52,6 +73,17 @@ def takes_settings(command: Function) -> Function:
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     command.__signature__ = signature.replace(parameters=own + _flags())  # type: ignore[attr-defined]
     return command
+
+
+def opened(
+    recipe: str | None, settings: dict[str, Any], data_dir: Path | None, *, download: bool
+) -> tuple[TrainConfig, Backend, Dataset, MLP]:
+    """What a command trains, from the flags that were typed: the settings, the device, the data and the network."""
+    config = TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+    backend = select(config.device, config.library)
+    with download_bar() as bar:
+        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
+    return config, backend, data, config.network(data.n_features, data.n_classes)
 
 
 def _flags() -> list[inspect.Parameter]:

@@ -1,9 +1,12 @@
-"""What the commands share of the terminal: consoles, the bar of a download, images."""
+"""What the commands share of the terminal: consoles, the bar of a download, images and bars, a line asked for."""
 
+import io
+import math
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -12,23 +15,55 @@ if TYPE_CHECKING:
 
     from xpnet.data import Dataset
 
-__all__ = ["class_names", "download_bar", "draw", "result_console"]
+__all__ = [
+    "Bar",
+    "ask_line",
+    "class_names",
+    "download_bar",
+    "draw",
+    "draw_bars",
+    "edit_lines",
+    "let_any_name_through",
+    "print_beside",
+    "result_console",
+]
 
 SHADES = " .:-=+*#%@"
+EIGHTHS = ("", *"▏▎▍▌▋▊▉")
+# Columns that bars need beside an image.
+BESIDE = 32
+
+
+class _WithoutTrailingBlanks:
+    """A text stream that drops the blanks with which rich fills lines up, which a terminal does not show."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(re.sub(r" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def result_console() -> "Console":
     """A console on stdout that colours nothing by itself."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    file: Any = sys.stdout if sys.stdout.isatty() else _WithoutTrailingBlanks(sys.stdout)
+    return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
-def class_names(data: "Dataset", n: int) -> list[str]:
-    """Names of the classes 0 to n - 1, where the set is one that is known by name; their numbers otherwise."""
+def class_names(data: "Dataset | str", n: int) -> list[str]:
+    """Names of the classes 0 to n - 1, where the set is one that is known by name; their numbers otherwise.
+
+    data : the set, or its name.
+    """
     from xpnet.data import SETS
 
-    known = SETS[data.name].classes if data.name in SETS else ()
+    name = data if isinstance(data, str) else data.name
+    known = SETS[name].classes if name in SETS else ()
     return list(known) if len(known) == n else [str(i) for i in range(n)]
 
 
@@ -56,6 +91,90 @@ def draw(image: "NDArray[Any]", console: "Console") -> "Text":
         text.append("\n")
     text.right_crop(1)
     return text
+
+
+class Bar(NamedTuple):
+    """A bar and its words.
+
+    name : before it.   share : its length, in [0, 1]; one beyond is clipped, one that is no number is empty.
+    text : behind it.   style : of all that, in rich's words.   marked : whether a mark stands before it.
+    """
+
+    name: str
+    share: float
+    text: str
+    style: str = ""
+    marked: bool = False
+
+
+def draw_bars(bars: Sequence[Bar], console: "Console", width: int) -> "Text":
+    """Bars as text, a line each, to an eighth of a column where the console shows blocks, in # elsewhere.
+
+    bars : at least one.   width : columns of a line; those of a bar are 4 to 40.
+    """
+    from rich.text import Text
+
+    blocks = console.encoding.startswith("utf") and not console.is_dumb_terminal
+    names, texts = max(len(bar.name) for bar in bars), max(len(bar.text) for bar in bars)
+    length = min(max(width - names - texts - 4, 4), 40)
+    lines = []
+    for bar in bars:
+        share = 0.0 if math.isnan(bar.share) else min(max(bar.share, 0.0), 1.0)
+        whole, eighths = divmod(round(8 * length * share), 8)
+        drawn = "█" * whole + EIGHTHS[eighths] if blocks else "#" * round(length * share)
+        mark = (">", "▸")[blocks] if bar.marked else " "
+        lines.append(Text(f"{mark} {bar.name:>{names}} {drawn:<{length}} {bar.text:>{texts}}", bar.style))
+    return Text("\n", no_wrap=True).join(lines)
+
+
+def print_beside(picture: "Text", bars: Sequence[Bar], console: "Console") -> None:
+    """Print a drawn image with bars at its side, or below it where the console is too narrow."""
+    from rich.table import Table
+
+    gap, across = 2, max(map(len, picture.plain.split("\n")))
+    room = console.width - across - gap
+    if room < BESIDE:
+        console.print(picture)
+        console.print(draw_bars(bars, console, console.width))
+        return
+    grid = Table.grid(padding=(0, gap, 0, 0))
+    grid.add_column(width=across, no_wrap=True)
+    grid.add_column(no_wrap=True, vertical="middle")
+    grid.add_row(picture, draw_bars(bars, console, room))
+    console.print(grid)
+
+
+def let_any_name_through() -> None:
+    """Let names that the locale cannot hold end no command: stdin reads them as Python's file names, stdout escapes."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        # Once a stream was read from it can no longer be changed.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != errors:
+            stream.reconfigure(errors=errors)
+
+
+def edit_lines() -> None:
+    """Give the lines that ask_line asks for an editor, a history, and completion of file names, where there is one."""
+    try:
+        import readline
+    except ImportError:  # on Windows, whose console edits lines itself
+        return
+    readline.set_completer_delims(" \t\n\"'")
+    readline.parse_and_bind("bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete")
+
+
+def ask_line(prompt: str) -> str:
+    """A line from stdin; the prompt is shown on a terminal, and is never part of what stdout sends elsewhere.
+
+    Raises EOFError at the end, and where stdin is closed.
+    """
+    if not sys.stdin:
+        raise EOFError
+    if not sys.stdin.isatty():
+        prompt = ""
+    elif not sys.stdout.isatty():
+        print(prompt, end="", file=sys.stderr, flush=True)
+        prompt = ""
+    return input(prompt)
 
 
 @contextmanager

@@ -5,20 +5,21 @@ import logging
 import math
 import re
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from xpnet.backend import Backend, select
-from xpnet.callbacks import Callback, Progress, Run
-from xpnet.cli.settings import RUN, SOURCE, shown, takes_settings
-from xpnet.cli.terminal import download_bar
-from xpnet.config import TrainConfig, read_recipe
-from xpnet.data import Dataset, load_data
+from xpnet.backend import Backend
+from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
+from xpnet.config import TrainConfig
+from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
@@ -36,15 +37,15 @@ IN_HEADER = {
 @takes_settings
 def train(
     *,
-    data_dir: Annotated[Path | None, Parameter(group=SOURCE, help="Folder searched for data sets first.")] = None,
-    no_download: Annotated[
-        bool, Parameter(group=SOURCE, negative="", help="Download nothing.", show_default=False)
-    ] = False,
-    recipe: Annotated[
-        str | None, Parameter(group=RUN, help="Settings by the name of a recipe, or from a TOML file; flags override.")
-    ] = None,
+    data_dir: DataDir = None,
+    no_download: NoDownload = False,
+    recipe: RecipeName = None,
     out: Annotated[
         Path | None, Parameter(group=RUN, help="Run directory; by default runs/<time>-<name>.", metavar="DIR")
+    ] = None,
+    log: Annotated[
+        Literal["tensorboard"] | None,
+        Parameter(group=RUN, help="Write a log of each epoch's figures for another program into the run directory."),
     ] = None,
     quiet: Annotated[
         bool, Parameter(group=RUN, negative="", help="Print the result and warnings only.", show_default=False)
@@ -56,36 +57,57 @@ def train(
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     if out is not None and str(out) in ("", "."):
         raise ConfigError("--out must name a directory of its own, not the current one")
-    config = TrainConfig(**{**(read_recipe(recipe) if recipe else {}), **settings})
-    backend = select(config.device, config.library)
-    with download_bar() as bar:
-        data = load_data(config.data, data_dir=data_dir, download=not no_download, progress=bar)
-    network = config.network(data.n_features, data.n_classes)
+    config, backend, data, network = opened(recipe, settings, data_dir, download=not no_download)
     out = out or _new_directory(Path(recipe).stem if recipe else data.name)
-    watch = _Watch()
-    callbacks: list[Callback] = [watch]
+    interruption = _Interruption()
+    callbacks: list[Callback] = [interruption]
+    if log == "tensorboard":
+        callbacks.append(TensorBoardLog(out))
     if not quiet:
         _print_header(config, data, backend, network, out)
         callbacks.append(Progress())
     try:
         result = fit(network, data, config, backend=backend, callbacks=callbacks, out=out)
+        if not interruption.asked:
+            _print_result(result, data, out)
+            return 0
     except KeyboardInterrupt:
-        print(f"xpnet: interrupted; {watch.kept()} saved in {out}", file=sys.stderr)
-        return 130
+        pass
     except NonFiniteError as error:
-        raise NonFiniteError(f"{error}; {watch.kept()} saved in {out}") from None
-    _print_result(result, data, out)
-    return 0
+        raise NonFiniteError(f"{error}; {interruption.kept()} saved in {out}") from None
+    print(f"xpnet: interrupted; {interruption.kept()} saved in {out}", file=sys.stderr)
+    return 130
 
 
-class _Watch(Callback):
-    """Remembers the run, to say after an interruption what is left of it."""
+class _Interruption(Callback):
+    """The first Ctrl-C ends the run after the epoch that it is in, the second one at once."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
+        self.asked = self.said = False
 
     def on_start(self, run: Run) -> None:
         self.run = run
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        # Only a note: a handler that prints may find itself in the middle of another print.
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def on_steps(self, run: Run, epoch: int, done: int) -> None:
+        if self.asked and not self.said:
+            self.said = True
+            print(f"interrupted: epoch {epoch} will be finished and saved; Ctrl-C again ends at once", file=sys.stderr)
+
+    def on_epoch(self, run: Run) -> None:
+        if self.asked:
+            run.stop("interrupted")
+
+    def on_end(self, run: Run) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.before)
 
     def kept(self) -> str:
         """What the run directory's model holds."""

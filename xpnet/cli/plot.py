@@ -1,0 +1,138 @@
+"""xpnet plot."""
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+from numpy.typing import NDArray
+
+from xpnet import plots
+from xpnet.checks import check_range, required
+from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.terminal import class_names, let_any_name_through
+from xpnet.errors import ConfigError, ModelError
+from xpnet.history import Epoch, read_history
+from xpnet.model import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot"]
+
+
+def plot(
+    runs: Annotated[
+        list[Path],
+        Parameter(
+            help="Run directories; for all but the curves .safetensors files, too.", metavar="RUN...", negative=""
+        ),
+    ],
+    /,
+    *,
+    confusion: Annotated[bool, Parameter(negative="", help="Draw the confusion matrix.", show_default=False)] = False,
+    mistakes: Annotated[
+        bool, Parameter(negative="", help="Draw images that are read wrongly, the surest first.", show_default=False)
+    ] = False,
+    weights: Annotated[
+        bool, Parameter(negative="", help="Draw the first layer's weights as images.", show_default=False)
+    ] = False,
+    count: Annotated[
+        int | None, Parameter(help="How many mistakes (by default 24) or units (60) at most.", metavar="N")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The picture: .png, .svg or .pdf. By default it lies beside the model, and where runs are compared, "
+            "it is curves.png.",
+            metavar="FILE",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
+    ] = None,
+    split: Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of it.")] = "test",
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")] = "auto",
+    library: Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")] = None,
+    data_dir: Annotated[Path | None, Parameter(help="Folder searched for data sets first.")] = None,
+) -> None:
+    """Draw a run's curves, or those of several runs in comparison; or of each model what the first flags ask for."""
+    let_any_name_through()
+    required("matplotlib", "xpnet plot", "plot")
+    names = _names(runs)
+    n_pictures = (confusion + mistakes + weights) * len(runs)
+    if count is not None:
+        check_range("--count", count, 1, plots.MOST_TILES, high_open=False)
+    if out is not None:
+        plots.format_of(out)
+        if n_pictures > 1:
+            raise ConfigError(f"--out names one file, but {n_pictures} pictures are asked for: leave it out")
+    if not n_pictures:
+        curves = plots.curves(dict(zip(names, map(_history, runs), strict=True)), loss=_loss(runs))
+        _save(curves, out or (runs[0] if len(runs) == 1 else Path()) / "curves.png")
+        return
+    many = {} if count is None else {"count": count}
+    for run in runs:
+        model, figures = load(run, device, library), {}
+        if confusion or mistakes:
+            dataset = data_for(model, data, data_dir)
+            images, labels = part_of(dataset, split)
+            outputs = model.outputs(images)
+            classes = class_names(dataset, outputs.shape[1])
+        if confusion:
+            figures["confusion"] = plots.confusion(_confusion(labels, outputs), classes)
+        if mistakes:
+            figures["mistakes"] = plots.mistakes(images, labels, outputs, classes, **many)
+        if weights:
+            W = model.backend.to_host(model.params[0])
+            figures["weights"] = plots.weights(W, model.image_shape, **many)
+        for name, figure in figures.items():
+            beside = run / f"{name}.png" if run.is_dir() else run.with_name(f"{run.stem}-{name}.png")
+            _save(figure, out or beside)
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """What to call each run: the end of its path, as long as it takes to tell it from the others."""
+    paths = [Path(os.path.abspath(run)).parts for run in runs]
+    names = []
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"{run} is named twice: name each run once")
+        length = next(k for k in range(1, len(path) + 1) if [other[-k:] for other in paths].count(path[-k:]) == 1)
+        names.append(str(Path(*path[-length:])))
+    return names
+
+
+def _history(run: Path) -> list[Epoch]:
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is a file, but the curves are drawn of a run directory: name one")
+    if not run.exists():
+        raise ModelError(f"{run}: no such run directory")
+    return read_history(run)
+
+
+def _loss(runs: Sequence[Path]) -> str:
+    """The loss that the runs were trained with, or "" where it is not known or not one."""
+    losses = set()
+    for run in runs:
+        try:
+            losses.add(str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("loss", "")))
+        except (OSError, ValueError):  # an axis without its unit is better than no curves
+            return ""
+    return losses.pop() if len(losses) == 1 else ""
+
+
+def _confusion(labels: NDArray[np.integer], outputs: NDArray[np.floating]) -> NDArray[np.intp]:
+    n = outputs.shape[1]
+    return np.bincount(labels * n + outputs.argmax(axis=1), minlength=n * n).reshape(n, n)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        plots.save(figure, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from None
+    print(f"saved {path}")

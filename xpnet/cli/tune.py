@@ -1,0 +1,185 @@
+"""xpnet tune."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from xpnet.backend import Backend
+from xpnet.callbacks import Progress
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
+from xpnet.data import Dataset
+from xpnet.errors import ConfigError, ModelError
+from xpnet.files import write_atomically
+from xpnet.history import Epoch, read_history
+from xpnet.training import fit
+from xpnet.tune import Trial, Tuned, read_space
+from xpnet.tune import tune as search
+
+__all__ = ["tune"]
+
+
+@takes_settings
+def tune(
+    *,
+    data_dir: DataDir = None,
+    no_download: NoDownload = False,
+    recipe: RecipeName = None,
+    space: Annotated[
+        Path | None,
+        Parameter(
+            group=RUN, help="TOML file of the settings to search for, but for those typed as flags.", metavar="FILE"
+        ),
+    ] = None,
+    trials: Annotated[
+        int,
+        Parameter(
+            group=RUN, help="How many in all, finished ones included; judged on a tenth, if not by --validation."
+        ),
+    ] = 20,
+    out: Annotated[
+        Path | None, Parameter(group=RUN, help="The study's directory; by default runs/tune-<data>.", metavar="DIR")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        Parameter(
+            group=RUN,
+            help="Where the study is kept, for several processes to share: a file or a URL such as sqlite:///tune.db; "
+            "by default study.journal in its directory.",
+            metavar="FILE|URL",
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, Parameter(group=RUN, help="Name of the study; by default that of its directory.")
+    ] = None,
+    quiet: Annotated[
+        bool, Parameter(group=RUN, negative="", help="Print the result and warnings only.", show_default=False)
+    ] = False,
+    **settings: Any,
+) -> int:
+    """Search for good settings with Optuna, judged by validation accuracy.
+
+    Every setting of the search space is tried, but for those typed as flags.
+    The first trial has the settings that the search starts from. The best
+    settings are written to best.toml, trained once more on all training
+    examples, and only then measured on the test set. The same command again
+    continues a study that was interrupted, and with more --trials one that
+    was done.
+    """
+    if quiet:
+        logging.getLogger("xpnet").setLevel(logging.WARNING)
+    wanted = {name: form for name, form in read_space(space).items() if name not in settings}
+    config, backend, data, _ = opened(recipe, settings, data_dir, download=not no_download)
+    out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
+    storage, study = storage or str(out / "study.journal"), study or out.resolve().name
+    try:
+        if not quiet:
+            _print_header(data, backend, f"{study} in {storage}, {trials} trial{'s'[: trials > 1]} in all", wanted)
+        report = None if quiet else _print_trial
+        tuned = search(
+            data, wanted, config, trials=trials, storage=storage, study=study, backend=backend, report=report
+        )
+        _print_best(tuned, {name: getattr(tuned.config, name) for name in wanted})
+        _write_best(tuned, study, out)
+        last = _train_best(tuned, data, backend, out / "best", quiet=quiet)
+    except KeyboardInterrupt:
+        print(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it", file=sys.stderr)
+        return 130
+    if last.test_accuracy is not None:
+        trained = "" if tuned.final.validation else f", trained on all {len(data.train.labels):,} training examples"
+        print(f"test accuracy {100 * last.test_accuracy:.2f} %, loss {last.test_loss:.4f} on {data.name}{trained}")
+    print(f"saved in {out / 'best'}")
+    return 0
+
+
+def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[str, Any]) -> None:
+    shape = "x".join(map(str, data.image_shape))
+    rows = {
+        "data": f"{data.name} ({data.source}): {len(data.train.labels):,} training images of {shape}, "
+        f"{data.n_classes} classes",
+        "device": f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})",
+        "study": study,
+        "search": ", ".join(name.replace("_", " ") for name in space),
+    }
+    for name, text in rows.items():
+        print(f"{name:<9}{text}", file=sys.stderr)
+
+
+def _print_trial(trial: Trial) -> None:
+    ended = trial.state if trial.state == "done" else f"{trial.state}, epoch {trial.epochs + (trial.state == 'failed')}"
+    print(
+        f"  trial {trial.number:<3} {_percent(trial.accuracy)}  best {_percent(trial.best)}  {ended:<15}  "
+        f"{_listed(trial.settings) or 'the settings that the search starts from'}",
+        file=sys.stderr,
+        flush=True,
+    )
+    if trial.failure:
+        print(f"            {trial.failure}", file=sys.stderr, flush=True)
+
+
+def _print_best(tuned: Tuned, settings: dict[str, Any]) -> None:
+    print(
+        f"best of {tuned.trials} trials: trial {tuned.number}, validation accuracy {100 * tuned.accuracy:.2f} % "
+        f"({_percent(tuned.start_accuracy).strip()} with the settings that the search started from)"
+    )
+    print(_listed(settings))
+
+
+def _write_best(tuned: Tuned, study: str, out: Path) -> None:
+    """Write best.toml, a recipe."""
+    head = (
+        f"# The best settings of the study {study!r}, trial {tuned.number} of {tuned.trials}: validation accuracy "
+        f"{100 * tuned.accuracy:.2f} %.\n# xpnet train --recipe with this file repeats the trial.\n\n"
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "best.toml", (head + tuned.config.to_toml()).encode())
+    print(f"saved in {out / 'best.toml'}", flush=True)
+
+
+def _train_best(tuned: Tuned, data: Dataset, backend: Backend, run: Path, *, quiet: bool) -> Epoch:
+    """Train with the best settings in a run directory, where that has not been done already.
+
+    Returns the figures of the epoch whose parameters the run has.
+    """
+    final = tuned.final
+    history: list[Epoch] = []
+    with contextlib.suppress(OSError, ModelError):
+        if (run / "config.toml").read_text(encoding="utf-8") == final.to_toml():
+            history = read_history(run)
+    if not history:
+        if run.exists() and not (run / "config.toml").exists():
+            raise ConfigError(f"{run} is there and no run of the study's: move it, and run the same command again")
+        if not quiet:
+            print("training once more with the best settings, for the test set", file=sys.stderr)
+        # Made under another name and moved when it is whole, since other processes may be doing the same.
+        with tempfile.TemporaryDirectory(prefix=".best-", dir=run.parent) as place:
+            new, old = Path(place, "best"), Path(place, "old")
+            network = final.network(data.n_features, data.n_classes)
+            history = fit(
+                network, data, final, backend=backend, callbacks=[] if quiet else [Progress()], out=new
+            ).history
+            with contextlib.suppress(OSError):  # there is none yet, or another process has been as quick
+                os.replace(run, old)
+            with contextlib.suppress(OSError):
+                os.replace(new, run)
+    return min(history, key=lambda epoch: epoch.validation_loss or 0.0) if final.early_stopping else history[-1]
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    """Settings in a line, numbers to three digits."""
+    texts = {
+        name: f"{value:.3g}" if isinstance(value, float) else shown(tuple(value) if isinstance(value, list) else value)
+        for name, value in settings.items()
+    }
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in texts.items())
+
+
+def _percent(share: float | None) -> str:
+    return f"{'failed':>8}" if share is None else f"{100 * share:6.2f} %"

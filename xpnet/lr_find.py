@@ -1,0 +1,98 @@
+"""The learning-rate range test: train while the rate climbs from far too small to far too large, and watch the loss."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Backend, select
+from xpnet.callbacks import Run
+from xpnet.checks import check_range
+from xpnet.config import TrainConfig
+from xpnet.data import Dataset
+from xpnet.errors import ConfigError
+from xpnet.network import MLP
+from xpnet.training import Loop, computing, prepare
+
+__all__ = ["RateRange", "find_lr"]
+
+DECAY = 0.95
+"""Weight of the past in the smoothed loss: a mean over some 20 steps."""
+DIVERGED = 4.0
+"""The test is over when the smoothed loss is so many times its smallest value."""
+SHARE = 1 / 2
+"""The rate that is suggested, in units of the one at which the smoothed loss is smallest."""
+
+
+class RateRange(NamedTuple):
+    """What a range test found.
+
+    rates : (n,) learning rates of the steps that were done.   losses : (n,) loss of each step's batch.
+    smoothed : (n,) exponential mean of the losses.   suggestion : a rate to train with.
+    """
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
+    suggestion: float
+
+
+def find_lr(
+    network: MLP,
+    data: Dataset,
+    config: TrainConfig | None = None,
+    *,
+    backend: Backend | None = None,
+    low: float = 1e-4,
+    high: float = 10.0,
+    steps: int = 400,
+) -> RateRange:
+    """Train for some steps with a rate that climbs exponentially, until the loss runs away.
+
+        lr_i = low (high / low)^(i / (steps - 1)),  i = 0, ..., steps - 1
+        m_i = d m_{i-1} + (1 - d) loss_i,  smoothed_i = m_i / (1 - d^{i+1}),  m_{-1} = 0,  d = 0.95
+
+    network, data, config, backend : as in fit; the rate, the schedule and the epochs of config play no part.
+    low, high : first and last rate, 0 < low < high.   steps : >= 20, over as many epochs as it takes.
+    Returns a RateRange, which suggests half the rate at which the smoothed loss was smallest.
+    Raises ConfigError as fit does, or if the loss never fell.
+    Source: Smith 2017, section 3.3; the smoothing and the end are those of Gugger 2018.
+    """
+    check_range("low", low, 0.0, low_open=True)
+    check_range("high", high, low, low_open=True)
+    check_range("steps", steps, 20)
+    config = config or TrainConfig()
+    run, splits, weights = prepare(network, data, config, backend or select(config.device, config.library))
+    run = replace(run, rates=np.geomspace(low, high, steps))
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
+    with computing(run):
+        for loss in itertools.islice(_losses(run, Loop(run, splits["train"], weights)), steps):
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+            mean = DECAY * mean + (1.0 - DECAY) * loss
+            smoothed.append(mean / (1.0 - DECAY ** len(losses)))
+            if smoothed[-1] > DIVERGED * min(smoothed):
+                break
+    best = int(np.argmin(smoothed)) if smoothed else 0
+    if best == 0:
+        raise ConfigError(f"the loss never fell while the rate climbed from {low:g}: choose a smaller low")
+    rates = run.rates[: len(losses)]
+    return RateRange(rates, np.array(losses), np.array(smoothed), SHARE * float(rates[best]))
+
+
+def _losses(run: Run, loop: Loop) -> Iterator[float]:
+    """Train, and yield the loss of each batch: the growth of the epoch's sum over the examples."""
+    for epoch in itertools.count(1):
+        before = 0.0
+        for done in loop.epoch(epoch):
+            total = float(run.backend.to_host(loop.state.loss)[0])
+            examples = min(run.batch_size, run.n_examples - (done - 1) * run.batch_size)
+            yield (total - before) / examples
+            before = total

@@ -1,0 +1,298 @@
+"""The study: its trials, where they are kept, and what comes of them."""
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Backend, select
+from xpnet.callbacks import Callback, Run
+from xpnet.checks import check_range, required
+from xpnet.config import TrainConfig
+from xpnet.data import Dataset
+from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.optim import OPTIMIZERS
+from xpnet.training import fit, prepare
+from xpnet.tune.space import Dimension, parse, read_space
+
+__all__ = ["Trial", "Tuned", "tune"]
+
+VALIDATION = 0.1
+"""Share of the training examples that is held out where neither the settings nor the data say what to judge by."""
+RANDOM_TRIALS = 6
+"""Finished trials after which proposals build on them."""
+UNPRUNED_TRIALS = 4
+"""Complete trials after which the others are measured against their median, from the first epoch on."""
+
+# Attributes that a study keeps: the terms it was begun on, the trial with the settings it started from, and why a trial
+# failed.
+TERMS, START, FAILURE = "terms", "start", "failure"
+
+
+class Trial(NamedTuple):
+    """A finished trial.
+
+    number : in the study, from 0.   settings : those that were searched for; {} for the start that the space lacks.
+    state : done; pruned, which ended early because it was worse than most; or failed, which did not stay finite.
+    accuracy : on the validation split, in [0, 1], after the last epoch or, with early stopping, the best; None where it
+        failed.
+    epochs : finished ones.   best : the highest accuracy of a trial that is done, so far; None without one.
+    failure : why it failed, or None.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    state: Literal["done", "pruned", "failed"]
+    accuracy: float | None
+    epochs: int
+    best: float | None
+    failure: str | None
+
+
+class Tuned(NamedTuple):
+    """What tune returns.
+
+    config : the resolved settings of the best trial, which repeat it.   number : of that trial.
+    accuracy : of that trial on the validation split, in [0, 1].   start_accuracy : of the start; None if it failed.
+    trials : finished trials of the study.
+    final : config with the held-out examples given back to the training set, unless early stopping needs them.
+    """
+
+    config: TrainConfig
+    number: int
+    accuracy: float
+    start_accuracy: float | None
+    trials: int
+    final: TrainConfig
+
+
+def tune(
+    data: Dataset,
+    space: Mapping[str, Any] | None = None,
+    config: TrainConfig | None = None,
+    *,
+    trials: int = 20,
+    storage: str | Path | None = None,
+    study: str = "xpnet",
+    backend: Backend | None = None,
+    report: Callable[[Trial], None] | None = None,
+) -> Tuned:
+    """Search for the settings with the highest validation accuracy.
+
+    The first trial has the settings of config, the next few are random, and a tree-structured Parzen estimator proposes
+    the others. A trial that falls below the median of the trials before it ends early.
+
+    data : host arrays; its test split is put aside before anything else.
+    space : the settings to search for, in the form of xpnet/tune/space.toml; None for the space of that file.
+    config : the settings to start from, which all others keep.   trials : finished ones to be had in all, >= 1.
+    storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
+        A study that is there already is continued, and was begun with the same data, space and config. Several
+        processes may share one; each of them may finish a trial more than was asked for.
+    study : its name in the storage.   backend : where to compute; None selects config.device and config.library.
+    report : called after each trial of this process.
+    Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts.
+    Raises ConfigError, before any trial, for a bad space, settings that do not fit the data or a study begun on other
+    terms; NonFiniteError if no trial stayed finite; MissingPackageError without Optuna.
+    Source: Bergstra et al. 2011, section 4; Akiba et al. 2019.
+    """
+    optuna = required("optuna", "the search for settings", "tune")
+    check_range("trials", trials, 1)
+    data, config = dataclasses.replace(data, test=None), config or TrainConfig()
+    if not config.validation and data.validation is None:
+        config = config.replace(validation=VALIDATION)
+    dimensions = parse(read_space() if space is None else space, config)
+    backend = backend or select(config.device, config.library)
+    terms = _terms(dimensions, _resolved(config, data, backend), data)
+    with _silent(optuna):
+        search = _Search(optuna, _open(optuna, storage, study, terms), data, config, dimensions)
+        while search.needs_more(trials):
+            finished = search.run(backend)
+            if report:
+                report(finished)
+        return search.result(backend)
+
+
+class _Search:
+    """A study of Optuna's with what its trials need."""
+
+    def __init__(
+        self, optuna: Any, study: Any, data: Dataset, config: TrainConfig, space: dict[str, Dimension]
+    ) -> None:
+        self.optuna, self.study, self.data, self.config, self.space = optuna, study, data, config, space
+
+    def needs_more(self, trials: int) -> bool:
+        """Whether there is a trial to be run; sees to it that the start is among them.
+
+        Trials that are running do not count: nothing tells one that goes on elsewhere from one that was killed.
+        """
+        finished = self._finished()
+        enough = len(finished) >= trials
+        if enough and any(START in trial.user_attrs for trial in finished):
+            return False
+        known = finished if enough else self._trials("COMPLETE", "PRUNED", "RUNNING", "WAITING")
+        if not any(START in trial.user_attrs for trial in known):
+            self.study.enqueue_trial(self._start_params(), user_attrs={START: True})
+        return True
+
+    def run(self, backend: Backend) -> Trial:
+        """Run the next trial."""
+        trial = self.study.ask()
+        # Seeded by the trial's number, so that neither a study's parts nor its processes repeat each other's draws.
+        seed = np.random.SeedSequence([self.config.seed, trial.number]).generate_state(1)
+        self.study.sampler = self.optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=int(seed[0]))
+        pruning, accuracy = _Pruning(trial), 0.0
+        try:
+            config = self.config.replace(**self._settings(trial))
+            network = config.network(self.data.n_features, self.data.n_classes)
+            result = fit(network, self.data, config, backend=backend, callbacks=[pruning])
+            accuracy = result.history[result.model_epoch - 1].validation_accuracy or 0.0
+        except (ConfigError, NonFiniteError) as error:
+            trial.set_user_attr(FAILURE, str(error))
+        except BaseException:
+            self.study.tell(trial, state=self._state("FAIL"))
+            raise
+        told = {"state": self._state("PRUNED")} if pruning.pruned else {"values": accuracy}
+        return self._described(self.study.tell(trial, **told))
+
+    def result(self, backend: Backend) -> Tuned:
+        """The best trial, the first one if there are several."""
+        finished, best = self._finished(), self._best()
+        if best is None:
+            raise NonFiniteError(f"none of the {len(finished)} trials stayed finite: try smaller learning rates")
+        start = next(trial for trial in finished if START in trial.user_attrs)
+        config = _resolved(self.config.replace(**self._settings(best)), self.data, backend)
+        final = config if config.early_stopping else config.replace(validation=0.0)
+        return Tuned(config, best.number, best.value, self._described(start).accuracy, len(finished), final)
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        """A trial's settings: proposed for one that begins, remembered for one that is finished."""
+        if START in trial.user_attrs and not self._start_params():
+            return {}
+        return {name: dimension.suggest(trial, name) for name, dimension in self.space.items()}
+
+    def _start_params(self) -> dict[str, Any]:
+        """The start as Optuna's parameters, so that it learns from that trial; {} where the space lacks it."""
+        lr = self.config.lr or OPTIMIZERS[self.config.optimizer].lr
+        start = dataclasses.asdict(self.config) | {"lr": lr, "hidden": list(self.config.hidden)}
+        params = [dimension.params(name, start[name]) for name, dimension in self.space.items()]
+        return {} if None in params else {key: value for each in params if each for key, value in each.items()}
+
+    def _described(self, trial: Any) -> Trial:
+        best, failure = self._best(), trial.user_attrs.get(FAILURE)
+        return Trial(
+            trial.number,
+            self._settings(trial),
+            "failed" if failure else "pruned" if trial.state == self._state("PRUNED") else "done",
+            None if failure else trial.value,
+            len(trial.intermediate_values),
+            best and best.value,
+            failure,
+        )
+
+    def _best(self) -> Any:
+        done = [trial for trial in self._trials("COMPLETE") if FAILURE not in trial.user_attrs]
+        return max(done, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    def _finished(self) -> list[Any]:
+        return self._trials("COMPLETE", "PRUNED")
+
+    def _trials(self, *states: str) -> list[Any]:
+        return list(self.study.get_trials(deepcopy=False, states=[self._state(name) for name in states]))
+
+    def _state(self, name: str) -> Any:
+        return self.optuna.trial.TrialState[name]
+
+
+class _Pruning(Callback):
+    """Tells a trial its accuracy after each epoch, and ends it when it is not worth going on; never the start."""
+
+    def __init__(self, trial: Any) -> None:
+        self.trial, self.pruned = trial, False
+
+    def on_epoch(self, run: Run) -> None:
+        last = run.history[-1]
+        self.trial.report(last.validation_accuracy, last.epoch)
+        unfinished = run.stop_reason is None and last.epoch < run.config.epochs
+        if unfinished and START not in self.trial.user_attrs and self.trial.should_prune():
+            self.pruned = True
+            run.stop("worse than most trials")
+
+
+def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConfig:
+    run, _, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+    return run.config
+
+
+def _terms(space: dict[str, Dimension], start: TrainConfig, data: Dataset) -> dict[str, dict[str, Any]]:
+    """What all trials of a study must have in common, to be compared; as JSON gives it back."""
+    # The data are told by their content: on another machine they may have another path.
+    settings = {
+        name: value for name, value in dataclasses.asdict(start).items() if name not in ("data", "device", "library")
+    }
+    digests = {"train": _digest(data.train), "validation": _digest(data.validation or ())}
+    terms = {"search space": space, "settings": settings, "data": digests}
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(terms))
+    return plain
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _open(optuna: Any, storage: str | Path | None, name: str, terms: dict[str, dict[str, Any]]) -> Any:
+    """Begin a study, or continue one that was begun on the same terms."""
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS)
+    try:
+        place: Any = storage
+        if storage is not None and "://" not in str(storage):
+            journal = optuna.storages.journal
+            # The other kind of lock is a symbolic link, which not everybody may make on Windows.
+            lock = journal.JournalFileOpenLock(str(storage))
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            place = optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage), lock))
+        try:  # first of all, since beginning a study that is there leaves a trace in a journal
+            study = optuna.load_study(storage=place, study_name=name, pruner=pruner)
+        except KeyError:
+            study = optuna.create_study(
+                storage=place, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
+            )
+        known = study.user_attrs.get(TERMS)
+        if known is None and not study.trials:
+            study.set_user_attr(TERMS, terms)
+            known = terms
+    except Exception as error:  # every storage has errors of its own
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"cannot keep the study {name!r} in {storage} ({reason}): name another storage") from None
+    for kind, ours in terms.items():
+        theirs = (known or {}).get(kind, {})
+        other = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+        if other:
+            raise ConfigError(
+                f"the study {name!r} in {storage} was begun with other {kind} ({', '.join(other)}): continue it with "
+                "the same, or begin a study of another name"
+            )
+    return study
+
+
+@contextmanager
+def _silent(optuna: Any) -> Iterator[None]:
+    """Without Optuna's log and its warnings of what may change in its next version."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
