@@ -5,7 +5,7 @@ named and missing is an error. Unset, those that are installed take part, and a 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from array_api_compat import array_namespace
 import xpnet
 from xpnet import gradcheck
 from xpnet.backend import LIBRARIES, Backend, DeviceError, select
+from xpnet.cli import main
 
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
@@ -145,3 +146,44 @@ def small_data() -> xpnet.Dataset:
         return xpnet.Split((255 * noisy).astype(np.uint8), labels)
 
     return xpnet.Dataset("patterns", split(330), split(60), n_classes=3, source="drawn by the test")
+
+
+@pytest.fixture
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of the test's own, a narrow terminal, and nobody's data or colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("XPNET_DATA_DIR", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "PYTHONIOENCODING"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def patterns(own_directory: None, small_data: xpnet.Dataset) -> str:
+    """The path of small_data in the form of Keras' mnist.npz."""
+    return write_npz("patterns.npz", small_data)
+
+
+def write_npz(path: str, data: xpnet.Dataset) -> str:
+    """Write a set in the form of Keras' mnist.npz, and return its path."""
+    assert data.test is not None
+    (x_train, y_train), (x_test, y_test) = data.train, data.test
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return path
+
+
+@pytest.fixture
+def fails(own_directory: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail with an exit code and one line, which is returned without its beginning."""
+
+    def run(code: int, *arguments: str) -> str:
+        assert main(arguments) == code
+        out, err = capsys.readouterr()
+        errors = [line for line in err.splitlines() if line.startswith("xpnet: error: ")]
+        assert len(errors) == 1, err
+        assert err.endswith(f"{errors[0]}\n")
+        assert "Traceback" not in err
+        assert not out
+        return errors[0].removeprefix("xpnet: error: ")
+
+    return run

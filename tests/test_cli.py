@@ -24,24 +24,7 @@ from xpnet.gradcheck import Comparison
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
 
 
-@pytest.fixture(autouse=True)
-def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test in a directory of its own, as wide as a narrow terminal, without anybody's data or colours."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("XPNET_DATA_DIR", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def patterns(small_data: xpnet.Dataset, tmp_path: Path) -> str:
-    """The path of a small set in the form of Keras' mnist.npz."""
-    assert small_data.test is not None
-    arrays = dict(zip(("x_train", "y_train"), small_data.train, strict=True))
-    arrays |= dict(zip(("x_test", "y_test"), small_data.test, strict=True))
-    np.savez(tmp_path / "patterns.npz", **arrays)
-    return "patterns.npz"
+pytestmark = pytest.mark.usefixtures("own_directory")
 
 
 @pytest.fixture
@@ -50,23 +33,6 @@ def trained(patterns: str, capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0
     capsys.readouterr()
     return "run"
-
-
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must fail with an exit code and one line, which is returned without its beginning."""
-
-    def run(code: int, *arguments: str) -> str:
-        assert main(arguments) == code
-        out, err = capsys.readouterr()
-        errors = [line for line in err.splitlines() if line.startswith("xpnet: error: ")]
-        assert len(errors) == 1, err
-        assert err.endswith(f"{errors[0]}\n")
-        assert "Traceback" not in err
-        assert not out
-        return errors[0].removeprefix("xpnet: error: ")
-
-    return run
 
 
 def config_of(run: str) -> TrainConfig:
@@ -207,7 +173,7 @@ def test_data_that_replaces_mnist_is_loud(
         (["--loss", "mes"], "did you mean 'mse'?"),
         (["--dtype", "float16"], "--dtype: unknown value 'float16'"),
         (["--seed", "9" * 30], "--seed must be below 2^63"),
-        (["--recipe", "relu-sofmax"], "--recipe: unknown value 'relu-sofmax'; did you mean 'relu-softmax'?"),
+        (["--recipe", "relu-sofmax"], "unknown recipe 'relu-sofmax'; did you mean 'relu-softmax'?"),
         (["--recipe", "nothere.toml"], "cannot read the recipe nothere.toml: No such file"),
         (["--lrr", "1"], "Unknown option: --lrr. Did you mean --lr?"),
         (["--lr"], "--lr requires an argument"),
@@ -373,9 +339,13 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
         (["--low", "0"], "low must be more than 0, not 0"),
         (["--low", "1", "--high", "0.5"], "high must be more than 1, not 0.5"),
         (["--steps", "2"], "steps must be at least 20, not 2"),
+        (["--steps", "20.5"], "--steps: '20.5' is no whole number; see --help"),
+        (["--out", "nowhere/x.png"], "--out nowhere/x.png: there is no directory nowhere"),
+        (["--out", "x.bmp"], "x.bmp: a picture is written as .png, .svg or .pdf: name such a file"),
+        (["--low", "1e-9", "--high", "1e-8"], "fell while the rate climbed from 1e-09 to 1e-08: choose a higher high"),
         (
             ["--low", "100", "--high", "1e6"],
-            "the loss never fell while the rate climbed from 100: choose a smaller low",
+            "the loss hardly fell while the rate climbed from 100 to 102: choose a smaller low",
         ),
     ],
 )
@@ -448,7 +418,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["nothere"], 1, "nothere: no such file"),
         (["."], 1, "holds no model.safetensors"),
         (["patterns.npz"], 1, "damaged or not a safetensors file"),
-        (["run", "--split", "validation"], 2, "has no validation split: choose --split train or test"),
+        (["run", "--split", "validation"], 2, "has no validation split: it has train and test"),
         (["run", "--split", "tset"], 2, '"tset" for --split'),
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
         (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),

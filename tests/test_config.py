@@ -139,5 +139,5 @@ def test_recipe_files(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot read the recipe"):
         read_recipe(path)
-    with pytest.raises(ConfigError, match="recipe: unknown value 'nowhere'"):
+    with pytest.raises(ConfigError, match="unknown recipe 'nowhere'"):
         read_recipe("nowhere")

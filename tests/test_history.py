@@ -36,10 +36,10 @@ HEAD = (
     [
         ("", "is not the history of a run: its first line must be epoch,train_loss"),
         ("a,b\n1,2\n", "is not the history of a run"),
-        (HEAD + "1,2\n", "is damaged"),
-        (HEAD + "1,x,1,,,,,1,1,1\n", "is damaged: could not convert string to float: 'x'"),
-        (HEAD + "1.5,1,1,,,,,1,1,1\n", "is damaged"),
-        (HEAD + "1,,1,,,,,1,1,1\n", "is damaged: a line has no train_loss"),
+        (HEAD + "1,2\n", "is damaged: line 2 does not hold the figures of an epoch"),
+        (HEAD + "1,1,1,,,,,1,1,1\n2,x,1,,,,,1,1,1\n", "is damaged: line 3"),
+        (HEAD + "1.5,1,1,,,,,1,1,1\n", "is damaged: line 2"),
+        (HEAD + "1,,1,,,,,1,1,1\n", "is damaged: line 2"),
         (HEAD + "\0\n", "is damaged|cannot read"),
     ],
 )

@@ -384,11 +384,11 @@ def test_mistakes_are_the_surest_ones_first() -> None:
     figure = plots.mistakes(images, np.array([0, 0, 1, 2, 0, 2], np.int32), outputs, ["cat", "dog", "emu"])
     assert captions(figure) == [
         "image 2\nlabel dog: 5.0 %\nread as emu: 95.0 %",
-        "image 3\nlabel emu: 0.0 %\nread as cat: 80.0 %",
         "image 4\nlabel cat: 15.0 %\nread as dog: 85.0 %",
+        "image 3\nlabel emu: 0.0 %\nread as cat: 80.0 %",
         "image 1\nlabel cat: 40.0 %\nread as dog: 50.0 %",
     ]
-    for axes, i in zip(figure.axes, (2, 3, 4, 1), strict=True):
+    for axes, i in zip(figure.axes, (2, 4, 3, 1), strict=True):
         (image,) = axes.images
         np.testing.assert_array_equal(image.get_array(), images[i])
         assert (image.get_clim(), image.get_cmap().name) == ((0, 255), "gray_r")
@@ -545,7 +545,7 @@ def test_a_picture_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(xpnet.ConfigError, match=r"cannot write .*: No space left"):
             plots.save(figure, path)
     assert path.read_bytes() == b"old"
     plots.save(figure, path)
@@ -580,41 +580,12 @@ def test_without_matplotlib_one_line_names_the_extra(monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory of its own, without anybody's data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
-
-
-@pytest.fixture
-def trained(own_directory: None, small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]) -> xpnet.Model:
-    """The model in the run directory run, trained on patterns.npz so little that it reads some images wrongly."""
-    assert small_data.test is not None
-    arrays: dict[str, Any] = dict(zip(("x_train", "y_train"), small_data.train, strict=True))
-    arrays |= dict(zip(("x_test", "y_test"), small_data.test, strict=True))
-    np.savez("patterns.npz", **arrays)
-    assert main(["train", "--data", "patterns.npz", *QUICK, "--out", "run"]) == 0
+def trained(patterns: str, capsys: pytest.CaptureFixture[str]) -> xpnet.Model:
+    """The model in the run directory run, trained so little that it reads some images wrongly."""
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0
     Path("run/curves.png").unlink(missing_ok=True)
     capsys.readouterr()
     return xpnet.load("run", "cpu")
-
-
-@pytest.fixture
-def fails(own_directory: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run xpnet plot, which must fail with an exit code and one line, which is returned without its beginning."""
-
-    def run(code: int, *arguments: str) -> str:
-        assert main(["plot", *arguments]) == code
-        out, err = capsys.readouterr()
-        assert not out
-        *before, line = err.splitlines()
-        assert all(said.startswith("reading ") for said in before), err
-        assert line.startswith("xpnet: error: ")
-        return line.removeprefix("xpnet: error: ")
-
-    return run
 
 
 @pytest.fixture
@@ -692,9 +663,36 @@ def test_plot_knows_the_loss_where_all_runs_have_the_same(
     ):
         add_run(name, history(1))
         Path(name, "config.toml").write_text(loss, encoding="utf-8")
-    for runs, known in (("ab", "mse"), ("ac", ""), ("cd", ""), ("e", "[1]"), ("c", "cross-entropy")):
+    for runs, known in (("ab", "mse"), ("ac", None), ("cd", ""), ("e", "[1]"), ("c", "cross-entropy")):
         assert main(["plot", *runs]) == 0
         assert seen["curves"][1] == ("loss", known)
+
+
+def test_runs_of_different_losses_are_compared_by_accuracy_alone() -> None:
+    figure = plots.curves({"a": history(2), "b": history(3)}, loss=None)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)"]
+    assert_legible(figure)
+
+
+def test_short_runs_are_seen_beside_long_ones() -> None:
+    figure = plots.curves({"short": history(3), "long": history(100)})
+    for axes in figure.axes:
+        assert axes.get_xscale() == "log"
+        low, high = axes.get_xlim()
+        assert low < 1
+        assert high > 100
+    assert_legible(figure)
+    assert all(axes.get_xscale() == "linear" for axes in plots.curves({"a": history(11), "b": history(100)}).axes)
+
+
+def test_wrong_shapes_and_nothing_at_all() -> None:
+    with pytest.raises(xpnet.ConfigError, match="images of 5x5 have no 24 pixels"):
+        plots.weights(np.zeros((24, 3)), (5, 5))
+    figure = plots.mistakes(np.empty((0, 4, 4)), [], np.empty((0, 3)), ["a", "b", "c"])
+    assert figure.texts[0].get_text() == "all 0 images read rightly"
+    for i in (0, 1):
+        one = plots.mistakes(np.zeros((2, 4, 4)), [1, 1], np.eye(3)[[0, 0]], ["a", "b", "c"], count=1 + i)
+        assert one.texts[0].get_text().endswith(("; the one that the network was surest of", "read wrongly")[i])
 
 
 def test_plot_draws_what_is_asked_for(
@@ -752,7 +750,7 @@ def test_plot_of_rows_of_features(
     before = made("rows")
     capsys.readouterr()
     for flags in (["--weights"], ["--mistakes"], ["--confusion", "--weights"]):
-        assert "rows of features, not of height and width" in fails(2, "rows", *flags)
+        assert "rows of features, not of height and width" in fails(2, "plot", "rows", *flags)
     assert made("rows") == before
     assert main(["plot", "rows", "--confusion"]) == 0
 
@@ -788,14 +786,14 @@ def test_wrong_use_is_one_line(fails: Callable[..., str], code: int, arguments: 
     Path("damaged/history.csv").write_text(text.replace(",0.1,", ",what,"), encoding="utf-8")
     for folder in ("empty", "folder.png"):
         Path(folder).mkdir()
-    assert message.replace("no/x.png", str(Path("no/x.png"))) in fails(code, *arguments)
+    assert message.replace("no/x.png", str(Path("no/x.png"))) in fails(code, "plot", *arguments)
 
 
 def test_plot_without_matplotlib(fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     add_run("good", history(1))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     message = 'xpnet plot needs matplotlib, which is not installed: pip install "xpnet[plot]"'
-    assert fails(1, "good") == fails(1, "good", "--weights") == message
+    assert fails(1, "plot", "good") == fails(1, "plot", "good", "--weights") == message
 
 
 def test_pictures_of_mnist(mnist: xpnet.Dataset) -> None:

@@ -140,7 +140,7 @@ class EarlyStopping(Callback):
 class CSVLog(Callback):
     """Writes the history as CSV, anew after each epoch.
 
-    path : of the file.
+    path : of the file; its directory is made.   Raises ConfigError, before any training, where it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -148,7 +148,11 @@ class CSVLog(Callback):
 
     def on_start(self, run: Run) -> None:
         """Write the head of the table."""
-        write_history(self.path, run.history)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_history(self.path, run.history)
+        except OSError as error:
+            raise ConfigError(f"cannot write the log {self.path}: {error.strerror or error}") from None
 
     def on_epoch(self, run: Run) -> None:
         """Write a line for each epoch so far."""
@@ -158,7 +162,8 @@ class CSVLog(Callback):
 class TensorBoardLog(Callback):
     """Writes the figures of each epoch as TensorBoard's scalars: loss/train, accuracy/test, learning_rate, ...
 
-    path : a directory, as TensorBoard calls a run.   Raises MissingPackageError where tensorboardX is not installed.
+    path : a directory, as TensorBoard calls a run.
+    Raises MissingPackageError where tensorboardX is not installed, ConfigError where the directory cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -168,7 +173,10 @@ class TensorBoardLog(Callback):
 
     def on_start(self, run: Run) -> None:
         """Open an event file."""
-        self._writer = self._library.SummaryWriter(str(self.path))
+        try:
+            self._writer = self._library.SummaryWriter(str(self.path))
+        except OSError as error:
+            raise ConfigError(f"cannot write the log {self.path}: {error.strerror or error}") from None
 
     def on_epoch(self, run: Run) -> None:
         """Write the epoch's figures, so that whoever is watching sees them."""

@@ -167,7 +167,10 @@ def recipe_text(name_or_path: str | Path) -> str:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
-    check_one_of("recipe", str(name_or_path), recipe_names())
+    known = recipe_names()
+    if name_or_path not in known:
+        hint = nearest(str(name_or_path), known)
+        raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
     return (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ class Epoch:
     """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
 
     The training figures are those of the batches as they were trained on: before each update, with dropout, and with
-    label smoothing in the loss, which the other splits' losses are without;
+    label smoothing and the examples' weights in the loss, which the other splits' losses are without;
     learning_rate is that of the last step; seconds are training alone, without the evaluation.
     """
 
@@ -61,18 +61,21 @@ def read_history(path: str | Path) -> list[Epoch]:
         raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if not rows or rows[0] != _columns():
         raise ModelError(f"{path} is not the history of a run: its first line must be {','.join(_columns())}")
-    try:
-        return [_parse(dict(zip(_columns(), row, strict=True))) for row in rows[1:]]
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged: {error}") from None
+    history = []
+    for number, row in enumerate(rows[1:], 2):
+        try:
+            history.append(_parse(row))
+        except ValueError:
+            raise ModelError(f"{path} is damaged: line {number} does not hold the figures of an epoch") from None
+    return history
 
 
-def _parse(row: dict[str, str]) -> Epoch:
-    values = {name: float(text) if text else None for name, text in row.items() if name != "epoch"}
-    missing = [f.name for f in dataclasses.fields(Epoch) if f.default is dataclasses.MISSING and not row[f.name]]
-    if missing:
-        raise ValueError(f"a line has no {missing[0]}")
-    return Epoch(epoch=int(row["epoch"]), **values)  # type: ignore[arg-type]
+def _parse(row: list[str]) -> Epoch:
+    """An epoch from its line.   Raises ValueError."""
+    texts = dict(zip(_columns(), row, strict=True))
+    needed = [f.name for f in dataclasses.fields(Epoch) if f.default is dataclasses.MISSING]
+    values = {name: float(text) if text or name in needed else None for name, text in texts.items() if name != "epoch"}
+    return Epoch(epoch=int(texts["epoch"]), **values)  # type: ignore[arg-type]
 
 
 def _columns() -> list[str]:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,16 +16,18 @@ from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
 from xpnet.network import MLP
-from xpnet.training import Loop, computing, prepare
+from xpnet.training import Loop, check_arguments, computing, prepare
 
 __all__ = ["RateRange", "find_lr"]
 
+# Weight of the past in the smoothed loss: a mean over some 20 steps.
 DECAY = 0.95
-"""Weight of the past in the smoothed loss: a mean over some 20 steps."""
+# The test is over when the smoothed loss is so many times its smallest value.
 DIVERGED = 4.0
-"""The test is over when the smoothed loss is so many times its smallest value."""
+# A loss whose smallest mean is a larger share of its first says nothing of a good rate.
+FELL = 0.95
+# The rate that is suggested, in units of the one at which the smoothed loss is smallest.
 SHARE = 1 / 2
-"""The rate that is suggested, in units of the one at which the smoothed loss is smallest."""
 
 
 class RateRange(NamedTuple):
@@ -50,22 +52,26 @@ def find_lr(
     low: float = 1e-4,
     high: float = 10.0,
     steps: int = 400,
+    report: Callable[[int], None] | None = None,
 ) -> RateRange:
     """Train for some steps with a rate that climbs exponentially, until the loss runs away.
 
         lr_i = low (high / low)^(i / (steps - 1)),  i = 0, ..., steps - 1
         m_i = d m_{i-1} + (1 - d) loss_i,  smoothed_i = m_i / (1 - d^{i+1}),  m_{-1} = 0,  d = 0.95
 
-    network, data, config, backend : as in fit; the rate, the schedule and the epochs of config play no part.
+    network, data, config, backend : as in fit; the rate, the schedule, the epochs and the early stopping of config
+        play no part.
     low, high : first and last rate, 0 < low < high.   steps : >= 20, over as many epochs as it takes.
+    report : called with the number of steps done, after each.
     Returns a RateRange, which suggests half the rate at which the smoothed loss was smallest.
-    Raises ConfigError as fit does, or if the loss never fell.
+    Raises ConfigError as fit does, or if the loss hardly fell.
     Source: Smith 2017, section 3.3; the smoothing and the end are those of Gugger 2018.
     """
     check_range("low", low, 0.0, low_open=True)
     check_range("high", high, low, low_open=True)
     check_range("steps", steps, 20)
-    config = config or TrainConfig()
+    check_arguments(network, data, config, backend)
+    config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits, weights = prepare(network, data, config, backend or select(config.device, config.library))
     run = replace(run, rates=np.geomspace(low, high, steps))
     losses: list[float] = []
@@ -78,12 +84,18 @@ def find_lr(
             losses.append(loss)
             mean = DECAY * mean + (1.0 - DECAY) * loss
             smoothed.append(mean / (1.0 - DECAY ** len(losses)))
+            if report:
+                report(len(losses))
             if smoothed[-1] > DIVERGED * min(smoothed):
                 break
-    best = int(np.argmin(smoothed)) if smoothed else 0
-    if best == 0:
-        raise ConfigError(f"the loss never fell while the rate climbed from {low:g}: choose a smaller low")
     rates = run.rates[: len(losses)]
+    best = int(np.argmin(smoothed)) if smoothed else 0
+    if not smoothed or smoothed[best] > FELL * smoothed[0]:
+        ended = rates[-1] if losses else low
+        raise ConfigError(
+            f"the loss hardly fell while the rate climbed from {low:g} to {ended:.3g}: "
+            f"choose {'a higher high' if len(losses) == steps else 'a smaller low'}"
+        )
     return RateRange(rates, np.array(losses), np.array(smoothed), SHARE * float(rates[best]))
 
 

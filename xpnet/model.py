@@ -23,7 +23,7 @@ from xpnet.files import write_atomically
 from xpnet.functional import LOSSES
 from xpnet.network import MLP
 
-__all__ = ["Model", "Scores", "load", "make_evaluate", "save", "scale_pixels"]
+__all__ = ["Model", "Scores", "confusion_matrix", "load", "make_evaluate", "save", "scale_pixels"]
 
 Array = Any
 Arrays = list[Any]
@@ -38,6 +38,15 @@ class Scores(NamedTuple):
 
     loss: float
     accuracy: float
+
+
+def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> NDArray[np.intp]:
+    """How often each class was read as which: (n_classes, n_classes) counts, a row for each label.
+
+    labels, predictions : (n,) integers in 0..n_classes-1.
+    """
+    cells = labels * n_classes + predictions
+    return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
 def scale_pixels(images: Array, dtype: Any, *, xp: Any) -> Array:

@@ -6,6 +6,7 @@ after %matplotlib inline). None needs a display, imports pyplot, or reads or cha
 
 import io
 import itertools
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,11 +96,14 @@ def save(figure: "Figure", path: str | Path) -> None:
     """Write a figure to a file, whole or not at all; the same figure gives the same bytes.
 
     path : its suffix, .png, .svg or .pdf, decides the format; a PNG has 150 dots per inch.
-    Raises ConfigError for another suffix, OSError where the file cannot be written.
+    Raises ConfigError for another suffix, or where the file cannot be written.
     """
     kind, content = format_of(path), io.BytesIO()
     figure.savefig(content, format=kind, dpi=DPI, metadata=METADATA[kind])
-    write_atomically(Path(path), content.getvalue())
+    try:
+        write_atomically(Path(path), content.getvalue())
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; name another file") from None
 
 
 # Curves --------------------------------------------------------------------------------------------------------------
@@ -115,10 +119,11 @@ class _Line(NamedTuple):
 
 
 @_house_style()
-def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str = "") -> "Figure":
+def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str | None = "") -> "Figure":
     """Loss and accuracy over the epochs: of one run all its splits, of several runs one split.
 
-    histories : for each run its name and its epochs, at least one.   loss : name of the loss, which tells its unit.
+    histories : for each run its name and its epochs, at least one.
+    loss : its name, which tells its unit; None where the runs have different ones, which no axis can compare.
     Of several runs it is the test split, or validation, or training, whichever all of them have.
     Returns the Figure.   Raises ConfigError if there is no run, ModelError if one has no epoch.
     """
@@ -137,22 +142,26 @@ def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str = "") -> "Figu
         chosen = [(n, h, split, color) for (n, h), color in zip(histories.items(), itertools.cycle(RUNS), strict=False)]
         of = f"{split} "
     unit = " (nats per example)" if loss == "cross-entropy" else ""
-    losses, accuracies = ([_line(*choice, quantity) for choice in chosen] for quantity in ("loss", "accuracy"))
+    labels = (
+        {"accuracy": f"{of}accuracy (%)"}
+        if loss is None
+        else {"loss": f"{of}loss{unit}", "accuracy": f"{of}accuracy (%)"}
+    )
+    panels = {quantity: [_line(*choice, quantity) for choice in chosen] for quantity in labels}
 
     # Side by side for one run; names are long, so the panels of several runs stand one above the other.
     figure = _figure()
     left, bottom, head = 0.8, 0.5, 0.45 if single else 0.2
     width, height = 3.5 if single else 5.0, max(2.7, LINE * len(chosen))
-    across = left + width + 0.4 + _width(figure, [line.label for line in losses + accuracies])
+    across = left + width + 0.4 + _width(figure, [line.label for lines in panels.values() for line in lines])
     down = bottom + height + head
-    figure.set_size_inches((2 * across, down) if single else (across, 2 * down))
-    first = _axes(figure, left, bottom if single else bottom + down, width, height)
-    second = _axes(figure, left + across if single else left, bottom, width, height)
-    first.set_ylabel(f"{of}loss{unit}")
-    second.set_ylabel(f"{of}accuracy (%)")
-    for axes, lines in ((first, losses), (second, accuracies)):
-        axes.set_xlabel("epoch")
-        _draw_lines(axes, lines, log=axes is first)
+    n = len(panels)
+    figure.set_size_inches((n * across, down) if single else (across, n * down))
+    for i, (quantity, lines) in enumerate(panels.items()):
+        x, y = (left + i * across, bottom) if single else (left, bottom + (n - 1 - i) * down)
+        axes = _axes(figure, x, y, width, height)
+        axes.set(xlabel="epoch", ylabel=labels[quantity])
+        _draw_lines(axes, lines, log=quantity == "loss")
         _label_ends(axes, lines, width, height)
     if single:
         _title(figure, left, _shortened(title))
@@ -188,16 +197,24 @@ def _shortened(name: str, length: int = 48) -> str:
 
 
 def _draw_lines(axes: "Axes", lines: list[_Line], *, log: bool) -> None:
-    """Draw lines over the epochs; with log, on a logarithmic scale where that shows more."""
+    """Draw lines over the epochs; with log, on a logarithmic scale where that shows more.
+
+    Of runs of very different lengths the short ones would vanish on a linear axis of epochs.
+    """
     from matplotlib.ticker import MaxNLocator
 
     few = max(len(line.epochs) for line in lines) <= 20
     for line in lines:
         axes.plot(line.epochs, line.values, color=line.color, marker="o" if few else "")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     first, last = min(line.epochs[0] for line in lines), max(line.epochs[-1] for line in lines)
-    around = 0.04 * (last - first) or 0.5
-    axes.set_xlim(first - around, last + around)
+    if last >= 10 * min(line.epochs[-1] for line in lines):
+        axes.set_xscale("log")
+        _mark_decades(axes.xaxis, last / first)
+        axes.set_xlim(0.9 * first, 1.1 * last)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        around = 0.04 * (last - first) or 0.5
+        axes.set_xlim(first - around, last + around)
     values = np.concatenate([line.values for line in lines])
     positive = values[np.isfinite(values) & (values > 0)]
     span = positive.max() / positive.min() if len(positive) else 1.0
@@ -376,7 +393,7 @@ def mistakes(
 ) -> "Figure":
     """The images that are read wrongly with the most confidence: index, label, prediction, and the outputs of both.
 
-        confidence = output of the predicted class - output of the label's class
+        confidence = output of the predicted class
 
     images : (n, height, width), uint8 or float in [0, 1].   labels : (n,) whole numbers.
     outputs : (n, n_classes) floats, shown in % where they are probabilities.   names : of the classes.
@@ -389,13 +406,12 @@ def mistakes(
     labels, outputs = np.asarray(labels), np.asarray(outputs)
     predictions = outputs.argmax(axis=1)
     wrong = np.flatnonzero(predictions != labels)
-    with np.errstate(invalid="ignore"):  # a network that ran away has infinite outputs
-        confidence = outputs[wrong, predictions[wrong]] - outputs[wrong, labels[wrong]]
-    worst = wrong[np.argsort(-confidence, kind="stable")][:count]
+    worst = wrong[np.argsort(-outputs[wrong, predictions[wrong]], kind="stable")][:count]
     title = _how_many(len(wrong), len(labels))
     if len(worst) < len(wrong):
-        title += f"; the {len(worst)} of them that the network was surest of"
-    probable = bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
+        title += f"; the {len(worst)} of them" * (len(worst) > 1) + "; the one" * (len(worst) == 1)
+        title += " that the network was surest of"
+    probable = bool(outputs.min(initial=0) >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
 
     def shown(i: int, k: int) -> str:
         return f"{names[k]}: {100 * outputs[i, k]:.1f} %" if probable else f"{names[k]}: {outputs[i, k]:.2f}"
@@ -413,10 +429,12 @@ def weights(W: NDArray[np.floating], image_shape: Sequence[int], count: int = 60
     W : (n_in, n_out) floats.   image_shape : (height, width), whose product is n_in.
     count : how many units at most, 1 to 500.
     Returns the Figure: red is positive, blue negative, on one scale for all units, symmetric about 0.
-    Raises ConfigError for rows of features or a bad count.
+    Raises ConfigError for rows of features, another number of pixels or a bad count.
     """
     check_range("count", count, 1, MOST_TILES, high_open=False)
     _check_images(image_shape)
+    if math.prod(image_shape) != len(W):
+        raise ConfigError(f"images of {'x'.join(map(str, image_shape))} have no {len(W)} pixels, as the weights need")
     units = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:count]
     filters = W.T[units].reshape(len(units), *image_shape)
     sizes = np.abs(filters[np.isfinite(filters)])

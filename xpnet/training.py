@@ -31,7 +31,17 @@ from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["Loop", "Result", "State", "computing", "fit", "largest_product", "make_step", "prepare"]
+__all__ = [
+    "Loop",
+    "Result",
+    "State",
+    "check_arguments",
+    "computing",
+    "fit",
+    "largest_product",
+    "make_step",
+    "prepare",
+]
 
 Array = Any
 Arrays = list[Any]
@@ -239,13 +249,15 @@ def fit(
     the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
     the parameters as of the last finished epoch, or of the best one with early stopping.
     """
-    _check_types(network, data, config, backend)
+    check_arguments(network, data, config, backend)
     for name in settings.keys() & _DESCRIBED:
         raise ConfigError(f"{name} describes the network: give it to MLP")
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or select(config.device, config.library)
     run, splits, weights = prepare(network, data, config, backend, sample_weight)
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
+    if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
+        raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
     if out is not None:
@@ -315,16 +327,16 @@ def _check_finite(run: Run, epoch: int, healthy: int, values: list[Any]) -> None
     )
 
 
-def _check_types(network: object, data: object, config: object, backend: object) -> None:
-    """Raise TypeError for what a caller may easily take for the right thing."""
+def check_arguments(network: object, data: object, config: object, backend: object) -> None:
+    """Raise TypeError for what a caller may easily take for the right thing; None is left to its default."""
     wanted = (
         (network, MLP, "network must be an MLP, such as xpnet.MLP((784, 128, 10))"),
         (data, Dataset, "data must be a Dataset, as xpnet.load_data returns it"),
-        (config, TrainConfig | None, "config must be a TrainConfig; single settings are passed by name"),
-        (backend, Backend | None, "backend must be a Backend, as xpnet.select returns it"),
+        (config, TrainConfig, "config must be a TrainConfig; single settings are passed by name"),
+        (backend, Backend, "backend must be a Backend, as xpnet.select returns it"),
     )
     for value, kind, message in wanted:
-        if not isinstance(value, kind):
+        if value is not None and not isinstance(value, kind):
             raise TypeError(f"{message}, not {type(value).__name__}")
 
 
@@ -358,7 +370,10 @@ def _weights(
         return None
     weights = np.ones(len(rows))
     if sample_weight is not None:
-        given = np.asarray(sample_weight)
+        try:
+            given = np.asarray(sample_weight)
+        except ValueError:
+            raise ConfigError("sample_weight must be numbers in one row; these are rows of several lengths") from None
         if given.shape != labels.shape or given.dtype.kind not in "biuf":
             raise ConfigError(
                 f"sample_weight must be a number for each of the {len(labels)} training examples, not {given.dtype} of "
@@ -367,6 +382,7 @@ def _weights(
         if not (np.isfinite(given).all() and (given >= 0).all()):
             raise ConfigError("sample_weight must be finite and at least 0 throughout")
         weights = given[rows].astype(np.float64)
+        weights /= weights.max() or 1.0  # so that no sum overflows
     if config.class_weight == "balanced":
         # By what its examples weigh, so that sample weights do not undo the balance.
         per_class = np.bincount(labels[rows], weights)

@@ -21,6 +21,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "Train a network and save it in a run directory.",
     "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
+    "predict": "Read single images, from a data set or from files, and show what the network sees in them.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "recipes": "List the recipes, or print one.",
@@ -113,7 +114,7 @@ def _as_typed(message: str) -> str:
 
     if match := re.match(r"(\w+)(\[\d+\])?(?=[ :])", message):
         name = match[1]
-        if name in setting_names() or message.startswith("recipe:"):
+        if name in setting_names():
             return flag_name(name) + message[match.end() :]
     return message
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from xpnet.cli.datasets import part_of
+from xpnet.cli.datasets import DataDir, part_of
+from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names, download_bar, draw, result_console
 from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
@@ -14,8 +15,6 @@ from xpnet.errors import ConfigError
 __all__ = ["app"]
 
 app = App(name="data", help="List, download and look at data sets.")
-
-DataDir = Annotated[Path | None, Parameter(help="Folder searched for data sets first.")]
 
 
 @app.command(name="list")
@@ -56,10 +55,16 @@ def show(
     index: Annotated[
         list[int] | None,
         Parameter(
-            help="Which images; by default the first ones.", consume_multiple=(1, None), negative="", metavar="N..."
+            converter=whole_numbers,
+            help="Which images; by default the first ones.",
+            consume_multiple=(1, None),
+            negative="",
+            metavar="N...",
         ),
     ] = None,
-    count: Annotated[int, Parameter(help="How many, where no --index is given.", metavar="N")] = 10,
+    count: Annotated[
+        int, Parameter(converter=whole_numbers, help="How many, where no --index is given.", metavar="N")
+    ] = 10,
     data_dir: DataDir = None,
 ) -> None:
     """Draw images in the terminal, each with its index and label."""

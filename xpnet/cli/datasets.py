@@ -1,13 +1,35 @@
-"""What the commands share that measure a trained model: the data, and a part of it."""
+"""What the commands share that use a trained model: their flags, the data, and a part of it."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from xpnet.cli.terminal import download_bar
 from xpnet.data import SETS, Dataset, Split, load_data
 from xpnet.errors import ConfigError, ModelError
 from xpnet.model import Model
 
-__all__ = ["data_for", "part_of"]
+__all__ = [
+    "DataDir",
+    "DataName",
+    "DeviceName",
+    "LibraryName",
+    "ModelPath",
+    "SplitName",
+    "data_for",
+    "form_of",
+    "part_of",
+]
+
+ModelPath = Annotated[Path, Parameter(help="A run directory or a .safetensors file.")]
+DataName = Annotated[
+    str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
+]
+SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of the data.")]
+DeviceName = Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")]
+LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")]
+DataDir = Annotated[Path | None, Parameter(help="Folder searched for data sets first.")]
 
 
 def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
@@ -31,11 +53,17 @@ def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
     return found
 
 
+def form_of(data: Dataset) -> str:
+    """What the examples are, such as "images of 28x28" or "rows of 6 features"."""
+    shape = "x".join(map(str, data.image_shape))
+    return f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
+
+
 def part_of(data: Dataset, name: str) -> Split:
     """A split by its name: train, validation or test.   Raises ConfigError, naming those that are there."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     found = parts[name]
     if found is None:
-        there = " or ".join(key for key, part in parts.items() if part is not None)
-        raise ConfigError(f"{data.name} has no {name} split: choose --split {there}")
+        there = " and ".join(key for key, part in parts.items() if part is not None)
+        raise ConfigError(f"{data.name} has no {name} split: it has {there}")
     return found

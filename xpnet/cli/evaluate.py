@@ -3,16 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName, data_for, part_of
 from xpnet.cli.terminal import class_names, result_console
 from xpnet.data import Dataset
-from xpnet.model import Model, Scores, load
+from xpnet.model import Model, Scores, confusion_matrix, load
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,16 +21,14 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[Path, Parameter(help="A run directory or a .safetensors file.")],
+    model: ModelPath,
     /,
     *,
-    data: Annotated[
-        str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
-    ] = None,
-    split: Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of it.")] = "test",
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")] = "auto",
-    library: Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")] = None,
-    data_dir: Annotated[Path | None, Parameter(help="Folder searched for data sets first.")] = None,
+    data: DataName = None,
+    split: SplitName = "test",
+    device: DeviceName = "auto",
+    library: LibraryName = None,
+    data_dir: DataDir = None,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
     """Measure a trained model: loss, accuracy, accuracy by class, confusion matrix."""
@@ -38,8 +36,7 @@ def evaluate(
     dataset = data_for(trained, data, data_dir)
     images, labels = part_of(dataset, split)
     scores = trained.evaluate(images, labels)
-    n = trained.network.sizes[-1]
-    confusion = np.bincount(labels * n + trained.predict(images), minlength=n * n).reshape(n, n)
+    confusion = confusion_matrix(labels, trained.predict(images), trained.network.sizes[-1])
     if as_json:
         print(json.dumps(_as_dict(model, trained, dataset, split, scores, confusion), indent=2))
     else:

@@ -17,7 +17,10 @@ from xpnet.data.sources import places
 __all__ = ["info"]
 
 # Those of the run-time needs and extras whose version is worth knowing; the array libraries come with their devices.
-PACKAGES = ("array-api-compat", "safetensors", "cyclopts", "rich", "platformdirs", "tomli-w", "matplotlib")
+PACKAGES = (
+    *("array-api-compat", "safetensors", "cyclopts", "rich", "platformdirs", "tomli-w", "pillow"),
+    *("matplotlib", "optuna", "tensorboardX"),
+)
 
 
 def info(

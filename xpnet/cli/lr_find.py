@@ -9,8 +9,9 @@ import numpy as np
 from cyclopts import Parameter
 
 from xpnet import plots
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, takes_settings
-from xpnet.errors import MissingPackageError
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, takes_settings, whole_numbers
+from xpnet.cli.terminal import step_bar
+from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.lr_find import RateRange, find_lr
 
 __all__ = ["lr_find"]
@@ -21,7 +22,9 @@ def lr_find(
     *,
     low: Annotated[float, Parameter(group=RUN, help="The rate of the first step.", metavar="X")] = 1e-4,
     high: Annotated[float, Parameter(group=RUN, help="The rate of the last step.", metavar="X")] = 10.0,
-    steps: Annotated[int, Parameter(group=RUN, help="Steps from the one to the other.", metavar="N")] = 400,
+    steps: Annotated[
+        int, Parameter(group=RUN, converter=whole_numbers, help="Steps from the one to the other.", metavar="N")
+    ] = 400,
     data_dir: DataDir = None,
     no_download: NoDownload = False,
     recipe: RecipeName = None,
@@ -39,8 +42,11 @@ def lr_find(
     that xpnet train would take with the same flags; only the picture is kept.
     """
     plots.format_of(out)
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no directory {out.parent}")
     config, backend, data, network = opened(recipe, settings, data_dir, download=not no_download)
-    found = find_lr(network, data, config, backend=backend, low=low, high=high, steps=steps)
+    with step_bar(steps) as report:
+        found = find_lr(network, data, config, backend=backend, low=low, high=high, steps=steps, report=report)
     if found.smoothed.argmin() == len(found.smoothed) - 1:
         print(f"the loss was still falling at the last rate, {high:g}: a higher --high says more", file=sys.stderr)
     if as_json:

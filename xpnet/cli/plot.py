@@ -4,19 +4,18 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from cyclopts import Parameter
-from numpy.typing import NDArray
 
 from xpnet import plots
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
+from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names, let_any_name_through
 from xpnet.errors import ConfigError, ModelError
 from xpnet.history import Epoch, read_history
-from xpnet.model import load
+from xpnet.model import confusion_matrix, load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +40,10 @@ def plot(
         bool, Parameter(negative="", help="Draw the first layer's weights as images.", show_default=False)
     ] = False,
     count: Annotated[
-        int | None, Parameter(help="How many mistakes (by default 24) or units (60) at most.", metavar="N")
+        int | None,
+        Parameter(
+            converter=whole_numbers, help="How many mistakes (by default 24) or units (60) at most.", metavar="N"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -51,13 +53,11 @@ def plot(
             metavar="FILE",
         ),
     ] = None,
-    data: Annotated[
-        str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
-    ] = None,
-    split: Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of it.")] = "test",
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")] = "auto",
-    library: Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")] = None,
-    data_dir: Annotated[Path | None, Parameter(help="Folder searched for data sets first.")] = None,
+    data: DataName = None,
+    split: SplitName = "test",
+    device: DeviceName = "auto",
+    library: LibraryName = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Draw a run's curves, or those of several runs in comparison; or of each model what the first flags ask for."""
     let_any_name_through()
@@ -71,6 +71,8 @@ def plot(
         if n_pictures > 1:
             raise ConfigError(f"--out names one file, but {n_pictures} pictures are asked for: leave it out")
     if not n_pictures:
+        if count is not None:
+            raise ConfigError("--count goes with --mistakes or --weights")
         curves = plots.curves(dict(zip(names, map(_history, runs), strict=True)), loss=_loss(runs))
         _save(curves, out or (runs[0] if len(runs) == 1 else Path()) / "curves.png")
         return
@@ -83,7 +85,9 @@ def plot(
             outputs = model.outputs(images)
             classes = class_names(dataset, outputs.shape[1])
         if confusion:
-            figures["confusion"] = plots.confusion(_confusion(labels, outputs), classes)
+            figures["confusion"] = plots.confusion(
+                confusion_matrix(labels, outputs.argmax(axis=1), len(classes)), classes
+            )
         if mistakes:
             figures["mistakes"] = plots.mistakes(images, labels, outputs, classes, **many)
         if weights:
@@ -114,25 +118,17 @@ def _history(run: Path) -> list[Epoch]:
     return read_history(run)
 
 
-def _loss(runs: Sequence[Path]) -> str:
-    """The loss that the runs were trained with, or "" where it is not known or not one."""
+def _loss(runs: Sequence[Path]) -> str | None:
+    """The loss that the runs were trained with; "" where it is not known, None where they have several."""
     losses = set()
     for run in runs:
         try:
             losses.add(str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("loss", "")))
         except (OSError, ValueError):  # an axis without its unit is better than no curves
             return ""
-    return losses.pop() if len(losses) == 1 else ""
-
-
-def _confusion(labels: NDArray[np.integer], outputs: NDArray[np.floating]) -> NDArray[np.intp]:
-    n = outputs.shape[1]
-    return np.bincount(labels * n + outputs.argmax(axis=1), minlength=n * n).reshape(n, n)
+    return losses.pop() if len(losses) == 1 else None
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    try:
-        plots.save(figure, path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from None
+    plots.save(figure, path)
     print(f"saved {path}")

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,6 +15,7 @@ from xpnet.backend import LIBRARIES, Backend, select
 from xpnet.cli.terminal import download_bar
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.data import Dataset, load_data
+from xpnet.errors import ConfigError
 from xpnet.functional import ACTIVATIONS, LOSSES
 from xpnet.initializers import INITIALIZERS
 from xpnet.network import MLP
@@ -31,6 +33,7 @@ __all__ = [
     "setting_names",
     "shown",
     "takes_settings",
+    "whole_numbers",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -110,6 +113,15 @@ def _flags() -> list[inspect.Parameter]:
             annotation = Annotated[str | None, described(converter=converter, metavar=_metavar(str(field.type)))]
         flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return flags
+
+
+def whole_numbers(kind: Any, tokens: Sequence[Token]) -> int | list[int]:
+    """A converter for flags that take whole numbers, which are not rounded; a list where the flag takes several."""
+    for token in tokens:
+        if not re.fullmatch("[+-]?[0-9]{1,4000}", token.value):
+            raise ConfigError(f"{token.value!r} is no whole number")
+    numbers = [int(token.value) for token in tokens]
+    return numbers[0] if kind is int else numbers
 
 
 def _number(_: Any, tokens: Sequence[Token]) -> int | float | str | None:

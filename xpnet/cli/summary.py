@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from xpnet.cli.datasets import ModelPath
 from xpnet.cli.terminal import result_console
 from xpnet.model import Model, load
 from xpnet.network import MLP
@@ -16,7 +17,7 @@ __all__ = ["summary"]
 
 
 def summary(
-    model: Annotated[Path, Parameter(help="A run directory or a .safetensors file.")],
+    model: ModelPath,
     /,
     *,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,

@@ -26,6 +26,7 @@ __all__ = [
     "let_any_name_through",
     "print_beside",
     "result_console",
+    "step_bar",
 ]
 
 SHADES = " .:-=+*#%@"
@@ -204,3 +205,18 @@ def download_bar() -> Iterator[Callable[[str, int, int | None], None] | None]:
         yield show
     finally:
         bar.stop()
+
+
+@contextmanager
+def step_bar(total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar on stderr for so many steps, as a function of those done; None off a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("steps")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
+from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
@@ -74,8 +75,8 @@ def train(
     except KeyboardInterrupt:
         pass
     except NonFiniteError as error:
-        raise NonFiniteError(f"{error}; {interruption.kept()} saved in {out}") from None
-    print(f"xpnet: interrupted; {interruption.kept()} saved in {out}", file=sys.stderr)
+        raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
+    print(f"xpnet: interrupted; {interruption.kept(out)}", file=sys.stderr)
     return 130
 
 
@@ -88,13 +89,16 @@ class _Interruption(Callback):
 
     def on_start(self, run: Run) -> None:
         self.run = run
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._ask)
+        # A signal that is ignored, as in a shell's background, or is somebody else's stays so.
+        here = threading.current_thread() is threading.main_thread()
+        self.mine = here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self.mine:
+            signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, *_: object) -> None:
         # Only a note: a handler that prints may find itself in the middle of another print.
         self.asked = True
-        signal.signal(signal.SIGINT, self.before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_steps(self, run: Run, epoch: int, done: int) -> None:
         if self.asked and not self.said:
@@ -106,14 +110,16 @@ class _Interruption(Callback):
             run.stop("interrupted")
 
     def on_end(self, run: Run) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.before)
+        if self.mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def kept(self) -> str:
-        """What the run directory's model holds."""
-        if self.run is None or self.run.model_epoch == 0:
-            return "no epoch was finished, the first parameters are"
-        return f"the parameters of epoch {self.run.model_epoch} are"
+    def kept(self, out: Path) -> str:
+        """What of the run is left."""
+        if self.run is None:
+            return "nothing was trained yet"
+        epoch = self.run.model_epoch
+        what = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished, the first parameters"
+        return f"{what} are saved in {out}"
 
 
 def _new_directory(name: str) -> Path:
@@ -133,7 +139,6 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
         for name, split in (("validation", data.validation), ("test", data.test))
         if split is not None
     ]
-    shape = "x".join(map(str, data.image_shape))
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
     lr = config.lr or OPTIMIZERS[config.optimizer].lr
@@ -145,7 +150,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
-        f"{', '.join(counts)} images of {shape}, {data.n_classes} classes",
+        f"{', '.join(counts)} {form_of(data)}, {data.n_classes} classes",
         "device": f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})",
         "network": f"{network}, {n_params:,} parameters, {config.loss}",
         "training": f"{config.optimizer}, learning rate {lr:g} {config.schedule}, {batch}, "

@@ -1,0 +1,205 @@
+"""xpnet predict: images by index or from files, at once or as a person asks for them at a prompt."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+from numpy.typing import NDArray
+
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName
+from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
+from xpnet.cli.settings import whole_numbers
+from xpnet.cli.terminal import ask_line, edit_lines, let_any_name_through
+from xpnet.data import DataError
+from xpnet.errors import ConfigError, ModelError
+from xpnet.model import load
+
+__all__ = ["predict"]
+
+HELP = """\
+  17         image 17 of the split; 3 4 5 are several
+  train 17   image 17 of another split, which stays chosen
+  7.png      the digit in a picture file
+  (nothing)  the next image
+  r          an image at random
+  w          the next image that is read wrongly
+  h          this help
+  q          quit"""
+
+
+def predict(
+    model: ModelPath,
+    /,
+    *images: Annotated[Path, Parameter(help="Pictures of a digit, PNG or JPEG; before any --index.")],
+    index: Annotated[
+        list[int] | None,
+        Parameter(
+            converter=whole_numbers,
+            help="Which images of the split.",
+            consume_multiple=(1, None),
+            negative="",
+            metavar="N...",
+        ),
+    ] = None,
+    split: SplitName = "test",
+    data: DataName = None,
+    show: Annotated[
+        bool, Parameter(negative="", help="Draw what the network sees of a picture.", show_default=False)
+    ] = False,
+    json: Annotated[
+        bool, Parameter(negative="", help="Print JSON; at the prompt, a line each.", show_default=False)
+    ] = False,
+    csv: Annotated[
+        bool,
+        Parameter(negative="", help="Print CSV, of the whole split where no image is named.", show_default=False),
+    ] = False,
+    device: DeviceName = "auto",
+    library: LibraryName = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Read images with a trained model; with none named, ask for them until q.
+
+    What the prompt takes can also be piped in, line by line; the exit code is
+    1 if there was no answer to one.
+    """
+    if show + json + csv > 1:
+        raise ConfigError("--show, --json and --csv exclude one another: choose one")
+    let_any_name_through()
+    reader = Reader(load(model, device, library), data, data_dir)
+    if not (images or index or csv):
+        return _prompt(reader, split, json=json, show=show)
+    indices: Sequence[int] = index or () if images or index else range(len(reader.part(split).labels))
+    readings = chain(reader.at(split, indices) if indices else (), reader.in_files(images))
+    if json:
+        print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
+    elif csv:
+        print_csv(reader, list(readings))
+    else:
+        for reading in readings:
+            print_reading(reader, reading, show=show)
+    return int(reader.failed)
+
+
+def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
+    """Answer each line of stdin; on a terminal ask for it, and after Ctrl-C ask anew, as shells do."""
+    questions = _Questions(reader, split)
+    asking = bool(sys.stdin) and sys.stdin.isatty()
+    if asking:
+        _welcome(reader, split)
+    while True:
+        try:
+            line = ask_line(f"{questions.choice()}, or q: ")
+            if line.strip().lower() in ("q", "quit", "exit"):
+                break
+            for reading in questions.readings(line.strip()):
+                if json:
+                    print(as_json(reader, reading))
+                else:
+                    print_reading(reader, reading, show=show or asking)
+        except (DataError, ModelError, ConfigError) as error:
+            reader.complain(error)
+        except KeyboardInterrupt:
+            if not asking:
+                raise
+            print(file=sys.stderr)
+        except EOFError:
+            if asking:
+                print(file=sys.stderr)
+            break
+    return 0 if asking else int(reader.failed)
+
+
+def _welcome(reader: Reader, split: str) -> None:
+    """Prepare to ask a person: the prompt names the indices, so that the data is needed before one is."""
+    reader.begins_errors = ""  # nobody wonders here who speaks
+    edit_lines()
+    try:
+        _ = reader.data
+    except (DataError, ModelError, ConfigError) as error:
+        reader.complain(error)  # files can still be read
+    else:
+        reader.part(split)
+    print("h lists what can be asked for; an empty line is the next image", file=sys.stderr)
+
+
+class _Questions:
+    """The lines of a prompt, and what one leaves to the next: the split, and the index of the last image."""
+
+    def __init__(self, reader: Reader, split: str) -> None:
+        self.reader, self.split, self.last = reader, split, -1
+        self.wrong: dict[str, NDArray[np.intp]] = {}
+
+    def choice(self) -> str:
+        """What can be asked for, without loading the data for it."""
+        there = self.reader.range_of(self.split)
+        return f"{self.split} {there}, a file" if there else "a file"
+
+    def readings(self, line: str) -> Iterator[Reading]:
+        """The answers to a line, without blanks at its ends.   Raises ConfigError for one that makes no sense."""
+        first, _, rest = line.partition(" ")
+        if first.lower() in ("test", "train", "validation"):
+            self.reader.part(first.lower())
+            self.split, self.last, line = first.lower(), -1, rest.strip()
+            if not line:
+                return
+        if line.lower() in ("h", "?", "help"):
+            print(HELP, file=sys.stderr)
+        elif line.lower() in ("", "r", "w"):
+            yield self._at(self._index(line.lower()))
+        else:
+            for word in _words(line):
+                if re.fullmatch("-?[0-9]{1,4000}", word):
+                    yield self._at(int(word))
+                elif path := _there(word):
+                    yield from self.reader.in_files([path])
+                else:
+                    there = self.reader.range_of(self.split)
+                    wanted = f"{there}, or h for help" if there else "h for help"
+                    raise ConfigError(f"{short(word)!r} is no index and no file; {wanted}")
+
+    def _at(self, index: int) -> Reading:
+        [reading] = self.reader.at(self.split, [index])
+        self.last = index
+        return reading
+
+    def _index(self, wish: str) -> int:
+        """The next index, one at random, or the next one that is read wrongly; behind the last comes the first."""
+        n = len(self.reader.part(self.split).labels)
+        if wish == "r":
+            return int(np.random.default_rng().integers(n))
+        if not wish:
+            return (self.last + 1) % n
+        if self.split not in self.wrong:
+            self.wrong[self.split] = self.reader.misread(self.split)
+        wrong = self.wrong[self.split]
+        if not wrong.size:
+            raise ConfigError(f"every image of the {self.split} split is read right")
+        return int(wrong[np.searchsorted(wrong, self.last, side="right") % wrong.size])
+
+
+def _words(line: str) -> list[str]:
+    """Indices and paths, at blanks and commas; a path may hold some, as it is, in quotes or behind backslashes."""
+    if _there(line):
+        return [line]
+    try:
+        words = shlex.split(line)
+    except ValueError:  # an odd quote
+        words = line.split()
+    apart = ([word] if _there(word) else word.split(",") for word in words)
+    return [word for part in apart for word in part if word] or [line]
+
+
+def _there(word: str) -> str | None:
+    """The path that a word names, if there is something; ~ is the user's folder."""
+    try:
+        path = os.path.expanduser(word)
+        return path if os.path.exists(path) else None
+    except ValueError:  # a null byte
+        return None

@@ -1,0 +1,184 @@
+"""Images as a trained model reads them, and how such a reading is printed."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
+from xpnet.data import DataError, Dataset, Split
+from xpnet.errors import ConfigError
+from xpnet.functional import LOSSES, softmax
+from xpnet.model import Model
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["Reader", "Reading", "as_json", "print_csv", "print_reading", "short"]
+
+PICTURE = (28, 28)
+# As many classes have a bar; of more, the most probable ones.
+MOST_BARS = 10
+
+
+class Reading(NamedTuple):
+    """An image and what the network makes of it.
+
+    source : {"split": name, "index": i} or {"file": path}.   outputs : (n_classes,).   label : None for a file's.
+    """
+
+    source: dict[str, Any]
+    image: NDArray[Any]
+    outputs: NDArray[Any]
+    label: int | None = None
+
+    @property
+    def prediction(self) -> int:
+        """The class of the largest output."""
+        return int(np.argmax(self.outputs))
+
+
+class Reader:
+    """A model and the data that it reads from, which is loaded when it is first needed.
+
+    data, data_dir : as in data_for.
+    failed : whether it had to complain.   begins_errors : what its complaints begin with.
+    """
+
+    def __init__(self, model: Model, data: str | None, data_dir: Path | None) -> None:
+        self.model, self.data_name, self.data_dir = model, data, data_dir
+        self.names = class_names(data or model.data, model.network.sizes[-1])
+        self.has_probabilities = LOSSES[model.network.loss].output is softmax
+        self.begins_errors, self.failed = "xpnet: error: ", False
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set.   Raises what data_for does, and tries again when it is next needed."""
+        return data_for(self.model, self.data_name, self.data_dir)
+
+    def part(self, split: str) -> Split:
+        """A split of the data.   Raises as data does, and ConfigError if there is none."""
+        return part_of(self.data, split)
+
+    def range_of(self, split: str) -> str | None:
+        """The indices of a split in words; None while the data is not loaded."""
+        return f"0 to {len(self.part(split).labels) - 1}" if "data" in vars(self) else None
+
+    def at(self, split: str, indices: Sequence[int]) -> list[Reading]:
+        """Images of a split, by index, at least one.   Raises ConfigError for an index that is not there."""
+        images, labels = self.part(split)
+        if outside := [i for i in indices if not 0 <= i < len(labels)]:
+            index, there = short(str(outside[0])), f"{self.data.name} has {self.range_of(split)}"
+            raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
+        images, chosen = images[np.array(indices)], labels[np.array(indices)].tolist()
+        sources = ({"split": split, "index": i} for i in indices)
+        return [Reading(*row) for row in zip(sources, images, self.model.outputs(images), chosen, strict=True)]
+
+    def in_files(self, paths: Iterable[str | Path]) -> Iterator[Reading]:
+        """The images in picture files, without those that cannot be read, each of which is a line on stderr.
+
+        Raises ConfigError if the model does not take such images.
+        """
+        from xpnet.data.pictures import read_picture
+
+        n_in, shape = self.model.network.sizes[0], self.model.image_shape
+        for path in paths:
+            if n_in != math.prod(PICTURE) or (len(shape) > 1 and shape != PICTURE):
+                takes = "x".join(map(str, shape)) or f"{n_in} pixels"
+                raise ConfigError(f"pictures are made into images of 28x28, but the model takes {takes}: use --index")
+            try:
+                image = read_picture(path)
+            except DataError as error:
+                self.complain(error)
+            else:
+                yield Reading({"file": str(path)}, image, self.model.outputs(image[None])[0])
+
+    def misread(self, split: str) -> NDArray[np.intp]:
+        """Indices of a split's images that are read wrongly, in order."""
+        images, labels = self.part(split)
+        return np.flatnonzero(self.model.predict(images) != labels)
+
+    def complain(self, error: Exception) -> None:
+        """Say on stderr what could not be done."""
+        self.failed = True
+        print(f"{self.begins_errors}{' '.join(str(error).split())}", file=sys.stderr)
+
+
+def as_json(reader: Reader, reading: Reading) -> str:
+    """A reading as a JSON object, on one line; an output that is no number is null."""
+    found = {
+        "source": reading.source,
+        "label": reading.label,
+        "prediction": reading.prediction,
+        "class": reader.names[reading.prediction],
+        "probabilities" if reader.has_probabilities else "outputs": [
+            float(y) if math.isfinite(y) else None for y in reading.outputs
+        ],
+    }
+    return json.dumps(found)
+
+
+def print_csv(reader: Reader, readings: Sequence[Reading]) -> None:
+    """Print readings as CSV: an index or a file, the label, if known, and the class read, by number."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    value = "probability" if reader.has_probabilities else "output"
+    writer.writerow(["index", "label", "prediction", value, "right", "file"])
+    for reading in readings:
+        source, label, k = reading.source, reading.label, reading.prediction
+        right = None if label is None else str(label == k).lower()
+        writer.writerow([source.get("index"), label, k, f"{reading.outputs[k]:.6g}", right, source.get("file")])
+
+
+def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
+    """Print what was read, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
+    console, bars = result_console(), _bars(reader, reading)
+    console.print(_heading(reader, reading), soft_wrap=True)
+    if reading.image.ndim == 2 and (show or reading.label is not None):
+        print_beside(draw(reading.image, console), bars, console)
+    else:
+        console.print(draw_bars(bars, console, console.width))
+    console.print()
+
+
+def short(text: str) -> str:
+    """What a user typed, short enough for an answer of one line."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _heading(reader: Reader, reading: Reading) -> "Text":
+    from rich.text import Text
+
+    k, label = reading.prediction, reading.label
+    source = " ".join(map(str, reading.source.values()))
+    value = ("" if reader.has_probabilities else "output ") + _value(reader, reading.outputs[k]).strip()
+    heading = Text.assemble(f"{source}: ", (reader.names[k], "bold"), f" ({value})")
+    if label == k:
+        heading.append(", ").append("right", "green")
+    elif label is not None:
+        heading.append(", ").append(f"WRONG: it is {reader.names[label]}", "bold red")
+    return heading
+
+
+def _bars(reader: Reader, reading: Reading) -> list[Bar]:
+    outputs, k, label = reading.outputs, reading.prediction, reading.label
+    many = len(outputs) > MOST_BARS
+    order = np.argsort(-outputs, kind="stable")[:MOST_BARS] if many else np.arange(len(outputs))
+    colours = {label: "green", k: "cyan" if label is None else "green" if label == k else "red"}
+    return [
+        Bar(reader.names[i], float(outputs[i]), _value(reader, outputs[i]), colours.get(i, ""), marked=i == k)
+        for i in order.tolist()
+    ]
+
+
+def _value(reader: Reader, output: float) -> str:
+    if reader.has_probabilities:
+        return f"{100 * output:.1f} %"
+    return f"{output:.3f}" if abs(output) < 1000 else f"{output:.2e}"
