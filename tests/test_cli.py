@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -730,6 +731,41 @@ def test_ctrl_c_finishes_the_epoch_and_a_second_one_does_not(
     assert f"xpnet: interrupted; the parameters of epoch {finished} are saved in run\n" in err
     assert len(xpnet.history.read_history("run")) == finished
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_signal_that_is_ignored_stays_ignored(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a program that a script has started in the background."""
+
+    class Sender(xpnet.Callback):
+        def on_steps(self, run: object, epoch: int, done: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("xpnet.cli.train.Progress", Sender)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_training_in_a_thread(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no signal can be taken over."""
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["train", "--data", patterns, *QUICK, "--out", "run"]).result() == 0
+
+
+def test_interrupt_before_the_first_step(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.training.prepare", interrupt)
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 130
+    assert capsys.readouterr().err.endswith("xpnet: interrupted; nothing was trained yet\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")

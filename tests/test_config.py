@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.checks import required
 from xpnet.config import TrainConfig, read_recipe, recipe_names
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.functional import ACTIVATIONS
 from xpnet.network import MLP
 
@@ -141,3 +142,16 @@ def test_recipe_files(tmp_path: Path) -> None:
         read_recipe(path)
     with pytest.raises(ConfigError, match="unknown recipe 'nowhere'"):
         read_recipe("nowhere")
+
+
+def test_a_package_that_is_broken_is_told_from_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brokenpackage.py").write_text("import nowhere_to_be_found\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        MissingPackageError, match=r"a picture needs brokenpackage, which cannot be imported \(No module"
+    ):
+        required("brokenpackage", "a picture", "plot")
+    with pytest.raises(MissingPackageError, match=r'nowhere, which is not installed: pip install "xpnet\[plot\]"$'):
+        required("nowhere.at_all", "a picture", "plot")

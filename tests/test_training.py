@@ -19,7 +19,7 @@ from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.history import read_history
-from xpnet.training import fit, make_step
+from xpnet.training import _splits, fit, make_step
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -59,7 +59,9 @@ def test_the_history_tells_what_happened(small_data: xpnet.Dataset) -> None:
     assert scores.accuracy == np.mean(np.argmax(outputs, axis=1) == small_data.train.labels)
 
 
-@pytest.mark.parametrize("settings", [{}, EVERYTHING, {"optimizer": "adam", "clip_norm": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, EVERYTHING, {"optimizer": "adam", "clip_norm": 0.5, "class_weight": "balanced"}], ids=str
+)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     ("library", "device"),
@@ -230,8 +232,6 @@ def test_float_images_are_not_scaled_again(small_data: xpnet.Dataset, images: st
 
 
 def test_validation_examples_are_drawn_at_random_and_held_out(small_data: xpnet.Dataset) -> None:
-    from xpnet.training import _splits
-
     images = np.arange(330, dtype=np.float64).reshape(330, 1) / 330
     data = xpnet.Dataset("numbered", xpnet.Split(images, np.arange(330, dtype=np.int32) % 3), n_classes=3)
     held = {}
@@ -265,6 +265,8 @@ def test_weights_of_examples(small_data: xpnet.Dataset) -> None:
     options["validation"] = 0
     masked = small_fit(small_data, sample_weight=keep, **options)
     assert relative_error(masked.model.params[0], small_fit(rest, **options).model.params[0]) < 1e-12
+    enormous = small_fit(small_data, sample_weight=np.full(n, 1e308), **options)
+    assert relative_error(enormous.model.params[0], small_fit(small_data, **options).model.params[0]) < 1e-12
     # The training loss is that of the examples that count; the accuracy counts all.
     assert masked.history[0].train_loss == pytest.approx(small_fit(rest, **options).history[0].train_loss, rel=1e-12)
 
@@ -292,6 +294,14 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
         np.mean(r.model.predict(data.test.images)[data.test.labels == 2] == 2) for r in (balanced, small_fit(data))
     ]
     assert recall[0] > recall[1]
+    # The examples that are held out have no part in the balance: the training loss is a mean over weights of mean 1.
+    held = small_fit(data, class_weight="balanced", validation=0.5, seed=3, **options)
+    rows = _splits(data, TrainConfig(validation=0.5, seed=3))[1]
+    weights = np.zeros(len(labels))
+    weights[rows] = 1.0 / np.bincount(labels[rows])[labels[rows]]
+    assert held.history[0].train_loss == pytest.approx(
+        small_fit(data, sample_weight=weights, validation=0.5, seed=3, **options).history[0].train_loss, rel=1e-12
+    )
     half = small_fit(data, class_weight="balanced", sample_weight=np.where(labels == 0, 0.5, 1.0), **options)
     assert relative_error(half.model.params[0], balanced.model.params[0]) < 1e-12, "the classes still count alike"
     absent = dataclasses.replace(data, n_classes=5)
@@ -307,8 +317,9 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
         (np.full(330, -1.0), "finite and at least 0"),
         (np.full(330, np.nan), "finite and at least 0"),
         (np.zeros(330), "no training example with a weight above 0"),
+        ([[1.0], [1.0, 2.0]], "numbers in one row"),
     ],
-    ids=["short", "words", "negative", "nan", "zeros"],
+    ids=["short", "words", "negative", "nan", "zeros", "ragged"],
 )
 def test_bad_sample_weights(small_data: xpnet.Dataset, weights: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -539,15 +550,17 @@ def test_a_callback_of_one_s_own_in_three_lines(small_data: xpnet.Dataset) -> No
 
 
 def test_csv_log_is_the_history(small_data: xpnet.Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
+    path = tmp_path / "new" / "log.csv"
     lines = []
 
     class Reader(Callback):
-        def on_epoch(self, run: Run) -> None:
+        def on_start(self, run: Run) -> None:
             lines.append(len(_rows(path)))
 
+        on_epoch = on_start
+
     result = small_fit(small_data, callbacks=[xpnet.CSVLog(path), Reader()], validation=0.1)
-    assert lines == [1, 2, 3]
+    assert lines == [0, 1, 2, 3]
     assert read_history(path) == result.history
 
 
@@ -561,7 +574,14 @@ def test_tensorboard_log_is_the_history(small_data: xpnet.Dataset, tmp_path: Pat
     pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install 'xpnet[tensorboard]'")
     from tensorboardX import proto
 
-    result = small_fit(small_data, callbacks=[xpnet.TensorBoardLog(tmp_path)], validation=0.1)
+    sizes = []
+
+    class Watcher(Callback):
+        def on_epoch(self, run: Run) -> None:
+            sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+
+    result = small_fit(small_data, callbacks=[xpnet.TensorBoardLog(tmp_path), Watcher()], validation=0.1)
+    assert 0 < sizes[0] < sizes[1] < sizes[2], "whoever watches sees each epoch"
     (file,) = tmp_path.iterdir()
     found: dict[str, list[tuple[int, float]]] = {}
     for record in _records(file.read_bytes()):
@@ -586,6 +606,32 @@ def test_tensorboard_is_missed_before_anything_is_written(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(xpnet.MissingPackageError, match=r'needs tensorboardX.*pip install "xpnet\[tensorboard\]"'):
         xpnet.TensorBoardLog(tmp_path)
+
+
+@pytest.mark.parametrize("log", ["CSVLog", "TensorBoardLog"])
+def test_a_log_that_cannot_be_written_is_said_before_training(
+    small_data: xpnet.Dataset, tmp_path: Path, log: str
+) -> None:
+    if log == "TensorBoardLog":
+        pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install 'xpnet[tensorboard]'")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write the log .*file"):
+        small_fit(small_data, callbacks=[getattr(xpnet, log)(tmp_path / "file" / "x")])
+
+
+@pytest.mark.parametrize("wrong", [Progress, print, None])
+def test_what_is_no_callback(small_data: xpnet.Dataset, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="callbacks must be instances of Callback"):
+        small_fit(small_data, callbacks=[wrong])
+
+
+def test_a_run_without_an_epoch_has_no_curves(
+    small_data: xpnet.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(NonFiniteError):
+        small_fit(small_data, lr=1e30, out=tmp_path)
+    assert "curves.png" not in caplog.text
+    assert not (tmp_path / "curves.png").exists()
 
 
 def test_a_picture_that_fails_costs_the_run_nothing(
