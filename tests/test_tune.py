@@ -18,8 +18,10 @@ from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.history import read_history
 from xpnet.optim import OPTIMIZERS
-from xpnet.tune import Trial, Tuned, read_space, tune
+from xpnet.tune import Trial, Tuned, default_space, tune
 from xpnet.tune.space import parse
+
+from .conftest import write_npz
 
 optuna = pytest.importorskip("optuna", reason="needs Optuna, of the extra tune")
 
@@ -29,12 +31,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parents[1]),
 QUICK = ["--device", "cpu", "--hidden", "8", "--epochs", "2", "--validation", "0.2"]
 
 
-@pytest.fixture(autouse=True)
-def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test in a directory of its own, without anybody's data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
+pytestmark = pytest.mark.usefixtures("own_directory")
 
 
 @pytest.fixture
@@ -51,12 +48,9 @@ def hard_data() -> xpnet.Dataset:
 
 
 @pytest.fixture
-def hard(hard_data: xpnet.Dataset) -> str:
+def hard(own_directory: None, hard_data: xpnet.Dataset) -> str:
     """The path of the hard set in the form of Keras' mnist.npz."""
-    assert hard_data.test is not None
-    (x_train, y_train), (x_test, y_test) = hard_data.train, hard_data.test
-    np.savez("hard.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    return "hard.npz"
+    return write_npz("hard.npz", hard_data)
 
 
 @pytest.fixture
@@ -70,21 +64,6 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[xpnet.Dataset, TrainConf
 
     monkeypatch.setattr("xpnet.tune.study.fit", spy)
     return calls
-
-
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run `xpnet tune`, which must fail with an exit code and one line, which is returned without its beginning."""
-
-    def run(code: int, *arguments: str) -> str:
-        assert main(["tune", *arguments]) == code
-        out, err = capsys.readouterr()
-        assert not out
-        assert "Traceback" not in err
-        assert len(re.findall("^xpnet: error: ", err, re.MULTILINE)) == 1, err
-        return err.splitlines()[-1].removeprefix("xpnet: error: ")
-
-    return run
 
 
 def search(
@@ -114,12 +93,15 @@ def states(storage: str, name: str) -> list[str]:
 def test_the_default_space_holds_the_default_settings(optimizer: str) -> None:
     config = TrainConfig(optimizer=optimizer)
     start = dataclasses.asdict(config) | {"hidden": [128], "lr": OPTIMIZERS[optimizer].lr}
-    for name, dimension in parse(read_space(), config).items():
+    space = parse(default_space(config), config)
+    for name, dimension in space.items():
         assert dimension.params(name, start[name]), name
+    assert ("momentum" in space) == (optimizer in ("momentum", "nesterov"))
+    assert "weight_decay" in space
 
 
 def test_every_form_proposes_what_it_says(small_data: xpnet.Dataset) -> None:
-    space = {
+    space: dict[str, Any] = {
         "lr": {"low": 0.5, "high": 2, "log": True, "relative": True},
         "batch_size": {"low": 20, "high": 40},
         "hidden": {"layers": {"choices": [1, 3]}, "width": {"low": 4, "high": 9, "log": True}},
@@ -171,6 +153,7 @@ def test_a_logarithmic_range_is_searched_by_orders_of_magnitude(small_data: xpne
         ({"lr": {"low": 0, "high": 1}}, "lr must be more than 0, not 0"),
         ({"weight_decay": {"low": 0, "high": 1, "log": True}}, "low must be more than 0 on a logarithmic scale, not 0"),
         ({"momentum": {"low": 0.5, "high": 1}}, "momentum must be in [0, 1), not 1"),
+        ({"beta1": {"low": 0.5, "high": 0.9}}, "beta1 has no effect with the optimizer nesterov: leave it out"),
         ({"batch_size": {"low": 16, "high": 64.5}}, "batch_size.high must be a whole number, not 64.5"),
         ({"batch_size": {"low": 1, "high": 2, "relative": True}}, "batch_size cannot be relative to 64"),
         ({"clip_norm": {"low": 1, "high": 2, "relative": True}}, "clip_norm cannot be relative to None"),
@@ -197,14 +180,37 @@ def test_a_bad_space_is_one_line_before_any_trial(
     assert not Path("new").exists()
 
 
+def test_settings_of_other_optimizers_are_searched_with_the_optimizer_alone(small_data: xpnet.Dataset) -> None:
+    config = START.replace(optimizer="adam", epochs=1)
+    _, seen = search(small_data, None, config, trials=2)
+    assert set(seen[1].settings) == set(default_space(config)) == set(default_space(START)) - {"momentum"}
+    space = {"momentum": {"low": 0.8, "high": 0.9}}
+    with pytest.raises(xpnet.ConfigError, match="momentum has no effect with the optimizer adam"):
+        tune(small_data, space, config)
+    both: Any = space | {"optimizer": {"choices": ["adam", "nesterov"]}}
+    _, seen = search(small_data, both, config, trials=2)
+    assert set(seen[1].settings) == {"momentum", "optimizer"}
+
+
 def test_spaces_from_files(fails: Callable[..., str], hard: str) -> None:
     Path("space.toml").write_text("lr = ", encoding="utf-8")
-    assert "the search space space.toml is not valid TOML" in fails(2, "--data", hard, "--space", "space.toml")
-    assert "cannot read the search space nothere.toml: No such" in fails(2, "--data", hard, "--space", "nothere.toml")
+    assert "the search space space.toml is not valid TOML" in fails(2, "tune", "--data", hard, "--space", "space.toml")
+    assert "cannot read the search space nothere.toml: No such" in fails(
+        2, "tune", "--data", hard, "--space", "nothere.toml"
+    )
     Path("space.toml").write_text("lr = { low = 2.0, high = 1.0 }", encoding="utf-8")
-    assert fails(2, "--data", hard, "--space", "space.toml").startswith("search space: lr: low must be less")
-    assert "there is no setting to search for" in fails(2, "--data", hard, "--space", "space.toml", "--lr", "0.1")
+    assert fails(2, "tune", "--data", hard, "--space", "space.toml").startswith("search space: lr: low must be less")
+    assert "there is no setting to search for" in fails(
+        2, "tune", "--data", hard, "--space", "space.toml", "--lr", "0.1"
+    )
     assert not Path("runs").exists()
+
+
+def test_what_is_no_data_set_or_no_config_is_named(small_data: xpnet.Dataset) -> None:
+    with pytest.raises(TypeError, match="data must be a Dataset"):
+        tune(small_data.train, RATES)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="config must be a TrainConfig"):
+        tune(small_data, RATES, {"epochs": 3})  # type: ignore[arg-type]
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------
@@ -265,6 +271,25 @@ def test_a_hopeless_trial_ends_early(small_data: xpnet.Dataset) -> None:
     assert all(trial.number >= 4 for trial in pruned)
 
 
+@pytest.mark.parametrize(
+    ("settings", "state"), [({"epochs": 2}, "done"), ({"early_stopping": 1}, "done"), ({"epochs": 3}, "pruned")]
+)
+def test_a_trial_that_is_over_is_not_pruned(
+    hard_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], state: str
+) -> None:
+    monkeypatch.setattr("optuna.pruners.MedianPruner.prune", lambda _, study, trial: trial.last_step == 2)
+    # What learns nothing is stopped as soon as early stopping may.
+    space = {"lr": {"choices": [1e-20, 2e-20]}}
+    _, seen = search(hard_data, space, START.replace(lr=1e-20, epochs=9).replace(**settings), trials=3)
+    assert [(trial.state, trial.epochs) for trial in seen[1:]] == [(state, 2)] * 2
+
+
+def test_the_first_of_equal_trials_is_the_best(hard_data: xpnet.Dataset) -> None:
+    tuned, seen = search(hard_data, {"momentum": {"choices": [0.9]}}, trials=3)
+    assert len({trial.accuracy for trial in seen}) == 1
+    assert tuned.number == 0
+
+
 def test_the_start_is_never_pruned(hard_data: xpnet.Dataset) -> None:
     space = {"lr": {"low": 0.05, "high": 0.1}}
     hopeless = START.replace(lr=1e-9, epochs=4)
@@ -283,7 +308,7 @@ def test_trials_that_run_away_count_as_the_worst(hard_data: xpnet.Dataset) -> No
     assert all("stopped being finite" in (trial.failure or "") and trial.accuracy is None for trial in failed)
     assert all(trial.settings["lr"] == 1e30 for trial in failed)
     assert tuned.config.lr == 0.05
-    with pytest.raises(xpnet.NonFiniteError, match="none of the 2 trials stayed finite"):
+    with pytest.raises(xpnet.NonFiniteError, match="none of the 2 trials succeeded; trial 0 failed: the loss stopped"):
         tune(hard_data, {"lr": {"choices": [1e30]}}, START.replace(lr=1e30), trials=2)
 
 
@@ -366,7 +391,7 @@ def test_a_study_on_other_terms_is_refused_and_left_as_it_is(hard_data: xpnet.Da
     ):
         with pytest.raises(xpnet.ConfigError) as caught:
             tune(data, space, config, trials=9, storage="study.journal")
-        assert f"the study 'xpnet' in study.journal was begun with other {message}: " in str(caught.value)
+        assert f"the study 'xpnet' in study.journal differs in its {message}: " in str(caught.value)
     assert Path("study.journal").read_bytes() == before
     assert len(fits) == 1
     moved = dataclasses.replace(hard_data, name="moved", test=None)
@@ -374,15 +399,43 @@ def test_a_study_on_other_terms_is_refused_and_left_as_it_is(hard_data: xpnet.Da
     assert tune(other, RATES, START, trials=1, storage="study.journal", study="another").trials == 1
 
 
+def test_data_are_told_by_their_numbers_their_shape_and_their_type(hard_data: xpnet.Dataset) -> None:
+    labels = hard_data.train.labels
+
+    def blank(shape: tuple[int, ...], dtype: str, held: np.ndarray) -> xpnet.Dataset:
+        train, validation = (xpnet.Split(np.zeros((len(y), *shape), dtype), y) for y in (labels, held))
+        return xpnet.Dataset("blank", train, None, validation, n_classes=3)
+
+    config = START.replace(epochs=1, validation=0)
+    tune(blank((4, 8), "uint8", labels[:60]), RATES, config, trials=1, storage="study.journal")
+    for data, message in (
+        (blank((4, 8), "uint8", labels[60:120]), "data (validation)"),
+        (blank((32,), "uint8", labels[:60]), "data (train, validation)"),
+        (blank((2, 4), "float32", labels[:60]), "data (train, validation)"),
+    ):
+        with pytest.raises(xpnet.ConfigError, match=re.escape(f"differs in its {message}: ")):
+            tune(data, RATES, config, trials=1, storage="study.journal")
+    tune(blank((4, 8), "uint8", labels[:60]), RATES, config, trials=1, storage="study.journal")
+
+
 def test_a_study_that_is_not_ours_is_refused(hard_data: xpnet.Dataset) -> None:
     optuna.create_study(storage="sqlite:///theirs.db", study_name="xpnet").ask()
-    with pytest.raises(xpnet.ConfigError, match="was begun with other search space"):
+    with pytest.raises(xpnet.ConfigError, match="differs in its search space"):
         tune(hard_data, RATES, START, storage="sqlite:///theirs.db")
 
 
 def test_a_database_keeps_a_study_too(hard_data: xpnet.Dataset) -> None:
     for trials in (2, 3):
         assert tune(hard_data, RATES, START, trials=trials, storage="sqlite:///study.db").trials == trials
+
+
+def test_storage_that_fails_in_between_is_one_line(
+    hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xpnet.cli.tune._print_trial", lambda _: Path("study.db").write_bytes(b"no database" * 999))
+    assert main(["tune", "--data", hard, *QUICK, "--storage", "sqlite:///study.db", "--study", "mine"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("xpnet: error: cannot go on with the study 'mine' in sqlite:///study.db: (sqlite3.")
 
 
 @pytest.mark.parametrize("storage", ["file/study.journal", "file", ".", "nosuch://place", "sqlite:///no/such.db"])
@@ -406,7 +459,7 @@ def test_optuna_says_nothing_and_keeps_its_voice(hard_data: xpnet.Dataset, hard:
 
 def test_optuna_is_asked_for_by_name(fails: Callable[..., str], hard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    message = fails(1, "--data", hard, *QUICK)
+    message = fails(1, "tune", "--data", hard, *QUICK)
     assert message == 'the search for settings needs optuna, which is not installed: pip install "xpnet[tune]"'
 
 
@@ -429,16 +482,18 @@ def test_tune_says_what_it_tries_and_what_came_of_it(hard: str, capsys: pytest.C
         r"\((\d+\.\d\d) % with the settings that the search started from\)\n"
         r"lr .*, activation (relu|gelu)\nsaved in study/best.toml\n"
         r"test accuracy (\d+\.\d\d) %, loss \d\.\d{4} on hard.npz, trained on all 300 training examples\n"
-        r"saved in study/best\n",
+        r"saved in (study/best-trial-\d)\n",
         out,
     )
     assert found, out
+    run = Path(found[6])
+    assert run.name == f"best-trial-{found[1]}"
     assert f"best  {found[2]} %" in lines[-1]
     assert lines[0].split()[2] == found[3]
-    assert {"study.journal", "best.toml", "best"} == {path.name for path in Path("study").iterdir()}
-    last = read_history("study/best")[-1]
+    assert {"study.journal", "best.toml", run.name} == {path.name for path in Path("study").iterdir()}
+    last = read_history(run)[-1]
     assert (f"{100 * (last.test_accuracy or 0):.2f}", last.validation_accuracy) == (found[5], None)
-    assert xpnet.load("study/best", "cpu").network.sizes == (25, 8, 3)
+    assert xpnet.load(run, "cpu").network.sizes == (25, 8, 3)
 
 
 def test_the_best_recipe_repeats_its_trial(hard: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,12 +517,12 @@ def test_the_same_command_continues_until_the_trials_are_there(
 ) -> None:
     finals: list[TrainConfig] = []
 
-    def final(network: xpnet.MLP, data: xpnet.Dataset, config: TrainConfig, **arguments: Any) -> xpnet.Result:
+    def fit(network: xpnet.MLP, data: xpnet.Dataset, config: TrainConfig, **arguments: Any) -> xpnet.Result:
         finals.append(config)
         assert data.test is not None
         return xpnet.fit(network, data, config, **arguments)
 
-    monkeypatch.setattr("xpnet.cli.tune.fit", final)
+    monkeypatch.setattr("xpnet.cli.tune.fit", fit)
     # No trial is worse than the start, which learns nothing.
     Path("start.toml").write_text("lr = 1e-9\n", encoding="utf-8")
     Path("space.toml").write_text("lr = { low = 0.05, high = 0.2 }\n", encoding="utf-8")
@@ -481,9 +536,17 @@ def test_the_same_command_continues_until_the_trials_are_there(
     # The test set is read once for each best configuration, and not at all where there is no new one.
     assert len(finals) == 2
     assert finals[0] != finals[1]
-    best = Path("runs/tune-hard.npz/best")
-    assert TrainConfig(**tomllib.loads((best / "config.toml").read_text(encoding="utf-8"))) == finals[1]
-    assert {path.name for path in best.parent.iterdir()} == {"study.journal", "best.toml", "best"}
+    out = Path("runs/tune-hard.npz")
+    number = re.findall("saved in .*/best-trial-([12])$", outputs[2], re.MULTILINE)[0]
+    assert {path.name for path in out.iterdir()} == {
+        "study.journal",
+        "best.toml",
+        "best-trial-0",
+        f"best-trial-{number}",
+    }
+    for final, trial in zip(finals, (0, number), strict=True):
+        text = (out / f"best-trial-{trial}/config.toml").read_text(encoding="utf-8")
+        assert TrainConfig(**tomllib.loads(text)) == final
 
 
 def test_flags_fix_their_settings_and_a_recipe_is_where_the_search_starts(hard: str, fits: list[Any]) -> None:
@@ -507,6 +570,17 @@ def test_flags_fix_their_settings_and_a_recipe_is_where_the_search_starts(hard: 
     assert (configs[0].dropout, configs[0].lr) == (0.125, 0.07)
     assert len({config.dropout for config in configs}) == len({config.lr for config in configs}) == 5
     assert all(0.2 * 0.07 <= (config.lr or 0) <= 2 * 0.07 for config in configs)
+
+
+def test_the_command_searches_for_what_its_optimizer_takes(
+    fails: Callable[..., str], hard: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adam = ["tune", "--data", hard, *QUICK, "--trials", "1", "--optimizer", "adam"]
+    assert main(adam) == 0
+    assert "search   lr, batch size, weight decay, dropout, activation\n" in capsys.readouterr().err
+    Path("space.toml").write_text("momentum = { low = 0.8, high = 0.9 }\n", encoding="utf-8")
+    message = fails(2, *adam, "--space", "space.toml")
+    assert message == "search space: momentum has no effect with the optimizer adam: leave it out"
 
 
 def test_ctrl_c_keeps_the_study(hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,29 +642,143 @@ def test_processes_share_a_study(hard: str) -> None:
     found = states("study/study.journal", "study")
     assert set(found) <= {"COMPLETE", "PRUNED"}
     assert 12 <= len(found) <= 13
-    assert {path.name for path in Path("study").iterdir()} == {"study.journal", "best.toml", "best"}
-    assert read_history("study/best")
+    runs = [path for path in Path("study").iterdir() if path.name not in ("study.journal", "best.toml")]
+    # One that finished a trial more may have found a better one.
+    assert 1 <= len(runs) <= 2
+    assert all(run.name.startswith("best-trial-") and len(read_history(run)) == 2 for run in runs)
 
 
-def test_somebody_elses_directory_is_left_as_it_is(hard: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("study/best").mkdir(parents=True)
-    Path("study/best/novel.txt").write_text("Call me Ishmael.", encoding="utf-8")
-    assert main(["tune", "--data", hard, *QUICK, "--trials", "1", "--out", "study"]) == 2
-    assert "xpnet: error: study/best is there and no run of the study's" in capsys.readouterr().err
-    assert Path("study/best/novel.txt").read_text(encoding="utf-8") == "Call me Ishmael."
+# The only trial is the start, whose final run these are in the way of.
+ONE = ["tune", *QUICK, "--trials", "1", "--out", "study", "--quiet"]
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    """The files under a folder."""
+    return {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("theirs", ["novel", "run", "interrupted", "empty", "file"])
+def test_what_is_in_the_way_of_the_final_run_is_left_as_it_is(
+    hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    run = Path("study/best-trial-0")
+    if theirs == "file":
+        run.parent.mkdir()
+        run.touch()
+    elif theirs == "interrupted":
+        assert main([*ONE, "--data", hard]) == 0
+        history = run / "history.csv"
+        history.write_text("".join(history.read_text(encoding="utf-8").splitlines(True)[:-1]), encoding="utf-8")
+    elif theirs == "run":
+        assert main(["train", "--data", hard, *QUICK, "--lr", "0.01", "--out", str(run), "--quiet"]) == 0
+    else:
+        run.mkdir(parents=True)
+    if theirs == "novel":
+        (run / "novel.txt").write_text("Call me Ishmael.", encoding="utf-8")
+    before = contents(str(run))
+    monkeypatch.setattr("xpnet.cli.tune.fit", lambda *_, **__: pytest.fail("was trained"))
+    assert main([*ONE, "--data", hard]) == 2
+    assert "xpnet: error: study/best-trial-0 is there and is not the finished run of" in capsys.readouterr().err
+    assert contents(str(run)) == before
+    assert {path.name for path in Path("study").iterdir()} == {"study.journal", "best.toml", "best-trial-0"}
+    run.rename("moved")
+    monkeypatch.setattr("xpnet.cli.tune.fit", xpnet.fit)
+    assert main([*ONE, "--data", hard]) == 0
+    assert len(read_history(run)) == 2
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_process_may_be_as_quick(
+    hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    run = Path("study/best-trial-0")
+
+    def fit(network: xpnet.MLP, data: xpnet.Dataset, config: TrainConfig, **arguments: Any) -> xpnet.Result:
+        result = xpnet.fit(network, data, config, **arguments)
+        xpnet.fit(network, data, config if same else config.replace(seed=1), callbacks=[], out=run)
+        (run / "mark").touch()
+        return result
+
+    monkeypatch.setattr("xpnet.cli.tune.fit", fit)
+    assert main([*ONE, "--data", hard]) == (0 if same else 2)
+    assert ("is not the finished run of" in capsys.readouterr().err) == (not same)
+    assert (run / "mark").exists()
+    assert {path.name for path in Path("study").iterdir()} == {"study.journal", "best.toml", "best-trial-0"}
+
+
+def test_with_early_stopping_the_figures_are_those_of_the_best_epoch(
+    hard: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("start.toml").write_text("epochs = 30\nlr = 0.3\nearly_stopping = 2\nhidden = [8]\n", encoding="utf-8")
+    command = ["tune", "--data", hard, "--device", "cpu", "--recipe", "start.toml", "--trials", "1", "--out", "study"]
+    for _ in range(2):  # trained, and found there
+        assert main(command) == 0
+        history = read_history("study/best-trial-0")
+        best = min(history, key=lambda epoch: epoch.validation_loss or 0)
+        assert best.epoch == len(history) - 2 < 28
+        figures = f"test accuracy {100 * (best.test_accuracy or 0):.2f} %, loss {best.test_loss:.4f} on hard.npz\n"
+        assert figures in capsys.readouterr().out
+        assert f"{history[-1].test_loss:.4f}" != f"{best.test_loss:.4f}"
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        "hard.npz",
+        "hard.npz/study",
+        "link",
+        pytest.param(
+            "locked", marks=pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write anywhere")
+        ),
+    ],
+)
+def test_a_directory_that_cannot_be_written_is_found_before_any_trial(
+    fails: Callable[..., str], hard: str, fits: list[Any], out: str
+) -> None:
+    Path("locked").mkdir(mode=0o500)
+    Path("link").symlink_to("nowhere")
+    message = fails(2, "tune", "--data", hard, *QUICK, "--quiet", "--out", out, "--storage", "sqlite:///study.db")
+    assert re.fullmatch(rf"cannot write the study's directory {out}: .+; name another directory", message)
+    assert not fits
+    assert not Path("study.db").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trials", "0"], "trials must be at least 1, not 0"),
+        (["--trials", "0"], "--trials must be at least 1, not 0"),
         (["--trials", "many"], "many"),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--validation", "300"], "--validation 300 would hold out 300 of 300 training examples"),
         (["--recipe", "relu-sofmax"], "did you mean 'relu-softmax'?"),
-        (["--out", "hard.npz"], "cannot keep the study 'hard.npz' in hard.npz/study.journal ("),
     ],
 )
 def test_wrong_use_is_one_line(fails: Callable[..., str], hard: str, arguments: list[str], message: str) -> None:
-    assert message in fails(2, "--data", hard, "--device", "cpu", *arguments)
+    assert message in fails(2, "tune", "--data", hard, "--device", "cpu", *arguments)
     assert not Path("runs").exists()
+
+
+def test_a_wrong_number_of_trials_is_found_before_anything_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "--data", "nothere.npz", "--trials", "0"]) == 2
+    assert capsys.readouterr().err == "xpnet: error: --trials must be at least 1, not 0\n"
+
+
+@pytest.mark.parametrize("torn", [1, 20, 200])
+def test_a_journal_whose_last_line_is_torn_goes_on(
+    hard_data: xpnet.Dataset, tmp_path: Path, torn: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a killed process or a full disk leaves it; two more processes find it whole."""
+    journal = tmp_path / "study.journal"
+    search(hard_data, trials=2, storage=journal)
+    os.truncate(journal, journal.stat().st_size - torn)
+    tuned, _ = search(hard_data, trials=4, storage=journal)
+    assert "is torn: it is dropped" in caplog.text
+    assert tuned.trials == 4
+    assert search(hard_data, trials=4, storage=journal) == (tuned, [])
+
+
+def test_a_file_that_is_no_journal_is_left_as_it_is(hard_data: xpnet.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("Dear reader,\nthis line has no end")
+    with pytest.raises(xpnet.ConfigError, match="cannot keep the study"):
+        search(hard_data, trials=1, storage=tmp_path / "letter.txt")
+    assert (tmp_path / "letter.txt").read_text() == "Dear reader,\nthis line has no end"

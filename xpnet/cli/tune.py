@@ -14,13 +14,14 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.callbacks import Progress
+from xpnet.checks import check_range
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import write_atomically
 from xpnet.history import Epoch, read_history
 from xpnet.training import fit
-from xpnet.tune import Trial, Tuned, read_space
+from xpnet.tune import Trial, Tuned, default_space, read_space
 from xpnet.tune import tune as search
 
 __all__ = ["tune"]
@@ -68,16 +69,21 @@ def tune(
 
     Every setting of the search space is tried, but for those typed as flags.
     The first trial has the settings that the search starts from. The best
-    settings are written to best.toml, trained once more on all training
-    examples, and only then measured on the test set. The same command again
-    continues a study that was interrupted, and with more --trials one that
-    was done.
+    settings are written to best.toml and trained once more, on the held-out
+    examples too unless early stopping needs them. That run alone is measured
+    on the test set, after each of its epochs, and nothing is chosen by that.
+    The same command again continues a study that was interrupted, and with
+    more --trials one that was done.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
-    wanted = {name: form for name, form in read_space(space).items() if name not in settings}
+    check_range("--trials", trials, 1)
+    own = None if space is None else read_space(space)
     config, backend, data, _ = opened(recipe, settings, data_dir, download=not no_download)
+    own = default_space(config) if own is None else own
+    wanted = {name: form for name, form in own.items() if name not in settings}
     out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
+    _check_writable(out)
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name
     try:
         if not quiet:
@@ -88,15 +94,27 @@ def tune(
         )
         _print_best(tuned, {name: getattr(tuned.config, name) for name in wanted})
         _write_best(tuned, study, out)
-        last = _train_best(tuned, data, backend, out / "best", quiet=quiet)
+        run = out / f"best-trial-{tuned.number}"
+        best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
     except KeyboardInterrupt:
         print(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it", file=sys.stderr)
         return 130
-    if last.test_accuracy is not None:
+    if best.test_accuracy is not None:
         trained = "" if tuned.final.validation else f", trained on all {len(data.train.labels):,} training examples"
-        print(f"test accuracy {100 * last.test_accuracy:.2f} %, loss {last.test_loss:.4f} on {data.name}{trained}")
-    print(f"saved in {out / 'best'}")
+        print(f"test accuracy {100 * best.test_accuracy:.2f} %, loss {best.test_loss:.4f} on {data.name}{trained}")
+    print(f"saved in {run}")
     return 0
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ConfigError, before any trial, for a directory that can be neither written nor made; makes nothing."""
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the study's directory {out}: {error.strerror or error}; name another directory"
+        ) from None
 
 
 def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[str, Any]) -> None:
@@ -143,33 +161,47 @@ def _write_best(tuned: Tuned, study: str, out: Path) -> None:
     print(f"saved in {out / 'best.toml'}", flush=True)
 
 
-def _train_best(tuned: Tuned, data: Dataset, backend: Backend, run: Path, *, quiet: bool) -> Epoch:
-    """Train with the best settings in a run directory, where that has not been done already.
+def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, quiet: bool) -> Epoch:
+    """Train with the best settings in a run directory that is not there yet.
 
     Returns the figures of the epoch whose parameters the run has.
     """
-    final = tuned.final
-    history: list[Epoch] = []
-    with contextlib.suppress(OSError, ModelError):
+    if not quiet:
+        print("training once more with the best settings, for the test set", file=sys.stderr)
+    network = tuned.final.network(data.n_features, data.n_classes)
+    callbacks = [] if quiet else [Progress()]
+    # Made in another place and moved when it is whole, since other processes may be doing the same.
+    with tempfile.TemporaryDirectory(prefix=".best-", dir=run.parent) as place:
+        new = Path(place, run.name)
+        result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=new)
+        try:
+            new.rename(run)
+        except OSError:
+            if best := _finished(run, tuned):  # another process has been as quick
+                return best
+            raise
+    return result.history[result.model_epoch - 1]
+
+
+def _finished(run: Path, tuned: Tuned) -> Epoch | None:
+    """The figures of the epoch whose parameters the final run has; None where there is nothing of its name yet.
+
+    Raises ConfigError for anything else of that name, which is left as it is.
+    """
+    if not os.path.lexists(run):
+        return None
+    final, history = tuned.final, []
+    with contextlib.suppress(OSError, UnicodeDecodeError, ModelError):
         if (run / "config.toml").read_text(encoding="utf-8") == final.to_toml():
             history = read_history(run)
-    if not history:
-        if run.exists() and not (run / "config.toml").exists():
-            raise ConfigError(f"{run} is there and no run of the study's: move it, and run the same command again")
-        if not quiet:
-            print("training once more with the best settings, for the test set", file=sys.stderr)
-        # Made under another name and moved when it is whole, since other processes may be doing the same.
-        with tempfile.TemporaryDirectory(prefix=".best-", dir=run.parent) as place:
-            new, old = Path(place, "best"), Path(place, "old")
-            network = final.network(data.n_features, data.n_classes)
-            history = fit(
-                network, data, final, backend=backend, callbacks=[] if quiet else [Progress()], out=new
-            ).history
-            with contextlib.suppress(OSError):  # there is none yet, or another process has been as quick
-                os.replace(run, old)
-            with contextlib.suppress(OSError):
-                os.replace(new, run)
-    return min(history, key=lambda epoch: epoch.validation_loss or 0.0) if final.early_stopping else history[-1]
+    if history:
+        best = min(history, key=lambda epoch: epoch.validation_loss or 0.0) if final.early_stopping else history[-1]
+        if len(history) == final.epochs or len(history) - best.epoch == final.early_stopping:
+            return best
+    raise ConfigError(
+        f"{run} is there and is not the finished run of trial {tuned.number}'s settings: move it, and the same command "
+        "goes on from here"
+    )
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The space of settings to search: read from TOML, checked, and as values that Optuna can propose."""
 
 import dataclasses
+import inspect
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -11,8 +12,9 @@ from xpnet.checks import nearest, typed
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
 from xpnet.optim import OPTIMIZERS
+from xpnet.training import HYPERPARAMETERS
 
-__all__ = ["Choices", "Dimension", "Layers", "Range", "parse", "read_space"]
+__all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
 # Settings that decide what the trials are compared by.
 FIXED = ("data", "device", "library", "seed", "validation")
@@ -31,6 +33,11 @@ def read_space(path: str | Path | None = None) -> dict[str, Any]:
         raise ConfigError(f"the search space {path} is not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the search space {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def default_space(config: TrainConfig) -> dict[str, Any]:
+    """The space of xpnet/tune/space.toml, but for what the optimizer of config does not take."""
+    return {name: form for name, form in read_space().items() if name not in _without_effect(config)}
 
 
 class Range(NamedTuple):
@@ -78,7 +85,7 @@ class Choices(NamedTuple):
 class Layers(NamedTuple):
     """Some hidden layers of one width.
 
-    Widths of their own would be parameters that only some trials have, which Optuna cannot model jointly with others.
+    Widths of their own would be parameters that only some trials have, and be learnt from those trials alone.
     """
 
     layers: Range | Choices
@@ -106,9 +113,18 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
             raise ConfigError("there is no setting to search for")
         if "optimizer" in space and isinstance(space.get("lr"), Mapping) and space["lr"].get("relative"):
             raise ConfigError("lr cannot be relative while the optimizer, and so its own rate, is searched for")
+        for name in space:
+            if "optimizer" not in space and name in _without_effect(config):
+                raise ConfigError(f"{name} has no effect with the optimizer {config.optimizer}: leave it out")
         return {name: _dimension(name, form, config) for name, form in space.items()}
     except ConfigError as error:
         raise ConfigError(f"search space: {error}") from None
+
+
+def _without_effect(config: TrainConfig) -> list[str]:
+    """Settings of other optimizers than config's."""
+    parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
+    return [name for name in HYPERPARAMETERS if name not in parameters]
 
 
 def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,17 +21,21 @@ from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.optim import OPTIMIZERS
-from xpnet.training import fit, prepare
-from xpnet.tune.space import Dimension, parse, read_space
+from xpnet.training import check_arguments, fit, prepare
+from xpnet.tune.space import Dimension, default_space, parse
 
 __all__ = ["Trial", "Tuned", "tune"]
 
+logger = logging.getLogger(__name__)
+
+# Share of the training examples that is held out where neither the settings nor the data say what to judge by.
 VALIDATION = 0.1
-"""Share of the training examples that is held out where neither the settings nor the data say what to judge by."""
+
+# Finished trials after which proposals build on them.
 RANDOM_TRIALS = 6
-"""Finished trials after which proposals build on them."""
+
+# Complete trials after which the others are measured against their median, from the first epoch on.
 UNPRUNED_TRIALS = 4
-"""Complete trials after which the others are measured against their median, from the first epoch on."""
 
 # Attributes that a study keeps: the terms it was begun on, the trial with the settings it started from, and why a trial
 # failed.
@@ -40,7 +46,8 @@ class Trial(NamedTuple):
     """A finished trial.
 
     number : in the study, from 0.   settings : those that were searched for; {} for the start that the space lacks.
-    state : done; pruned, which ended early because it was worse than most; or failed, which did not stay finite.
+    state : done; pruned, which ended early because it was worse than most; or failed, which did not stay finite or has
+        settings that cannot go together.
     accuracy : on the validation split, in [0, 1], after the last epoch or, with early stopping, the best; None where it
         failed.
     epochs : finished ones.   best : the highest accuracy of a trial that is done, so far; None without one.
@@ -90,33 +97,38 @@ def tune(
     the others. A trial that falls below the median of the trials before it ends early.
 
     data : host arrays; its test split is put aside before anything else.
-    space : the settings to search for, in the form of xpnet/tune/space.toml; None for the space of that file.
+    space : the settings to search for, in the form of xpnet/tune/space.toml; None for default_space(config).
     config : the settings to start from, which all others keep.   trials : finished ones to be had in all, >= 1.
     storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
         A study that is there already is continued, and was begun with the same data, space and config. Several
         processes may share one; each of them may finish a trial more than was asked for.
     study : its name in the storage.   backend : where to compute; None selects config.device and config.library.
     report : called after each trial of this process.
-    Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts.
+    Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts that end between trials.
     Raises ConfigError, before any trial, for a bad space, settings that do not fit the data or a study begun on other
-    terms; NonFiniteError if no trial stayed finite; MissingPackageError without Optuna.
+    terms; NonFiniteError if every trial failed; OSError where the storage fails; MissingPackageError without Optuna.
     Source: Bergstra et al. 2011, section 4; Akiba et al. 2019.
     """
+    check_arguments(None, data, config, backend)
     optuna = required("optuna", "the search for settings", "tune")
     check_range("trials", trials, 1)
     data, config = dataclasses.replace(data, test=None), config or TrainConfig()
     if not config.validation and data.validation is None:
         config = config.replace(validation=VALIDATION)
-    dimensions = parse(read_space() if space is None else space, config)
+    dimensions = parse(default_space(config) if space is None else space, config)
     backend = backend or select(config.device, config.library)
     terms = _terms(dimensions, _resolved(config, data, backend), data)
     with _silent(optuna):
         search = _Search(optuna, _open(optuna, storage, study, terms), data, config, dimensions)
-        while search.needs_more(trials):
-            finished = search.run(backend)
-            if report:
-                report(finished)
-        return search.result(backend)
+        try:
+            while search.needs_more(trials):
+                finished = search.run(backend)
+                if report:
+                    report(finished)
+            return search.result(backend)
+        except optuna.exceptions.StorageInternalError as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise OSError(f"cannot go on with the study {study!r} in {storage}: {reason}") from None
 
 
 class _Search:
@@ -165,7 +177,9 @@ class _Search:
         """The best trial, the first one if there are several."""
         finished, best = self._finished(), self._best()
         if best is None:
-            raise NonFiniteError(f"none of the {len(finished)} trials stayed finite: try smaller learning rates")
+            first = next(trial for trial in finished if FAILURE in trial.user_attrs)
+            failure = f"trial {first.number} failed: {first.user_attrs[FAILURE]}"
+            raise NonFiniteError(f"none of the {len(finished)} trials succeeded; {failure}")
         start = next(trial for trial in finished if START in trial.user_attrs)
         config = _resolved(self.config.replace(**self._settings(best)), self.data, backend)
         final = config if config.early_stopping else config.replace(validation=0.0)
@@ -260,6 +274,7 @@ def _open(optuna: Any, storage: str | Path | None, name: str, terms: dict[str, d
             # The other kind of lock is a symbolic link, which not everybody may make on Windows.
             lock = journal.JournalFileOpenLock(str(storage))
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            _drop_torn_line(Path(storage), lock)
             place = optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage), lock))
         try:  # first of all, since beginning a study that is there leaves a trace in a journal
             study = optuna.load_study(storage=place, study_name=name, pruner=pruner)
@@ -279,10 +294,24 @@ def _open(optuna: Any, storage: str | Path | None, name: str, terms: dict[str, d
         other = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
         if other:
             raise ConfigError(
-                f"the study {name!r} in {storage} was begun with other {kind} ({', '.join(other)}): continue it with "
+                f"the study {name!r} in {storage} differs in its {kind} ({', '.join(other)}): continue it with "
                 "the same, or begin a study of another name"
             )
     return study
+
+
+def _drop_torn_line(journal: Path, lock: Any) -> None:
+    """Drop the line that a killed process or a full disk left unfinished: Optuna would glue the next one to it."""
+    if not journal.is_file():
+        return
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        if content.startswith(b'{"op_code"') and not content.endswith(b"\n"):
+            logger.warning("the last line of %s is torn: it is dropped, and what it told of a trial is lost", journal)
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 @contextmanager
