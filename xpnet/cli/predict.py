@@ -66,6 +66,7 @@ def predict(
 ) -> int:
     """Read images with a trained model; with none named, ask for them until q.
 
+    A photograph is read best if the sheet with the digit fills it.
     What the prompt takes can also be piped in, line by line; the exit code is
     1 if there was no answer to one.
     """

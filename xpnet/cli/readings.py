@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import DataError, Dataset, Split
+from xpnet.data import DataError, Dataset, Split, read_picture
 from xpnet.errors import ConfigError
 from xpnet.functional import LOSSES, softmax
 from xpnet.model import Model
@@ -87,8 +87,6 @@ class Reader:
 
         Raises ConfigError if the model does not take such images.
         """
-        from xpnet.data.pictures import read_picture
-
         n_in, shape = self.model.network.sizes[0], self.model.image_shape
         for path in paths:
             if n_in != math.prod(PICTURE) or (len(shape) > 1 and shape != PICTURE):

@@ -2,6 +2,7 @@
 
 from .dataset import DataError, Dataset, Split
 from .formats import read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from .pictures import read_picture, to_mnist_form
 from .sets import SETS
 from .sources import download, load_data, locate
 
@@ -18,5 +19,7 @@ __all__ = [
     "read_idx",
     "read_npz",
     "read_pickle",
+    "read_picture",
+    "to_mnist_form",
     "write_idx",
 ]
