@@ -199,7 +199,9 @@ def test_spaces_from_files(fails: Callable[..., str], hard: str) -> None:
         2, "tune", "--data", hard, "--space", "nothere.toml"
     )
     Path("space.toml").write_text("lr = { low = 2.0, high = 1.0 }", encoding="utf-8")
-    assert fails(2, "tune", "--data", hard, "--space", "space.toml").startswith("search space: lr: low must be less")
+    assert fails(2, "tune", "--data", hard, "--space", "space.toml").startswith(
+        "search space space.toml: lr: low must be less"
+    )
     assert "there is no setting to search for" in fails(
         2, "tune", "--data", hard, "--space", "space.toml", "--lr", "0.1"
     )
@@ -580,7 +582,7 @@ def test_the_command_searches_for_what_its_optimizer_takes(
     assert "search   lr, batch size, weight decay, dropout, activation\n" in capsys.readouterr().err
     Path("space.toml").write_text("momentum = { low = 0.8, high = 0.9 }\n", encoding="utf-8")
     message = fails(2, *adam, "--space", "space.toml")
-    assert message == "search space: momentum has no effect with the optimizer adam: leave it out"
+    assert message == "search space space.toml: momentum has no effect with the optimizer adam: leave it out"
 
 
 def test_ctrl_c_keeps_the_study(hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from xpnet import plots
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, takes_settings, whole_numbers
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
 from xpnet.cli.terminal import step_bar
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.lr_find import RateRange, find_lr
@@ -44,7 +44,8 @@ def lr_find(
     plots.format_of(out)
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no directory {out.parent}")
-    config, backend, data, network = opened(recipe, settings, data_dir, download=not no_download)
+    config = chosen(recipe, settings)
+    backend, data, network = opened(config, data_dir, download=not no_download)
     with step_bar(steps) as report:
         found = find_lr(network, data, config, backend=backend, low=low, high=high, steps=steps, report=report)
     if found.smoothed.argmin() == len(found.smoothed) - 1:

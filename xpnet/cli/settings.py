@@ -28,6 +28,7 @@ __all__ = [
     "DataDir",
     "NoDownload",
     "RecipeName",
+    "chosen",
     "flag_name",
     "opened",
     "setting_names",
@@ -78,15 +79,17 @@ def takes_settings(command: Function) -> Function:
     return command
 
 
-def opened(
-    recipe: str | None, settings: dict[str, Any], data_dir: Path | None, *, download: bool
-) -> tuple[TrainConfig, Backend, Dataset, MLP]:
-    """What a command trains, from the flags that were typed: the settings, the device, the data and the network."""
-    config = TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+def chosen(recipe: str | None, settings: dict[str, Any]) -> TrainConfig:
+    """The settings of a recipe, and those typed as flags over them."""
+    return TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+
+
+def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP]:
+    """What a command trains with its settings: the device, the data and the network."""
     backend = select(config.device, config.library)
     with download_bar() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
-    return config, backend, data, config.network(data.n_features, data.n_classes)
+    return backend, data, config.network(data.n_features, data.n_classes)
 
 
 def _flags() -> list[inspect.Parameter]:

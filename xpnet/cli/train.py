@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
 from xpnet.cli.datasets import form_of
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
@@ -58,7 +58,8 @@ def train(
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     if out is not None and str(out) in ("", "."):
         raise ConfigError("--out must name a directory of its own, not the current one")
-    config, backend, data, network = opened(recipe, settings, data_dir, download=not no_download)
+    config = chosen(recipe, settings)
+    backend, data, network = opened(config, data_dir, download=not no_download)
     out = out or _new_directory(Path(recipe).stem if recipe else data.name)
     interruption = _Interruption()
     callbacks: list[Callback] = [interruption]

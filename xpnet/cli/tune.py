@@ -14,14 +14,14 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.callbacks import Progress
-from xpnet.checks import check_range
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, opened, shown, takes_settings
+from xpnet.checks import check_range, required
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import write_atomically
 from xpnet.history import Epoch, read_history
 from xpnet.training import fit
-from xpnet.tune import Trial, Tuned, default_space, read_space
+from xpnet.tune import Trial, Tuned, default_space, parse, read_space
 from xpnet.tune import tune as search
 
 __all__ = ["tune"]
@@ -78,10 +78,16 @@ def tune(
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     check_range("--trials", trials, 1)
-    own = None if space is None else read_space(space)
-    config, backend, data, _ = opened(recipe, settings, data_dir, download=not no_download)
-    own = default_space(config) if own is None else own
+    required("optuna", "the search for settings", "tune")
+    config = chosen(recipe, settings)
+    own = default_space(config) if space is None else read_space(space)
     wanted = {name: form for name, form in own.items() if name not in settings}
+    try:
+        parse(wanted, config)
+    except ConfigError as error:
+        named = "search space" if space is None else f"search space {space}"
+        raise ConfigError(str(error).replace("search space", named, 1)) from None
+    backend, data, _ = opened(config, data_dir, download=not no_download)
     out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
     _check_writable(out)
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name

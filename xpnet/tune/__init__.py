@@ -8,7 +8,7 @@ Accuracy rather than loss, since losses can be compared neither between two loss
 label smoothing. No trial sees the test split.
 """
 
-from .space import default_space, read_space
+from .space import default_space, parse, read_space
 from .study import Trial, Tuned, tune
 
-__all__ = ["Trial", "Tuned", "default_space", "read_space", "tune"]
+__all__ = ["Trial", "Tuned", "default_space", "parse", "read_space", "tune"]
