@@ -685,6 +685,23 @@ def test_short_runs_are_seen_beside_long_ones() -> None:
     assert all(axes.get_xscale() == "linear" for axes in plots.curves({"a": history(11), "b": history(100)}).axes)
 
 
+def test_a_poor_first_epoch_does_not_press_the_ends_together() -> None:
+    poor = [
+        dataclasses.replace(epoch, test_accuracy=share)
+        for epoch, share in zip(history(3), (0.1, 0.5, 0.93), strict=True)
+    ]
+    good = [
+        dataclasses.replace(epoch, test_accuracy=share)
+        for epoch, share in zip(history(3), (0.95, 0.96, 0.97), strict=True)
+    ]
+    figure = plots.curves({"poor": poor, "good": good})
+    assert figure.axes[1].get_ylim()[0] == pytest.approx(93 - 1.5 * 4)
+    assert_legible(figure)
+    assert plots.curves({"poor": poor}).axes[1].get_ylim()[0] < 10, "one run is shown whole"
+    lower = plots.curves({"a": good, "b": good}).axes[1].get_ylim()[0]
+    assert 94 < lower < 95, "nothing needs to be cut off"
+
+
 def test_wrong_shapes_and_nothing_at_all() -> None:
     with pytest.raises(xpnet.ConfigError, match="images of 5x5 have no 24 pixels"):
         plots.weights(np.zeros((24, 3)), (5, 5))

@@ -162,6 +162,8 @@ def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str | None = "") -
         axes = _axes(figure, x, y, width, height)
         axes.set(xlabel="epoch", ylabel=labels[quantity])
         _draw_lines(axes, lines, log=quantity == "loss")
+        if quantity == "accuracy" and not single:
+            _look_at_ends(axes, lines)
         _label_ends(axes, lines, width, height)
     if single:
         _title(figure, left, _shortened(title))
@@ -222,6 +224,16 @@ def _draw_lines(axes: "Axes", lines: list[_Line], *, log: bool) -> None:
         axes.set_yscale("log")
         _mark_decades(axes.yaxis, span)
     axes.autoscale_view()
+
+
+def _look_at_ends(axes: "Axes", lines: list[_Line]) -> None:
+    """Cut off what lies far under the lines' ends, as poor first epochs do, where it would take half of the panel."""
+    ends = [line.values[-1] for line in lines if np.isfinite(line.values[-1])]
+    if ends:
+        low = min(ends) - 1.5 * max(max(ends) - min(ends), 1.0)
+        shown = max(ends) - low
+        if axes.get_ylim()[0] < low - shown:
+            axes.set_ylim(low, max(max(line.values) for line in lines) + 0.05 * shown)
 
 
 def _mark_decades(axis: "Axis", span: float) -> None:
