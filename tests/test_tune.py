@@ -421,7 +421,9 @@ def test_data_are_told_by_their_numbers_their_shape_and_their_type(hard_data: xp
 
 
 def test_a_study_that_is_not_ours_is_refused(hard_data: xpnet.Dataset) -> None:
-    optuna.create_study(storage="sqlite:///theirs.db", study_name="xpnet").ask()
+    database = optuna.storages.RDBStorage("sqlite:///theirs.db")
+    optuna.create_study(storage=database, study_name="xpnet").ask()
+    database.engine.dispose()
     with pytest.raises(xpnet.ConfigError, match="differs in its search space"):
         tune(hard_data, RATES, START, storage="sqlite:///theirs.db")
 

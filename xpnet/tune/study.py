@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -118,8 +118,8 @@ def tune(
     dimensions = parse(default_space(config) if space is None else space, config)
     backend = backend or select(config.device, config.library)
     terms = _terms(dimensions, _resolved(config, data, backend), data)
-    with _silent(optuna):
-        search = _Search(optuna, _open(optuna, storage, study, terms), data, config, dimensions)
+    with _silent(optuna), ExitStack() as closing:
+        search = _Search(optuna, _open(optuna, storage, study, terms, closing), data, config, dimensions)
         try:
             while search.needs_more(trials):
                 finished = search.run(backend)
@@ -264,12 +264,17 @@ def _digest(arrays: Iterable[NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _open(optuna: Any, storage: str | Path | None, name: str, terms: dict[str, dict[str, Any]]) -> Any:
-    """Begin a study, or continue one that was begun on the same terms."""
+def _open(
+    optuna: Any, storage: str | Path | None, name: str, terms: dict[str, dict[str, Any]], closing: ExitStack
+) -> Any:
+    """Begin a study, or continue one that was begun on the same terms; closing learns what is to be closed."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS)
     try:
-        place: Any = storage
-        if storage is not None and "://" not in str(storage):
+        place: Any = None
+        if "://" in str(storage):
+            place = optuna.storages.RDBStorage(str(storage))
+            closing.callback(place.engine.dispose)
+        elif storage is not None:
             journal = optuna.storages.journal
             # The other kind of lock is a symbolic link, which not everybody may make on Windows.
             lock = journal.JournalFileOpenLock(str(storage))
