@@ -74,6 +74,14 @@ def test_device_auto_says_what_was_chosen_and_why(patterns: str, capsys: pytest.
     assert "(auto: " in line
 
 
+def test_rows_of_features_are_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (40, 6))
+    lines = [",".join(map(str, [i % 2, *row])) for i, row in enumerate(rows)]
+    Path("table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["train", "--data", "table.csv", *QUICK, "--out", "run"]) == 0
+    assert "training rows of 6 features, 2 classes" in capsys.readouterr().err
+
+
 def test_quiet_prints_the_result_alone(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--data", patterns, *QUICK, "--out", "run", "--quiet"]) == 0
     out, err = capsys.readouterr()

@@ -160,12 +160,12 @@ class Loop:
 
     def epoch(self, number: int) -> Iterator[int]:
         """Issue an epoch's steps one by one, in an order that its number decides, and yield how many have been."""
-        run = self._run
+        run, n_steps = self._run, self._run.n_steps
         order = run.backend.to_device(_generator(run.config.seed, ORDER_STREAM, number).permutation(run.n_examples))
         loss, hits, healthy = self._zeros()
         self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
-        for done in range(1, run.n_steps + 1):
-            offsets = self._offsets if done < run.n_steps else self._last_offsets
+        for done in range(1, n_steps + 1):
+            offsets = self._offsets if done < n_steps else self._last_offsets
             self.state = self._step(self.state, self._images, self._labels, order, self._rates, offsets, self._weights)
             yield done
 
@@ -280,7 +280,7 @@ def _epochs(
     run: Run, splits: dict[str, Split], weights: NDArray[np.float64] | None, observers: list[Callback]
 ) -> Iterator[Epoch]:
     """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
-    backend, n = run.backend, run.n_examples
+    backend, n, n_steps = run.backend, run.n_examples, run.n_steps
     loop = Loop(run, splits["train"], weights)
     evaluate = make_evaluate(run.network, backend)
     held_out = {
@@ -292,7 +292,7 @@ def _epochs(
         backend.synchronize()
         start = time.perf_counter()
         for done in loop.epoch(number):
-            if done % STEPS_PER_CALL == 0 or done == run.n_steps:
+            if done % STEPS_PER_CALL == 0 or done == n_steps:
                 for observer in observers:
                     observer.on_steps(run, number, done)
         backend.synchronize()
@@ -308,7 +308,7 @@ def _epochs(
         run.params, run.running, run.model_epoch = params, running, number
         yield Epoch(
             epoch=number,
-            learning_rate=float(run.rates[number * run.n_steps - 1]),
+            learning_rate=float(run.rates[number * n_steps - 1]),
             seconds=seconds,
             samples_per_second=n / seconds,
             **figures,

@@ -3,7 +3,9 @@
 import io
 import math
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -13,18 +15,21 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from xpnet.backend import Backend
     from xpnet.data import Dataset
 
 __all__ = [
     "Bar",
     "ask_line",
     "class_names",
+    "device_line",
     "download_bar",
     "draw",
     "draw_bars",
     "edit_lines",
     "let_any_name_through",
     "print_beside",
+    "print_header",
     "result_console",
     "step_bar",
 ]
@@ -33,6 +38,21 @@ SHADES = " .:-=+*#%@"
 EIGHTHS = ("", *"▏▎▍▌▋▊▉")
 # Columns that bars need beside an image.
 BESIDE = 32
+
+
+def device_line(backend: "Backend") -> str:
+    """What a header says of the device: "cpu, numpy 2.4.6, 2 CPU threads (as asked)"."""
+    return f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})"
+
+
+def print_header(rows: dict[str, str]) -> None:
+    """Print a run's header on stderr, a row for each text that is not empty, as wide as the terminal."""
+    # Whole words only, so that a path can be copied.
+    lines = textwrap.TextWrapper(subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
+    lines.width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    for name, text in rows.items():
+        if text:
+            print(lines.fill(f"{name:<9}{text}"), file=sys.stderr)
 
 
 class _WithoutTrailingBlanks:

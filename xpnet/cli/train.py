@@ -4,10 +4,8 @@ import dataclasses
 import logging
 import math
 import re
-import shutil
 import signal
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
+from xpnet.cli.terminal import device_line, print_header
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
@@ -152,19 +151,14 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
         f"{', '.join(counts)} {form_of(data)}, {data.n_classes} classes",
-        "device": f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})",
+        "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {config.loss}",
         "training": f"{config.optimizer}, learning rate {lr:g} {config.schedule}, {batch}, "
         f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}, seed {config.seed}",
         "also": ", ".join(extras),
         "run": str(out),
     }
-    # Whole words only, so that a path can be copied.
-    lines = textwrap.TextWrapper(subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
-    lines.width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
-    for name, text in rows.items():
-        if text:
-            print(lines.fill(f"{name:<9}{text}"), file=sys.stderr)
+    print_header(rows)
 
 
 def _print_result(result: Result, data: Dataset, out: Path) -> None:

@@ -15,7 +15,9 @@ from cyclopts import Parameter
 from xpnet.backend import Backend
 from xpnet.callbacks import Progress
 from xpnet.checks import check_range, required
+from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
+from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import write_atomically
@@ -124,16 +126,14 @@ def _check_writable(out: Path) -> None:
 
 
 def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[str, Any]) -> None:
-    shape = "x".join(map(str, data.image_shape))
     rows = {
-        "data": f"{data.name} ({data.source}): {len(data.train.labels):,} training images of {shape}, "
+        "data": f"{data.name} ({data.source}): {len(data.train.labels):,} training {form_of(data)}, "
         f"{data.n_classes} classes",
-        "device": f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})",
+        "device": device_line(backend),
         "study": study,
         "search": ", ".join(name.replace("_", " ") for name in space),
     }
-    for name, text in rows.items():
-        print(f"{name:<9}{text}", file=sys.stderr)
+    print_header(rows)
 
 
 def _print_trial(trial: Trial) -> None:
