@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import math
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -174,19 +175,22 @@ class TensorBoardLog(Callback):
     def on_start(self, run: Run) -> None:
         """Open an event file."""
         try:
-            self._writer = self._library.SummaryWriter(str(self.path))
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The writer beneath SummaryWriter, which writes from a thread whose queue its flush() doesn't wait for.
+            self._writer = self._library.event_file_writer.EventsWriter(str(self.path / "events"))
         except OSError as error:
             raise ConfigError(f"cannot write the log {self.path}: {error.strerror or error}") from None
 
     def on_epoch(self, run: Run) -> None:
         """Write the epoch's figures, so that whoever is watching sees them."""
         figures = dataclasses.asdict(run.history[-1])
-        epoch = figures.pop("epoch")
+        event = self._library.proto.event_pb2.Event(step=figures.pop("epoch"), wall_time=time.time())
         for name, value in figures.items():
             split, _, quantity = name.rpartition("_")
             tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy") else name
             if value is not None:
-                self._writer.add_scalar(tag, value, epoch)
+                event.summary.value.add(tag=tag, simple_value=value)
+        self._writer.write_event(event)
         self._writer.flush()
 
     def on_end(self, run: Run) -> None:
