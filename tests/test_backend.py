@@ -192,10 +192,11 @@ def momentum_step(state: list[Any], g: Any) -> list[Any]:
     return [p - 0.1 * v, v]
 
 
-def test_compiled_step_computes_the_same(backend: Backend) -> None:
-    step = backend.compile(momentum_step)
+@pytest.mark.parametrize("times", [1, 2])
+def test_compiled_step_computes_the_same(backend: Backend, times: int) -> None:
+    step = backend.compile(momentum_step, times)
     state = [backend.to_device(np.ones(4)), backend.to_device(np.zeros(4))]
-    for _ in range(2):
+    for _ in range(2 // times):
         state = step(state, backend.to_device(np.full(4, 0.5)))
     backend.synchronize()
     p, v = (backend.to_host(each) for each in state)

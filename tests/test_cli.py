@@ -20,6 +20,7 @@ import xpnet
 import xpnet.history
 from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe, recipe_names
+from xpnet.data import write_idx
 from xpnet.gradcheck import Comparison
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
@@ -80,6 +81,23 @@ def test_rows_of_features_are_called_so(capsys: pytest.CaptureFixture[str]) -> N
     Path("table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert main(["train", "--data", "table.csv", *QUICK, "--out", "run"]) == 0
     assert "training rows of 6 features, 2 classes" in capsys.readouterr().err
+
+
+def test_images_that_are_too_many_for_the_memory_are_streamed(
+    small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, array in zip(("images", "labels"), small_data.train, strict=True):
+        write_idx(f"my-{kind}.idx", array.astype(np.uint8))
+    results = []
+    for share in (1.0, 0.0):
+        monkeypatch.setattr("xpnet.data.formats.MAPPED_SHARE", share)
+        assert main(["train", "--data", "my-images.idx", *QUICK, "--validation", "0.1", "--out", f"run{share}"]) == 0
+        out, err = capsys.readouterr()
+        assert ("streamed from the file" in " ".join(err.split())) == (share == 0.0)
+        assert main(["evaluate", f"run{share}", "--split", "train", "--json"]) == 0
+        results.append(json.loads(capsys.readouterr().out)["accuracy"])
+        assert "my-images.idx" in out
+    assert results[1] == pytest.approx(results[0], abs=0.1)
 
 
 def test_quiet_prints_the_result_alone(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -236,14 +236,16 @@ def test_validation_examples_are_drawn_at_random_and_held_out(small_data: xpnet.
     data = xpnet.Dataset("numbered", xpnet.Split(images, np.arange(330, dtype=np.int32) % 3), n_classes=3)
     held = {}
     for seed in (0, 1):
-        splits, rows = _splits(data, TrainConfig(validation=0.2, seed=seed))
-        found = {name: set(np.rint(split.images[:, 0] * 330).astype(int)) for name, split in splits.items()}
-        assert found["train"] == set(rows)
+        splits = {
+            name: examples.take(None)
+            for name, examples in _splits(data, TrainConfig(validation=0.2, seed=seed)).items()
+        }
+        found = {name: set(np.rint(images[:, 0] * 330).astype(int)) for name, (images, _, _) in splits.items()}
         assert found["train"] | found["validation"] == set(range(330))
         assert not found["train"] & found["validation"]
         assert len(found["validation"]) == 66
         assert all(
-            np.array_equal(split.labels, np.rint(split.images[:, 0] * 330).astype(int) % 3) for split in splits.values()
+            np.array_equal(labels, np.rint(images[:, 0] * 330).astype(int) % 3) for images, labels, _ in splits.values()
         )
         held[seed] = found["validation"]
     assert held[0] != held[1]
@@ -296,7 +298,8 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
     assert recall[0] > recall[1]
     # The examples that are held out have no part in the balance: the training loss is a mean over weights of mean 1.
     held = small_fit(data, class_weight="balanced", validation=0.5, seed=3, **options)
-    rows = _splits(data, TrainConfig(validation=0.5, seed=3))[1]
+    rows = _splits(data, TrainConfig(validation=0.5, seed=3))["train"].rows
+    assert rows is not None
     weights = np.zeros(len(labels))
     weights[rows] = 1.0 / np.bincount(labels[rows])[labels[rows]]
     assert held.history[0].train_loss == pytest.approx(

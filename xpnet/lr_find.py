@@ -72,13 +72,13 @@ def find_lr(
     check_range("steps", steps, 20)
     check_arguments(network, data, config, backend)
     config = (config or TrainConfig()).replace(early_stopping=None)
-    run, splits, weights = prepare(network, data, config, backend or select(config.device, config.library))
+    run, splits = prepare(network, data, config, backend or select(config.device, config.library))
     run = replace(run, rates=np.geomspace(low, high, steps))
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
     with computing(run):
-        for loss in itertools.islice(_losses(run, Loop(run, splits["train"], weights)), steps):
+        for loss in itertools.islice(_losses(run, Loop(run, splits["train"], steps_per_call=1)), steps):
             if not math.isfinite(loss):
                 break
             losses.append(loss)

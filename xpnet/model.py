@@ -18,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
 from xpnet.backend import Backend, select
+from xpnet.data import rows_of
 from xpnet.errors import ModelError
 from xpnet.files import write_atomically
 from xpnet.functional import LOSSES
+from xpnet.loader import Examples, Loader
 from xpnet.network import MLP
 
 __all__ = ["Model", "Scores", "confusion_matrix", "load", "make_evaluate", "save", "scale_pixels"]
@@ -55,8 +57,8 @@ def scale_pixels(images: Array, dtype: Any, *, xp: Any) -> Array:
     return x / 255.0 if xp.isdtype(images.dtype, "integral") else x
 
 
-def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Array, Array], Scores]:
-    """A function evaluate(params, running, images, labels) -> Scores, over arrays on the backend's device.
+def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Loader], Scores]:
+    """A function evaluate(params, running, loader) -> Scores, over all examples of a loader of the same backend.
 
     The loss is the network's without label smoothing. Sums gather on the device and are read once, at the end.
     """
@@ -74,11 +76,13 @@ def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, A
 
     step = backend.compile(add_batch)
 
-    def evaluate(params: Arrays, running: Arrays, images: Array, labels: Array) -> Scores:
-        n = labels.shape[0]
+    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Scores:
         totals = xp.zeros_like(params[-1][:1]), backend.to_device(np.zeros(1, np.int64))
-        for rows in _slices(n):
-            totals = step(totals, params, running, images[rows, :], labels[rows])
+        n = 0
+        for window in loader:
+            for rows in _slices(window.labels.shape[0]):
+                totals = step(totals, params, running, window.images[rows, :], window.labels[rows])
+            n += window.labels.shape[0]
         loss, hits = (float(backend.to_host(total)[0]) for total in totals)
         return Scores(loss / n, hits / n)
 
@@ -111,7 +115,8 @@ class Model:
         # Parameters that ran away show in the result, without NumPy's warnings.
         with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
             for rows in _slices(len(flat)):
-                x = scale_pixels(self.backend.to_device(flat[rows]), self.params[0].dtype, xp=xp)
+                batch = rows_of(flat, np.arange(rows.start, rows.stop))
+                x = scale_pixels(self.backend.to_device(batch), self.params[0].dtype, xp=xp)
                 parts.append(self.backend.to_host(self.network.predict(self.params, x, running=self.running, xp=xp)))
         return np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
 
@@ -140,9 +145,9 @@ class Model:
                 f"label {labels[i]} at index {i}: the model knows {self.network.sizes[-1]} classes, from 0"
             )
         evaluate = make_evaluate(self.network, self.backend)
-        on_device = self.backend.to_device(flat), self.backend.to_device(labels.astype(np.int32))
         with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            return evaluate(self.params, self.running, *on_device)
+            loader = Loader(Examples(flat, labels.astype(np.int32)), self.backend)
+            return evaluate(self.params, self.running, loader)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all.   Raises OSError where the file cannot be written."""
@@ -150,7 +155,7 @@ class Model:
         save(path, self.network, params, running, self.data, self.image_shape)
 
     def _flat(self, images: NDArray[Any]) -> NDArray[Any]:
-        images = np.asarray(images)
+        images = np.asanyarray(images)  # a mapped file stays one
         pixels, n_in = int(np.prod(images.shape[1:])), self.network.sizes[0]
         if images.ndim < 2 or pixels != n_in:
             hint = "; a single image is passed as image[None]" if images.size == n_in else ""

@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.backend import Backend, select
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
-from xpnet.data import SETS, Dataset, Split
+from xpnet.data import SETS, Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.functional import clip_by_global_norm
 from xpnet.history import Epoch
+from xpnet.loader import Examples, Loader
 from xpnet.model import Model, make_evaluate, scale_pixels
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state
@@ -49,7 +50,7 @@ Arrays = list[Any]
 # What else the seed decides, apart from the weights and the masks: streams of their own for host generators.
 SPLIT_STREAM, ORDER_STREAM = 1, 2
 
-# Steps between two calls of the callbacks' on_steps.
+# Steps that the device is given at a time, and after which the callbacks' on_steps is called.
 STEPS_PER_CALL = 32
 
 # Settings that are passed on to the optimizers that take them.
@@ -92,15 +93,18 @@ class Result(NamedTuple):
     stop_reason: str | None
 
 
-def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_steps: int) -> Callable[..., State]:
+def make_step(
+    network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_steps: int, window: int | None = None
+) -> Callable[..., State]:
     """The function that trains on one batch.
 
     network, config : what to train and how.   xp : the backend's namespace.
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
+    window : steps after which other examples are on the device; None for all of the epoch's.
     Returns step(state, images, labels, order, rates, offsets, weights=None) -> state, with all arrays on one device:
-        images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, this epoch's order of the examples;
+        images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, in which the examples are taken;
         rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
-        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the epoch;
+        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the window;
         weights (n,), in the params' dtype, what each example counts, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
@@ -116,7 +120,10 @@ def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_
         weights: Array | None = None,
     ) -> State:
         params = state.params
-        rows = xp.take(order, state.step % n_steps * batch_size + offsets, axis=0)
+        i = state.step % n_steps
+        if window is not None:
+            i = i % window
+        rows = xp.take(order, i * batch_size + offsets, axis=0)
         x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
         y = xp.take(labels, rows, axis=0)
         w = None if weights is None else xp.take(weights, rows, axis=0)
@@ -139,35 +146,41 @@ def make_step(network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_
 class Loop:
     """A network and its training examples on a device, and the steps that train the one on the other.
 
-    run : what is trained and how.   train : the examples.   weights : (n,), what each of them counts, or None.
+    run : what is trained and how.   train : the examples.   steps_per_call : how many are issued at a time.
     state : as the newest step left it.
     """
 
-    def __init__(self, run: Run, train: Split, weights: NDArray[np.float64] | None) -> None:
+    def __init__(self, run: Run, train: Examples, steps_per_call: int = STEPS_PER_CALL) -> None:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
-        n, batch_size = run.n_examples, run.batch_size
         self._run = run
+        self._loader = Loader(train, backend, run.batch_size)
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
         self.state = State(params, running, slots, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
-        self._step = backend.compile(make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps))
-        self._images = backend.to_device(train.images.reshape(n, -1))
-        self._labels = backend.to_device(train.labels)
-        self._weights = None if weights is None else backend.to_device(weights.astype(config.dtype))
+        window = self._loader.steps if self._loader.steps < n_steps else None
+        step = make_step(network, config, xp=backend.xp, batch_size=run.batch_size, n_steps=n_steps, window=window)
+        self._step, self._steps = backend.compile(step), backend.compile(step, steps_per_call)
+        self._steps_per_call = steps_per_call
         self._rates = backend.to_device(run.rates.astype(config.dtype))
-        self._offsets = backend.to_device(np.arange(batch_size))
-        self._last_offsets = backend.to_device(np.arange(n - (n_steps - 1) * batch_size))
+        self._offsets = backend.to_device(np.arange(run.batch_size))
+        self._last_offsets = backend.to_device(np.arange(run.n_examples - (n_steps - 1) * run.batch_size))
 
     def epoch(self, number: int) -> Iterator[int]:
-        """Issue an epoch's steps one by one, in an order that its number decides, and yield how many have been."""
+        """Issue an epoch's steps, in an order that its number decides; yield how many have been, now and then."""
         run, n_steps = self._run, self._run.n_steps
-        order = run.backend.to_device(_generator(run.config.seed, ORDER_STREAM, number).permutation(run.n_examples))
         loss, hits, healthy = self._zeros()
         self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
-        for done in range(1, n_steps + 1):
-            offsets = self._offsets if done < n_steps else self._last_offsets
-            self.state = self._step(self.state, self._images, self._labels, order, self._rates, offsets, self._weights)
-            yield done
+        done = 0
+        for images, labels, weights, order in self._loader.shuffled(_generator(run.config.seed, ORDER_STREAM, number)):
+            # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
+            end = done + math.ceil(labels.shape[0] / run.batch_size)
+            while done < end:
+                together = done + self._steps_per_call <= min(end, n_steps - 1)
+                step, steps = (self._steps, self._steps_per_call) if together else (self._step, 1)
+                done += steps
+                offsets = self._offsets if done < n_steps else self._last_offsets
+                self.state = step(self.state, images, labels, order, self._rates, offsets, weights)
+                yield done
 
     def _zeros(self) -> tuple[Array, Array, Array]:
         """State's loss, hits and healthy at the start of an epoch."""
@@ -192,16 +205,18 @@ def prepare(
     config: TrainConfig,
     backend: Backend,
     sample_weight: ArrayLike | None = None,
-) -> tuple[Run, dict[str, Split], NDArray[np.float64] | None]:
+) -> tuple[Run, dict[str, Examples]]:
     """Check that network, data and settings go together, and resolve what they leave open.
 
-    Returns the run before its first step; the splits by name (train, and validation and test where there are any); and
-    what each training example counts, (n,) of mean 1, or None where all count alike.   Arguments and errors as in fit.
+    Returns the run before its first step, and the examples of each split: train, the weights of which have a mean of 1,
+    and validation and test where there are any.   Arguments and errors as in fit.
     """
-    splits, rows = _splits(data, config)
-    weights = _weights(data.train.labels, rows, config, sample_weight)
+    splits = _splits(data, config)
+    weights = _weights(splits["train"], config, sample_weight)
+    if weights is not None:
+        splits["train"] = dataclasses.replace(splits["train"], weights=weights.astype(config.dtype))
     config = _resolve(config, network, data, backend)
-    n = len(rows)
+    n = splits["train"].n
     batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
     if network.batch_norm and (n - 1) % batch_size == 0:
         raise ConfigError(
@@ -219,7 +234,7 @@ def prepare(
         network.init_params(config.seed, config.dtype),
         network.init_running(config.dtype),
     )
-    return run, splits, weights
+    return run, splits
 
 
 def fit(
@@ -254,7 +269,7 @@ def fit(
         raise ConfigError(f"{name} describes the network: give it to MLP")
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or select(config.device, config.library)
-    run, splits, weights = prepare(network, data, config, backend, sample_weight)
+    run, splits = prepare(network, data, config, backend, sample_weight)
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
@@ -267,7 +282,7 @@ def fit(
             observer.on_start(run)
             ending.callback(observer.on_end, run)
         ending.enter_context(computing(run))
-        for epoch in _epochs(run, splits, weights, observers):
+        for epoch in _epochs(run, splits, observers):
             run.history.append(epoch)
             for observer in observers:
                 observer.on_epoch(run)
@@ -276,23 +291,19 @@ def fit(
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason)
 
 
-def _epochs(
-    run: Run, splits: dict[str, Split], weights: NDArray[np.float64] | None, observers: list[Callback]
-) -> Iterator[Epoch]:
+def _epochs(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> Iterator[Epoch]:
     """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
     backend, n, n_steps = run.backend, run.n_examples, run.n_steps
-    loop = Loop(run, splits["train"], weights)
+    loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, backend)
-    held_out = {
-        name: (backend.to_device(images.reshape(len(labels), -1)), backend.to_device(labels))
-        for name, (images, labels) in splits.items()
-        if name != "train"
-    }
+    held_out = {name: Loader(examples, backend) for name, examples in splits.items() if name != "train"}
     for number in range(1, run.config.epochs + 1):
         backend.synchronize()
         start = time.perf_counter()
+        told = 0
         for done in loop.epoch(number):
-            if done % STEPS_PER_CALL == 0 or done == n_steps:
+            if done - told >= STEPS_PER_CALL or done == n_steps:
+                told = done
                 for observer in observers:
                     observer.on_steps(run, number, done)
         backend.synchronize()
@@ -301,8 +312,8 @@ def _epochs(
         params, running = ([backend.to_host(a) for a in arrays] for arrays in (state.params, state.running))
         loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
         figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
-        for name, (images, labels) in held_out.items():
-            scores = evaluate(state.params, state.running, images, labels)
+        for name, loader in held_out.items():
+            scores = evaluate(state.params, state.running, loader)
             figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
         _check_finite(run, number, int(healthy), [*params, *running, *figures.values()])
         run.params, run.running, run.model_epoch = params, running, number
@@ -340,35 +351,34 @@ def check_arguments(network: object, data: object, config: object, backend: obje
             raise TypeError(f"{message}, not {type(value).__name__}")
 
 
-def _splits(data: Dataset, config: TrainConfig) -> tuple[dict[str, Split], NDArray[np.intp]]:
-    """The splits by name, train, and validation and test where there are any; and which of data.train are trained on.
+def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
+    """The examples of each split: train, and validation and test where there are any.
 
     config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
     Raises ConfigError if nothing would be held out, or nothing left to train on.
     """
-    train, validation = data.train, data.validation
-    n = len(train.labels)
-    rows = np.arange(n)
+    train = Examples(*data.train)
+    validation, test = (None if split is None else Examples(*split) for split in (data.validation, data.test))
     if config.validation:
+        n = train.n
         held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
         if not 0 < held < n:
             raise ConfigError(f"validation {config.validation:g} would hold out {held} of {n} training examples")
         order = _generator(config.seed, SPLIT_STREAM).permutation(n)
-        held_out, rows = np.sort(order[:held]), np.sort(order[held:])
-        train, validation = (Split(train.images[chosen], train.labels[chosen]) for chosen in (rows, held_out))
+        validation = Examples(*data.train, rows=np.sort(order[:held]))
+        train = Examples(*data.train, rows=np.sort(order[held:]))
     if config.early_stopping is not None and validation is None:
         raise ConfigError("early_stopping needs a validation split: set validation, to 0.1 for example")
-    splits = {"train": train, "validation": validation, "test": data.test}
-    return {name: split for name, split in splits.items() if split is not None}, rows
+    splits = {"train": train, "validation": validation, "test": test}
+    return {name: examples for name, examples in splits.items() if examples is not None}
 
 
-def _weights(
-    labels: NDArray[np.int32], rows: NDArray[np.intp], config: TrainConfig, sample_weight: ArrayLike | None
-) -> NDArray[np.float64] | None:
-    """What each of the rows counts: its sample weight times its class's weight, scaled to a mean of 1."""
+def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | None) -> NDArray[np.float64] | None:
+    """What each example counts: its sample weight times its class's weight, scaled to a mean of 1."""
     if sample_weight is None and config.class_weight is None:
         return None
-    weights = np.ones(len(rows))
+    labels, rows = train.labels, slice(None) if train.rows is None else train.rows
+    weights = np.ones(train.n)
     if sample_weight is not None:
         try:
             given = np.asarray(sample_weight)

@@ -120,15 +120,25 @@ class Backend:
         """
         return nullcontext()
 
-    def compile(self, step: Step) -> Step:
+    def compile(self, step: Step, times: int = 1) -> Step:
         """Make a repeated step as fast as the library can.
 
-        step : step(state, *arrays) -> (state, ...); it consumes its first argument, so the caller goes on with
-            the state that is returned and never looks at the one passed in.
-        Returns a function of the same signature; the step itself where the library compiles nothing. The arrays may
-        be others at each call, so a backend that captures addresses has to copy them into buffers of its own.
+        step : step(state, *arrays) -> state; it consumes its first argument, so the caller goes on with the state that
+            is returned and never looks at the one passed in.
+        times : how often a call does the step, each time with the state of the time before and the same arrays.
+        Returns a function of the same signature; where the library compiles nothing, it is the step itself, or a loop.
+        The arrays may be others at each call, so a backend that captures addresses has to copy them into buffers of its
+        own.
         """
-        return step
+        if times == 1:
+            return step
+
+        def repeated(state: Any, *arrays: Any) -> Any:
+            for _ in range(times):
+                state = step(state, *arrays)
+            return state
+
+        return repeated  # type: ignore[return-value]
 
 
 def load(module: str, title: str, remedy: str) -> Any:

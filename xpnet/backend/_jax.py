@@ -60,6 +60,10 @@ class JaxBackend(Backend):
             if self._device in array.devices():
                 array.block_until_ready()
 
-    def compile(self, step: Step) -> Step:
-        compiled: Step = self._jax.jit(step, donate_argnums=0)
+    def compile(self, step: Step, times: int = 1) -> Step:
+        def repeated(state: Any, *arrays: Any) -> Any:
+            # a call costs as much as a small step, so that many steps should share one
+            return self._jax.lax.fori_loop(0, times, lambda _, state: step(state, *arrays), state)
+
+        compiled: Step = self._jax.jit(step if times == 1 else repeated, donate_argnums=0)
         return compiled

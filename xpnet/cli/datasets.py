@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from cyclopts import Parameter
 
 from xpnet.cli.terminal import download_bar
@@ -54,9 +55,10 @@ def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
 
 
 def form_of(data: Dataset) -> str:
-    """What the examples are, such as "images of 28x28" or "rows of 6 features"."""
+    """What the examples are, such as "images of 28x28" or "rows of 6 features", and whether they stay in their file."""
     shape = "x".join(map(str, data.image_shape))
-    return f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
+    form = f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
+    return f"{form} streamed from the file" if isinstance(data.train.images, np.memmap) else form
 
 
 def part_of(data: Dataset, name: str) -> Split:

@@ -14,12 +14,28 @@ class DataError(ValueError):
 class Split(NamedTuple):
     """Images and their labels.
 
-    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1].
+    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1]; an np.memmap where
+        they are too many for the memory, to be read by rows_of.
     labels : (n,) int32, the class of each image.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int32]
+
+
+def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Copy some images, those of a mapped file by a mapping of their own, since its pages stay in memory until it ends.
+
+    images : (n, ...).   rows : (k,) integers in 0..n-1.
+    Returns (k, ...).   Raises DataError if the file has become shorter, or is gone.
+    """
+    if isinstance(images, np.memmap):
+        path = str(images.filename)
+        try:
+            images = np.memmap(path, images.dtype, "r", images.offset, images.shape)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: changed while it was in use ({error}); it must stay as it is") from None
+    return np.take(np.asarray(images), rows, axis=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,16 +32,24 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 """No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""
 
+MAPPED_SHARE = 1 / 8
+"""A raw IDX file of images larger than this share of the memory, or than MAX_BYTES, is not read but mapped."""
+
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells a container how much memory it may use."""
+
 MAX_CLASSES = 1000
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 IDX_NAME = re.compile(
-    r"(?P<set>.*?)(?P<part>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-(ubyte|byte|short|int|float|double)(\.gz)?"
+    r"(?P<set>.*?)((?P<part>train|t10k|test)-)?(?P<kind>images|labels)"
+    r"([-.]idx\d-(ubyte|byte|short|int|float|double)|\.idx\d?)(\.gz)?"
 )
 _LABEL_NAMES = ("label", "class", "digit", "target", "y")
 _LOOKED_FOR = (
-    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, raw or .gz), "
+    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, or NAME-images.idx "
+    "and NAME-labels.idx, raw or .gz), "
     ".npz, .pkl, .pkl.gz and .csv"
 )
 logger = logging.getLogger("xpnet")
@@ -111,7 +119,9 @@ def _classes(labels: NDArray[Any], where: str, entry: Callable[[int], str]) -> N
 
 
 def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[int], str] = "image {}".format) -> Split:
-    pixels = np.ascontiguousarray(_pixels(np.asarray(images), where, entry))
+    pixels = _pixels(np.asanyarray(images), where, entry)
+    if not isinstance(pixels, np.memmap):
+        pixels = np.ascontiguousarray(pixels)
     return Split(pixels, _classes(np.asarray(labels), where, entry))
 
 
@@ -145,7 +155,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file, raw or gzip-compressed (told by its content, not its name).
 
     path : the file.
-    Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64.
+    Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64. Raw
+    images (uint8, 2 dimensions or more) that would take more than MAPPED_SHARE of the memory are an np.memmap.
     Raises DataError if the file is no IDX file, is damaged, or holds fewer or more bytes than its header declares.
     Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
     """
@@ -164,13 +175,36 @@ def _read_idx(path: "Location") -> NDArray[Any]:
             raise DataError(f"{path}: truncated within its header; fetch the file again")
         shape = np.frombuffer(header, ">u4").tolist()
         size = math.prod(shape) * dtype.itemsize
+        packed = isinstance(stream, gzip.GzipFile)
+        pixels = dtype == np.uint8 and len(shape) > 1
+        if pixels and not packed and isinstance(path, Path) and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
+            _check_size(path, size, path.stat().st_size - stream.tell())
+            return np.memmap(str(path), np.dtype(np.uint8), "r", stream.tell(), tuple(shape))
         if size > MAX_BYTES:
-            raise DataError(f"{path}: its header declares {size} bytes of shape {tuple(shape)}; the cap is {MAX_BYTES}")
+            hint = " for a packed file, so unpack it" if pixels and packed else ""
+            raise DataError(
+                f"{path}: its header declares {size} bytes of shape {tuple(shape)}; the cap is {MAX_BYTES}{hint}"
+            )
         content = _read_up_to(stream, size + 1)
-    if len(content) != size:
-        wrong = f"only {len(content)} bytes: truncated" if len(content) < size else "more bytes: over-long"
-        raise DataError(f"{path}: its header declares {size} bytes, it holds {wrong}; fetch the file again")
+    _check_size(path, size, len(content))
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _memory() -> float:
+    """Bytes of memory that this process may use: the machine's, or less where a container is limited."""
+    limits = [math.inf]
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is none
+            limits.append(int(Path(limit).read_text()))
+    return min(limits)
+
+
+def _check_size(path: "Location", declared: int, found: int) -> None:
+    if found != declared:
+        wrong = f"only {found} bytes: truncated" if found < declared else "more bytes: over-long"
+        raise DataError(f"{path}: its header declares {declared} bytes, it holds {wrong}; fetch the file again")
 
 
 def _idx_header(array: NDArray[Any]) -> bytes:
@@ -209,9 +243,12 @@ def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]
     files: list[Location] = [*folder.iterdir()]
     for file in sorted(files, key=lambda file: file.name):
         if (match := IDX_NAME.fullmatch(file.name)) and file.is_file():
-            part = "train" if match["part"] == "train" else "test"
-            found.setdefault(match["set"], {}).setdefault((part, match["kind"]), file)
+            found.setdefault(match["set"], {}).setdefault((_part(match), match["kind"]), file)
     return found
+
+
+def _part(match: re.Match[str]) -> str:
+    return "train" if match["part"] in ("train", None) else "test"
 
 
 def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
@@ -525,7 +562,7 @@ def _kind(path: Path) -> str:
     """Tell the format by the file's name, else by its content."""
     name = path.name.lower()
     for pattern, kind in (
-        (r"idx\d|ubyte", "idx"),
+        (r"idx\d|ubyte|\.idx$", "idx"),
         (r"\.npz$", "npz"),
         (r"\.(pkl|pickle)(\.gz)?$", "pickle"),
         (r"\.csv$", "csv"),
@@ -545,9 +582,12 @@ def _kind(path: Path) -> str:
 def _read_beside(path: Path) -> Dataset:
     match = IDX_NAME.fullmatch(path.name)
     if match is None or match["kind"] != "images":
-        raise DataError(f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte")
+        raise DataError(
+            f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte or "
+            "NAME-images.idx"
+        )
     files = idx_files(path.parent)[match["set"]]
-    part = "train" if match["part"] == "train" else "test"
+    part = _part(match)
     files[part, "images"] = path
     test = read_idx_split(files, "test") if part == "train" and ("test", "images") in files else None
     return _dataset(path, read_idx_split(files, part), test)

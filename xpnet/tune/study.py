@@ -240,7 +240,7 @@ class _Pruning(Callback):
 
 
 def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConfig:
-    run, _, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+    run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
     return run.config
 
 

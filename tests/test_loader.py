@@ -1,0 +1,212 @@
+"""The loader: whole in memory or window by window out of a file, every example comes once, with what belongs to it."""
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from tests.conftest import open_backend, relative_error
+from xpnet import loader
+from xpnet.data import DataError, formats, read, rows_of, write_idx
+from xpnet.loader import Examples, Loader, Window
+from xpnet.training import ORDER_STREAM, Loop, _generator, computing, fit, prepare
+
+N = 1003  # a prime, so that nothing comes out even
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of two batches of eight and windows of five chunks, at 36 pixels."""
+    monkeypatch.setattr(loader, "CHUNK_BYTES", 36 * 16)
+    monkeypatch.setattr(loader, "WINDOW_BYTES", 36 * 80)
+
+
+@pytest.fixture
+def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> xpnet.Dataset:
+    """A set of 6x6 images in a mapped file; the first pixels tell an image's number, whose remainder is the label."""
+    monkeypatch.setattr(formats, "MAPPED_SHARE", 0.0)
+    images = np.random.default_rng(0).integers(0, 256, (N, 6, 6), dtype=np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = np.arange(N) // 256, np.arange(N) % 256
+    images[:, 3:, :] = 80 * (np.arange(N) % 3)[:, None, None]
+    write_idx(tmp_path / "some-images.idx", images)
+    write_idx(tmp_path / "some-labels.idx", (np.arange(N) % 3).astype(np.uint8))
+    data = read(tmp_path / "some-images.idx")
+    assert isinstance(data.train.images, np.memmap)
+    return data
+
+
+def numbers(window: Window) -> Any:
+    return window.images[:, 0].astype(int) * 256 + window.images[:, 1]
+
+
+def in_memory(data: xpnet.Dataset) -> xpnet.Dataset:
+    return dataclasses.replace(data, train=xpnet.Split(np.array(data.train.images), data.train.labels))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("subset", [False, True])
+def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, subset: bool) -> None:
+    images, labels = (in_memory(mapped) if whole else mapped).train
+    rows = np.arange(2, N, 3) if subset else None
+    weights = np.arange(N)[2::3] / 7 if subset else None
+    examples = Examples(images, labels, rows, weights)
+    found = Loader(examples, open_backend("numpy"), 8)
+    orders = []
+    for epoch in (1, 2):
+        windows = list(found.shuffled(_generator(0, epoch)))
+        assert len(windows) == (1 if whole else -(-examples.n // 80))
+        assert all(len(window.labels) == found.steps * 8 for window in windows[:-1])
+        for window in windows:
+            assert sorted(window.order) == list(range(len(window.labels)))
+            assert np.array_equal(window.labels, numbers(window) % 3)
+            if subset:
+                assert window.weights == pytest.approx(numbers(window) / 7)
+        orders.append(np.concatenate([numbers(window)[window.order] for window in windows]))
+        assert sorted(orders[-1]) == list(range(N) if rows is None else rows)
+    assert not np.array_equal(*orders)
+    again = [numbers(window)[window.order] for window in found.shuffled(_generator(0, 1))]
+    assert np.array_equal(np.concatenate(again), orders[0]), "the generator decides"
+    in_order = np.concatenate([numbers(window) for window in found])
+    assert np.array_equal(in_order, np.arange(N) if rows is None else rows)
+
+
+def test_a_window_has_chunks_from_all_over_the_file(mapped: xpnet.Dataset) -> None:
+    """Five chunks of 16 neighbours each, which begin elsewhere in another epoch, and no batch is a chunk."""
+    found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
+    beginnings = []
+    for epoch in (1, 2):
+        window = next(iter(found.shuffled(_generator(0, epoch))))
+        read = numbers(window)
+        starts = read[::16]
+        assert np.array_equal(read, ((starts[:, None] + np.arange(16)) % N).ravel())
+        assert np.ptp(starts) > N / 3
+        beginnings.append(set(starts % 16))
+        assert any(np.ptp(batch) > N / 3 for batch in read[window.order].reshape(-1, 8))
+    assert beginnings[0] != beginnings[1]
+
+
+@pytest.mark.parametrize("n", [80, 160, 64, 8, 5, 1])
+def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int) -> None:
+    found = Loader(Examples(*mapped.train, rows=np.arange(n)), open_backend("numpy"), 8)
+    for windows in (list(found), list(found.shuffled(_generator(0)))):
+        assert sorted(np.concatenate([numbers(window) for window in windows])) == list(range(n))
+        assert all(len(window.labels) for window in windows)
+
+
+@pytest.mark.parametrize(
+    ("library", "device"),
+    [("numpy", "cpu"), ("array-api-strict", "device1"), ("torch", "cpu"), ("jax", "cpu"), ("cupy", "cuda")],
+)
+@pytest.mark.parametrize("steps_per_call", [1, 4])
+def test_training_from_a_file_is_training_in_that_order(
+    mapped: xpnet.Dataset, library: str, device: str, steps_per_call: int
+) -> None:
+    """The weights are those of an epoch in memory whose order is the windows', on every backend."""
+    network = xpnet.MLP((36, 7, 3), dropout=0.2)
+    config = xpnet.TrainConfig(batch_size=8, epochs=1, dtype="float64", class_weight="balanced", seed=3)
+    run, splits = prepare(network, mapped, config, open_backend(library, device))
+    with computing(run):
+        loop = Loop(run, splits["train"], steps_per_call)
+        done = list(loop.epoch(1))
+    assert done[-1] == run.n_steps == 126
+    assert steps_per_call == 1 or done[:3] == [4, 8, 9], "a window has ten steps"
+
+    windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(_generator(3, ORDER_STREAM, 1))
+    order = np.concatenate([numbers(window)[window.order] for window in windows])
+    images, labels = mapped.train
+    sorted_data = dataclasses.replace(mapped, train=xpnet.Split(np.array(images[order]), labels[order]))
+    plain, splits = prepare(network, sorted_data, config, open_backend("numpy"))
+    with computing(plain):
+        expected = Loop(plain, splits["train"])
+        expected._loader.shuffled = lambda generator: [  # type: ignore[method-assign,assignment,return-value]
+            expected._loader._whole._replace(order=np.arange(N))  # type: ignore[union-attr]
+        ]
+        for _ in expected.epoch(1):
+            pass
+    for mine, other in zip(loop.state.params, expected.state.params, strict=True):
+        assert relative_error(run.backend.to_host(mine), other) < 1e-12
+
+
+def test_fit_and_evaluate_from_a_file(mapped: xpnet.Dataset) -> None:
+    """All splits may stay in the file; the figures are those of the same examples in memory."""
+    mapped = dataclasses.replace(mapped, test=mapped.train)
+    options: dict[str, Any] = {"batch_size": 8, "epochs": 2, "validation": 200, "callbacks": []}
+    network = xpnet.MLP((36, 7, 3))
+    streamed = fit(network, mapped, **options)
+    assert streamed.history[-1].test_accuracy > 0.95
+    still = {"lr": 1e-30, "schedule": "constant", "dtype": "float64", **options}
+    a, b = (fit(network, data, **still).history[0] for data in (mapped, in_memory(mapped)))
+    for name in ("train_loss", "train_accuracy", "validation_loss", "test_loss", "test_accuracy"):
+        assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-12)
+    whole = in_memory(mapped).train
+    assert np.array_equal(streamed.model.predict(mapped.train.images), streamed.model.predict(whole.images))
+    assert streamed.model.evaluate(*mapped.train).accuracy == streamed.model.evaluate(*whole).accuracy
+
+
+def test_rows_are_read_without_keeping_the_file_in_memory(mapped: xpnet.Dataset) -> None:
+    images = mapped.train.images
+    read = rows_of(images, np.array([5, 900, 5]))
+    assert np.array_equal(read[:, 0, 1], np.array([5, 900, 5]) % 256)
+    assert type(read) is np.ndarray
+    assert read.base is None, "no view of the mapping"
+
+
+def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
+    path = Path(str(mapped.train.images.filename))  # type: ignore[attr-defined]
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"some-images\.idx: changed while it was in use"):
+        fit(xpnet.MLP((36, 7, 3)), mapped, callbacks=[], epochs=1)
+    path.unlink()
+    with pytest.raises(DataError, match="changed while it was in use"):
+        rows_of(mapped.train.images, np.arange(3))
+
+
+def test_no_reader_is_left_behind(mapped: xpnet.Dataset) -> None:
+    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(_generator(0))
+    next(windows)
+    windows.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("xpnet-reader")]
+
+
+# Which files are mapped ------------------------------------------------------------------------------------------
+
+
+def test_only_large_raw_images_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((10, 6, 6), np.uint8)
+    for name, array in (
+        ("a", images),
+        ("a.gz", images),
+        ("floats", images.astype(np.float32)),
+        ("row", images[:, 0, 0]),
+    ):
+        write_idx(tmp_path / name, array)
+    monkeypatch.setattr(formats, "_memory", lambda: 8.0 * 359)
+    assert isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
+    for name in ("a.gz", "floats", "row"):
+        assert not isinstance(formats.read_idx(tmp_path / name), np.memmap)
+    monkeypatch.setattr(formats, "_memory", lambda: 8.0 * 360)
+    assert not isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
+    monkeypatch.setattr(formats, "MAX_BYTES", 359)
+    assert isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
+    with pytest.raises(DataError, match="the cap is 359 for a packed file, so unpack it"):
+        formats.read_idx(tmp_path / "a.gz")
+    whole = (tmp_path / "a").read_bytes()
+    for content, message in ((whole[:-1], "only 359 bytes: truncated"), (whole + b"x", "over-long")):
+        (tmp_path / "b").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            formats.read_idx(tmp_path / "b")
+
+
+def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(formats, "MEMORY_LIMITS", (str(limit),))
+    machine = formats._memory()
+    assert 2**28 < machine < 2**50
+    limit.write_text("max\n")
+    assert formats._memory() == machine
+    limit.write_text("268435456\n")
+    assert formats._memory() == 2**28
