@@ -1,34 +1,157 @@
-"""Test accuracy on MNIST with no setting changed, or by a recipe, over five seeds."""
+"""Test accuracy on MNIST with no setting changed, or by a recipe, over five seeds; and the time to 98 %.
+
+PyTorch takes turns with xpnet, seed by seed, each in a process of its own on the same two CPUs: the same network, first
+weights and settings. The time to an accuracy is that of the training steps, without evaluation, to the end of the first
+epoch that reaches it. Recipes that have what our PyTorch script has not, and other devices, are measured on xpnet only.
+"""
 
 import argparse
+import contextlib
 import statistics
+import sys
+import time
 
 import xpnet
+from bench._peers import SETTLE, Parser, PeerError, Worker, installed, two_cpus
 from xpnet.config import read_recipe
+from xpnet.data import Dataset
+
+# Settings that the PyTorch script follows; a recipe that changes others is not for it.
+FOLLOWED = ("hidden", "lr", "momentum", "weight_decay", "batch_size", "epochs", "seed", "optimizer", "schedule")
+
+Epochs = list[tuple[float, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train once for each seed and print the accuracies, their mean and their spread."""
-    parser = argparse.ArgumentParser(prog="python -m bench accuracy", description=__doc__)
+    """Train once for each seed and print the accuracies and times, their means or medians and their spread."""
+    options = _options(argv)
+    data = xpnet.load_data(options.data)
+    if data.test is None:
+        raise xpnet.ConfigError(f"{options.data} has no test images")
+    config = xpnet.TrainConfig(**(read_recipe(options.recipe).settings if options.recipe else {}))
+    backend = xpnet.select(options.device)
+    print(f"{options.recipe or 'no setting changed'}, {data.name}, {backend!r}")
+    systems = _systems(config, backend.device)
+    with two_cpus() if backend.device == "cpu" else contextlib.nullcontext([]) as cpus:
+        if cpus:
+            print(f"each system on CPUs {' and '.join(map(str, cpus))}")
+        try:
+            runs = _train(data, config, systems, options)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+    for system, trained in runs.items():
+        if trained:
+            _print_system(system, trained, options.target)
+    if len(runs) == 2 and all(runs.values()):
+        _print_ratios(runs["xpnet"], runs["PyTorch"], options.target)
+    return int(any(len(trained) < options.seeds for trained in runs.values()))
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m bench accuracy", description=__doc__)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--recipe", help="a recipe's name or file")
+    parser.add_argument("--target", type=float, default=98.0, help="the accuracy in %% whose time is told")
     options = parser.parse_args(argv)
-    data, backend = xpnet.load_data(options.data), xpnet.select(options.device)
-    config = xpnet.TrainConfig(**(read_recipe(options.recipe).settings if options.recipe else {}))
-    accuracies = []
-    for seed in range(options.seeds):
-        result = xpnet.fit(
-            config.network(data.n_features, data.n_classes), data, config, backend=backend, seed=seed, callbacks=[]
-        )
-        last = result.history[-1]
-        assert last.test_accuracy is not None
-        accuracies.append(100 * last.test_accuracy)
-        seconds = sum(epoch.seconds for epoch in result.history)
-        print(f"seed {seed}: {accuracies[-1]:.2f} % after {last.epoch} epochs, {seconds:.1f} s of training", flush=True)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, not {options.seeds}")
+    if not 0 < options.target <= 100:
+        parser.error(f"--target must be in (0, 100], not {options.target:g}")
+    return options
+
+
+def _train(
+    data: Dataset, config: xpnet.TrainConfig, systems: list[str], options: argparse.Namespace
+) -> dict[str, list[Epochs]]:
+    """The runs of each system, which take turns; a system that fails is left out from then on."""
+    runs: dict[str, list[Epochs]] = {system: [] for system in systems}
+    workers = {system: Worker(system) for system in systems}
+    try:
+        for seed in range(options.seeds):
+            # Now the one goes first, now the other.
+            for system in list(workers)[:: -1 if seed % 2 else 1]:
+                try:
+                    sent = data if seed == 0 else None
+                    epochs = workers[system].run(sent, config.replace(seed=seed), options.device)
+                except PeerError as error:
+                    print(f"{system} failed: {error}", flush=True)
+                    workers.pop(system).close()
+                    continue
+                runs[system].append(epochs)
+                _print_run(system, seed, epochs, options.target)
+                time.sleep(SETTLE)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return runs
+
+
+def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
+    """xpnet, and PyTorch where it can do the same; if not, why not is printed."""
+    default = xpnet.TrainConfig()
+    same = config.replace(**{name: getattr(default, name) for name in FOLLOWED}) == default
+    reasons = {
+        "other devices than the CPU are measured on xpnet only": device != "cpu",
+        "the recipe has settings that the PyTorch script does not follow": not same
+        or config.optimizer not in ("sgd", "momentum", "nesterov")
+        or config.schedule not in ("constant", "linear")
+        or config.batch_size == "full",
+        'missing: it needs torch: pip install "xpnet[peers]"': not installed("PyTorch"),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            print(f"PyTorch: {reason}")
+            return ["xpnet"]
+    return ["xpnet", "PyTorch"]
+
+
+def _seconds_to(epochs: Epochs, target: float) -> float | None:
+    """Seconds of training to the end of the first epoch whose accuracy is the target's or more, None if none is."""
+    total = 0.0
+    for seconds, accuracy in epochs:
+        total += seconds
+        if round(100 * accuracy, 6) >= target:
+            return total
+    return None
+
+
+def _reached(runs: list[Epochs], target: float) -> list[float]:
+    return [seconds for run in runs if (seconds := _seconds_to(run, target)) is not None]
+
+
+def _print_run(system: str, seed: int, epochs: Epochs, target: float) -> None:
+    seconds = _seconds_to(epochs, target)
+    what = f"never {target:g} %" if seconds is None else f"{target:g} % after {seconds:.2f} s"
+    total = sum(seconds for seconds, _ in epochs)
+    last = f"{100 * epochs[-1][1]:.2f} % after {len(epochs)} epochs"
+    print(f"{system:7} seed {seed}: {last}, {total:.2f} s of training; {what}", flush=True)
+
+
+def _print_system(system: str, runs: list[Epochs], target: float) -> None:
+    accuracies = [100 * run[-1][1] for run in runs]
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-    mean = statistics.mean(accuracies)
-    what = options.recipe or "no setting changed"
-    print(f"{what}, {data.name}, {backend!r}: mean {mean:.3f} %, standard deviation {spread:.3f}")
-    return 0
+    totals = [sum(seconds for seconds, _ in run) for run in runs]
+    print(
+        f"{system}: mean {statistics.mean(accuracies):.3f} %, standard deviation {spread:.3f}; training "
+        f"{_spread(totals)}"
+    )
+    reached = _reached(runs, target)
+    print(f"  {target:g} %: {len(reached)} of {len(runs)} seeds{', ' + _spread(reached) if reached else ''}")
+
+
+def _print_ratios(own: list[Epochs], other: list[Epochs], target: float) -> None:
+    """xpnet's medians to PyTorch's."""
+    totals = [statistics.median(sum(seconds for seconds, _ in run) for run in runs) for runs in (own, other)]
+    print(f"xpnet / PyTorch: {totals[0] / totals[1]:.2f} in seconds of training", end="")
+    reached = [_reached(runs, target) for runs in (own, other)]
+    if all(reached):
+        to_target = [statistics.median(seconds) for seconds in reached]
+        print(f", {to_target[0] / to_target[1]:.2f} in seconds to {target:g} %", end="")
+    print()
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f} s in the median, {min(seconds):.2f} to {max(seconds):.2f} s"

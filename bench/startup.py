@@ -1,10 +1,16 @@
-"""What starting costs: importing xpnet and asking for help, against importing NumPy."""
+"""What starting costs: importing xpnet and asking for help, against importing NumPy; and an epoch of MNIST in all."""
 
-import argparse
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+
+import xpnet
+from bench._peers import Parser
+from xpnet.history import read_history
 
 PROGRAMS = {
     "import numpy": ["-c", "import numpy"],
@@ -12,12 +18,18 @@ PROGRAMS = {
     "xpnet --help": ["-m", "xpnet", "--help"],
 }
 
+# What a run of one epoch may take: 1.5 times its training and a second, and 350 MB.
+FACTOR, EXTRA, MEMORY = 1.5, 1.0, 350
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run each program in turn, each in a process of its own, and print the medians of the whole processes."""
-    parser = argparse.ArgumentParser(prog="python -m bench startup", description=__doc__)
+    parser = Parser(prog="python -m bench startup", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--data", default="mnist", help="what the epoch is trained on")
     options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {options.rounds}")
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for round_ in range(options.rounds + 1):
         for name, arguments in PROGRAMS.items():
@@ -29,4 +41,48 @@ def main(argv: list[str] | None = None) -> int:
     for name, seconds in times.items():
         median = statistics.median(seconds)
         print(f"{name:13} {1000 * median:5.0f} ms, {median / reference:.2f} times import numpy")
-    return 0
+    return _print_train(options.data)
+
+
+def _print_train(data: str) -> int:
+    """A whole run of one epoch, the median of three by its wall time."""
+    try:
+        runs = sorted(_train(data) for _ in range(3))
+    except xpnet.DataError as error:
+        print(f"xpnet train: not measured: {error}")
+        return 0
+    wall, training, memory = runs[1]
+    print(
+        f"xpnet train --data {data} --epochs 1: {wall:.2f} s in all, {training:.2f} s of training, "
+        f"{wall / training:.2f} times; peak memory {memory:.0f} MB"
+    )
+    allowed = FACTOR * training + EXTRA
+    quick, small = wall < allowed, not memory >= MEMORY
+    allowance = f"{FACTOR:g} x {training:.2f} + {EXTRA:g} = {allowed:.2f} s"
+    print(f"  {wall:.2f} s is {'less' if quick else 'NOT LESS'} than {allowance}")
+    print(f"  {memory:.0f} MB is {'less' if small else 'NOT LESS'} than {MEMORY} MB")
+    return 0 if quick and small else 1
+
+
+def _train(data: str) -> tuple[float, float, float]:
+    """Seconds in all, of training, and peak memory in MB, which is not a number where the system doesn't tell.
+
+    This process must stay small: Linux counts the memory of the one that started a process in the peak of that process.
+    Raises DataError where the data is not on disk or cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+        out = Path(folder) / "run"
+        command = ["-m", "xpnet", "train", "--data", data, "--no-download", "--epochs", "1", "--out", str(out)]
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=errors)
+        memory = float("nan")
+        if hasattr(os, "wait4"):  # of this one process: getrusage would tell the largest of all
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+        code, seconds = process.wait(), time.perf_counter() - start
+        if code:
+            errors.seek(0)
+            *_, said = errors.read().strip().splitlines() or [f"exit code {code}"]
+            raise xpnet.DataError(said.removeprefix("xpnet: error: "))
+        return seconds, read_history(out)[0].seconds, memory

@@ -1,5 +1,6 @@
 """CuPy on CUDA."""
 
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -89,8 +90,11 @@ class CupyBackend(Backend):
 
 def _distributions() -> dict[str, str]:
     """Installed CuPy distributions and their versions; all hold the same package, so more than one is a fault."""
-    from importlib import metadata
+    from importlib import metadata, util
 
+    # Reading the names of all distributions takes longer than importing NumPy: only where there is a package at all.
+    if "cupy" not in sys.modules and util.find_spec("cupy") is None:
+        return {}
     found = ((each.name or "", each.version) for each in metadata.distributions())
     return {name: version for name, version in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm"))}
 
