@@ -2,7 +2,8 @@
 
 Both are timed in turn, in one process, on random data of MNIST's shape and on the BLAS threads that fit would use, so
 that other work on the machine hits both alike; the ratio of the medians is what counts. The products alone on all
-threads are timed too: their operands stay in the caches, which no step can have.
+threads are timed too: their operands stay in the caches, which no step can have. --parts tells where a step's time
+goes, by doing one by hand with the package's own functions.
 """
 
 import argparse
@@ -17,8 +18,10 @@ from threadpoolctl import threadpool_info
 
 import xpnet
 from xpnet.config import TrainConfig
-from xpnet.optim import init_state
-from xpnet.training import State, largest_product, make_step
+from xpnet.functional import LOSSES
+from xpnet.model import scale_pixels
+from xpnet.optim import OPTIMIZERS, init_state
+from xpnet.training import State, hyperparameters, largest_product, make_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--optimizer", default="momentum")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=200, help="rounds of 10 steps each")
+    parser.add_argument("--parts", action="store_true", help="tell where the time of a step goes")
     options = parser.parse_args(argv)
     sizes, batch_size = (784, *options.hidden, 10), options.batch_size
     config = TrainConfig(optimizer=options.optimizer, weight_decay=options.weight_decay)
@@ -53,7 +57,60 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  {name:21} {medians[name]:8.0f} us median; the middle half of the rounds {low:.0f} to {high:.0f} us")
     for name in ("products", "products, all threads"):
         print(f"  step / {name} = {medians['step'] / medians[name]:.2f}")
+    if options.parts:
+        with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
+            _print_parts(sizes, batch_size, config, options.rounds)
     return 0
+
+
+def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, rounds: int) -> None:
+    """The medians of a step's parts, one after the other as the step does them."""
+    xp, network, rng = np, xpnet.MLP(sizes), np.random.default_rng(0)
+    images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
+    labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
+    optimizer, options = OPTIMIZERS[config.optimizer], hyperparameters(config)
+    params, lr = network.init_params(), np.full(1, 1e-4, np.float32)
+    slots = init_state(config.optimizer, params)
+    loss_of, products = LOSSES[network.loss].function, _layers(sizes, batch_size)
+    times: dict[str, list[float]] = {}
+    start = 0.0
+
+    def lap(part: str) -> None:
+        nonlocal start
+        end = time.perf_counter()
+        times.setdefault(part, []).append(1e6 * (end - start))
+        start = time.perf_counter()
+
+    for i in range(10 * rounds):
+        start = time.perf_counter()
+        rows = xp.take(order, np.full(1, i) % (60_000 // batch_size) * batch_size + np.arange(batch_size), axis=0)
+        u, y = xp.take(images, rows, axis=0), xp.take(labels, rows, axis=0)
+        lap("gather the batch")
+        x = scale_pixels(u, np.float32, xp=xp)
+        lap("bytes to floats in [0, 1]")
+        logits, vjp, _ = network.forward(params, x, training=True, xp=xp)
+        lap("forward")
+        loss, loss_vjp = loss_of(logits, y, xp=xp)
+        dlogits = loss_vjp()
+        lap("loss and its gradient")
+        grads = vjp(dlogits)
+        lap("backward")
+        params, slots = optimizer.update(params, slots, grads, lr=lr, xp=xp, **options)
+        lap("update of the parameters")
+        xp.count_nonzero(xp.argmax(logits, axis=1) == y)
+        xp.isfinite(loss)
+        lap("hits and checks")
+        for x_, W, _ in products:
+            xp.matmul(x_, W)
+        lap("of forward, the products alone")
+        for i_layer, (x_, W, dy) in enumerate(products):
+            xp.matmul(x_.T, dy)
+            if i_layer:
+                xp.matmul(dy, W.T)
+        lap("of backward, the products alone")
+    print("  where the time goes, in us")
+    for part, values in times.items():
+        print(f"    {part:32} {statistics.median(values[len(values) // 10 :]):8.1f}")
 
 
 def _time(run: Callable[[], None]) -> float:
@@ -91,13 +148,19 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     return run
 
 
-def _products(sizes: tuple[int, ...], batch_size: int) -> Callable[[], None]:
-    """Forward x W, weight gradient x^T dy, and input gradient dy W^T of each layer, the first layer's excepted."""
+def _layers(sizes: tuple[int, ...], batch_size: int) -> list[list[Any]]:
+    """Random x, W and dy of each layer."""
     rng = np.random.default_rng(0)
     layers = []
     for n_in, n_out in pairwise(sizes):
         shapes = ((batch_size, n_in), (n_in, n_out), (batch_size, n_out))
         layers.append([rng.random(shape, dtype=np.float32) for shape in shapes])
+    return layers
+
+
+def _products(sizes: tuple[int, ...], batch_size: int) -> Callable[[], None]:
+    """Forward x W, weight gradient x^T dy, and input gradient dy W^T of each layer, the first layer's excepted."""
+    layers = _layers(sizes, batch_size)
 
     def run() -> None:
         for i, (x, W, dy) in enumerate(layers):

@@ -150,7 +150,8 @@ def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     Source: Nair and Hinton 2010.
     """
     xp = array_namespace(z) if xp is None else xp
-    y = xp.maximum(z, 0.0)
+    # A row of zeros, because NumPy's maximum takes twice as long with a number.
+    y = xp.maximum(z, xp.zeros(z.shape[-1:], dtype=z.dtype, device=device(z)))
     return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # where() would make the whole step 5 % longer
 
 

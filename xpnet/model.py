@@ -54,7 +54,7 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
 def scale_pixels(images: Array, dtype: Any, *, xp: Any) -> Array:
     """The network's input: uint8 pixels divided by 255, floating-point ones (already in [0, 1]) as they are."""
     x = xp.astype(images, dtype)
-    return x / 255.0 if xp.isdtype(images.dtype, "integral") else x
+    return x / 255.0 if images.dtype == xp.uint8 else x
 
 
 def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Loader], Scores]:

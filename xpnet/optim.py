@@ -92,7 +92,10 @@ def nesterov_sgd(
     for i, g in enumerate(_with_l2(grads, params, weight_decay)):
         velocity[i] *= momentum
         velocity[i] += g
-        params[i] -= lr * (g + momentum * velocity[i])
+        change = momentum * velocity[i]  # a new array, written into: one expression would make three
+        change += g
+        change *= lr
+        params[i] -= change
     return params, velocity
 
 

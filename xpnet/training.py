@@ -39,6 +39,7 @@ __all__ = [
     "check_arguments",
     "computing",
     "fit",
+    "hyperparameters",
     "largest_product",
     "make_step",
     "prepare",
@@ -108,7 +109,7 @@ def make_step(
         weights (n,), in the params' dtype, what each example counts, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
-    hyperparameters = _hyperparameters(config)
+    options = hyperparameters(config)
 
     def step(
         state: State,
@@ -133,7 +134,7 @@ def make_step(
         if config.clip_norm is not None:
             grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
         lr = xp.take(rates, state.step, axis=0)
-        params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **hyperparameters)
+        params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **options)
         loss_sum = state.loss + loss * offsets.shape[0]
         hits = state.hits + xp.count_nonzero(xp.argmax(logits, axis=1) == y)
         # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
@@ -438,7 +439,7 @@ def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:
     return SCHEDULES[config.schedule](np.arange(total), lr=config.lr, n_steps=total, **options)
 
 
-def _hyperparameters(config: TrainConfig) -> dict[str, float]:
+def hyperparameters(config: TrainConfig) -> dict[str, float]:
     """Those settings that the optimizer takes."""
     parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
     return {name: getattr(config, name) for name in HYPERPARAMETERS if name in parameters}
