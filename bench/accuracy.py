@@ -7,12 +7,14 @@ epoch that reaches it. Recipes that have what our PyTorch script has not, and ot
 
 import argparse
 import contextlib
+import math
 import statistics
 import sys
 import time
 
 import xpnet
-from bench._peers import SETTLE, Parser, PeerError, Worker, installed, two_cpus
+from bench._common import Parser, two_cpus
+from bench._peers import SETTLE, PeerError, Worker, installed
 from xpnet.config import read_recipe
 from xpnet.data import Dataset
 
@@ -32,7 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     backend = xpnet.select(options.device)
     print(f"{options.recipe or 'no setting changed'}, {data.name}, {backend!r}")
     systems = _systems(config, backend.device)
-    with two_cpus() if backend.device == "cpu" else contextlib.nullcontext([]) as cpus:
+    limits: contextlib.AbstractContextManager[list[int]] = contextlib.nullcontext([])
+    if backend.device == "cpu":
+        limits = two_cpus()
+    with limits as cpus:
         if cpus:
             print(f"each system on CPUs {' and '.join(map(str, cpus))}")
         try:
@@ -108,23 +113,19 @@ def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
     return ["xpnet", "PyTorch"]
 
 
-def _seconds_to(epochs: Epochs, target: float) -> float | None:
-    """Seconds of training to the end of the first epoch whose accuracy is the target's or more, None if none is."""
+def _seconds_to(epochs: Epochs, target: float) -> float:
+    """Seconds of training to the end of the first epoch whose accuracy is the target's or more; infinite if none is."""
     total = 0.0
     for seconds, accuracy in epochs:
         total += seconds
         if round(100 * accuracy, 6) >= target:
             return total
-    return None
-
-
-def _reached(runs: list[Epochs], target: float) -> list[float]:
-    return [seconds for run in runs if (seconds := _seconds_to(run, target)) is not None]
+    return math.inf
 
 
 def _print_run(system: str, seed: int, epochs: Epochs, target: float) -> None:
     seconds = _seconds_to(epochs, target)
-    what = f"never {target:g} %" if seconds is None else f"{target:g} % after {seconds:.2f} s"
+    what = f"never {target:g} %" if seconds == math.inf else f"{target:g} % after {seconds:.2f} s"
     total = sum(seconds for seconds, _ in epochs)
     last = f"{100 * epochs[-1][1]:.2f} % after {len(epochs)} epochs"
     print(f"{system:7} seed {seed}: {last}, {total:.2f} s of training; {what}", flush=True)
@@ -138,20 +139,24 @@ def _print_system(system: str, runs: list[Epochs], target: float) -> None:
         f"{system}: mean {statistics.mean(accuracies):.3f} %, standard deviation {spread:.3f}; training "
         f"{_spread(totals)}"
     )
-    reached = _reached(runs, target)
-    print(f"  {target:g} %: {len(reached)} of {len(runs)} seeds{', ' + _spread(reached) if reached else ''}")
+    # A seed that never gets there is infinitely slow.
+    to_target = [_seconds_to(run, target) for run in runs]
+    reached = sum(map(math.isfinite, to_target))
+    print(f"  {target:g} %: {reached} of {len(runs)} seeds{', ' + _spread(to_target) if reached else ''}")
 
 
 def _print_ratios(own: list[Epochs], other: list[Epochs], target: float) -> None:
     """xpnet's medians to PyTorch's."""
     totals = [statistics.median(sum(seconds for seconds, _ in run) for run in runs) for runs in (own, other)]
-    print(f"xpnet / PyTorch: {totals[0] / totals[1]:.2f} in seconds of training", end="")
-    reached = [_reached(runs, target) for runs in (own, other)]
-    if all(reached):
-        to_target = [statistics.median(seconds) for seconds in reached]
-        print(f", {to_target[0] / to_target[1]:.2f} in seconds to {target:g} %", end="")
-    print()
+    to_target = [statistics.median(_seconds_to(run, target) for run in runs) for runs in (own, other)]
+    ratios = f"{totals[0] / totals[1]:.2f} in seconds of training"
+    if all(map(math.isfinite, to_target)):
+        ratios += f", {to_target[0] / to_target[1]:.2f} in seconds to {target:g} %"
+    print(f"xpnet / PyTorch, medians: {ratios}")
 
 
 def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.2f} s in the median, {min(seconds):.2f} to {max(seconds):.2f} s"
+    median, low, high = (
+        "never" if s == math.inf else f"{s:.2f} s" for s in (statistics.median(seconds), min(seconds), max(seconds))
+    )
+    return f"{median} in the median, {low} to {high}"

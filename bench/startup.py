@@ -1,16 +1,12 @@
 """What starting costs: importing xpnet and asking for help, against importing NumPy; and an epoch of MNIST in all."""
 
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import xpnet
-from bench._peers import Parser
-from xpnet.history import read_history
+from bench._common import Parser, train
 
 PROGRAMS = {
     "import numpy": ["-c", "import numpy"],
@@ -47,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
 def _print_train(data: str) -> int:
     """A whole run of one epoch, the median of three by its wall time."""
     try:
-        runs = sorted(_train(data) for _ in range(3))
+        runs = sorted(train(["--data", data]) for _ in range(3))
     except xpnet.DataError as error:
         print(f"xpnet train: not measured: {error}")
         return 0
-    wall, training, memory = runs[1]
+    wall, training, _, memory, _ = runs[1]
     print(
         f"xpnet train --data {data} --epochs 1: {wall:.2f} s in all, {training:.2f} s of training, "
         f"{wall / training:.2f} times; peak memory {memory:.0f} MB"
@@ -62,27 +58,3 @@ def _print_train(data: str) -> int:
     print(f"  {wall:.2f} s is {'less' if quick else 'NOT LESS'} than {allowance}")
     print(f"  {memory:.0f} MB is {'less' if small else 'NOT LESS'} than {MEMORY} MB")
     return 0 if quick and small else 1
-
-
-def _train(data: str) -> tuple[float, float, float]:
-    """Seconds in all, of training, and peak memory in MB, which is not a number where the system doesn't tell.
-
-    This process must stay small: Linux counts the memory of the one that started a process in the peak of that process.
-    Raises DataError where the data is not on disk or cannot be read.
-    """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
-        out = Path(folder) / "run"
-        command = ["-m", "xpnet", "train", "--data", data, "--no-download", "--epochs", "1", "--out", str(out)]
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=errors)
-        memory = float("nan")
-        if hasattr(os, "wait4"):  # of this one process: getrusage would tell the largest of all
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
-        code, seconds = process.wait(), time.perf_counter() - start
-        if code:
-            errors.seek(0)
-            *_, said = errors.read().strip().splitlines() or [f"exit code {code}"]
-            raise xpnet.DataError(said.removeprefix("xpnet: error: "))
-        return seconds, read_history(out)[0].seconds, memory

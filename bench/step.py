@@ -37,13 +37,13 @@ def main(argv: list[str] | None = None) -> int:
     sizes, batch_size = (784, *options.hidden, 10), options.batch_size
     config = TrainConfig(optimizer=options.optimizer, weight_decay=options.weight_decay)
     backend = xpnet.select("cpu")
-    step, products = _step(sizes, batch_size, config), _products(sizes, batch_size)
+    step, floor = _step(sizes, batch_size, config), products(sizes, batch_size)
     times: dict[str, list[float]] = {"step": [], "products": [], "products, all threads": []}
     for round_ in range(options.rounds + 5):
         with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
             threads = _blas_threads()
-            measured = {"step": _time(step), "products": _time(products)}
-        measured["products, all threads"] = _time(products)
+            measured = {"step": _time(step), "products": _time(floor)}
+        measured["products, all threads"] = _time(floor)
         if round_ >= 5:
             for name, seconds in measured.items():
                 times[name].append(1e6 * seconds)
@@ -71,7 +71,7 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
     optimizer, options = OPTIMIZERS[config.optimizer], hyperparameters(config)
     params, lr = network.init_params(), np.full(1, 1e-4, np.float32)
     slots = init_state(config.optimizer, params)
-    loss_of, products = LOSSES[network.loss].function, _layers(sizes, batch_size)
+    loss_of, layers = LOSSES[network.loss].function, _layers(sizes, batch_size)
     times: dict[str, list[float]] = {}
     start = 0.0
 
@@ -100,10 +100,10 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
         xp.count_nonzero(xp.argmax(logits, axis=1) == y)
         xp.isfinite(loss)
         lap("hits and checks")
-        for x_, W, _ in products:
+        for x_, W, _ in layers:
             xp.matmul(x_, W)
         lap("of forward, the products alone")
-        for i_layer, (x_, W, dy) in enumerate(products):
+        for i_layer, (x_, W, dy) in enumerate(layers):
             xp.matmul(x_.T, dy)
             if i_layer:
                 xp.matmul(dy, W.T)
@@ -158,7 +158,7 @@ def _layers(sizes: tuple[int, ...], batch_size: int) -> list[list[Any]]:
     return layers
 
 
-def _products(sizes: tuple[int, ...], batch_size: int) -> Callable[[], None]:
+def products(sizes: tuple[int, ...], batch_size: int) -> Callable[[], None]:
     """Forward x W, weight gradient x^T dy, and input gradient dy W^T of each layer, the first layer's excepted."""
     layers = _layers(sizes, batch_size)
 

@@ -74,7 +74,7 @@ def test_selects_the_library_and_device_named(backend: Backend, request: pytest.
 def test_numpy_is_the_library_of_the_cpu() -> None:
     backend = select("cpu")
     assert backend.name == "numpy"
-    assert backend.xp is np
+    assert backend.xp.matmul is np.matmul
     assert backend.version == np.__version__
 
 
@@ -641,3 +641,30 @@ def test_small_products_run_on_one_thread_and_large_ones_on_all(monkeypatch: pyt
             assert blas_threads() == 2
         with select("device1").threads_for(small):
             assert blas_threads() == 2
+
+
+# NumPy's functions without their wrappers
+
+
+@pytest.mark.parametrize("name", ["sum", "max", "argmax"])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.bool_])
+def test_lean_reductions_are_numpys(name: str, axis: int | None, keepdims: bool, dtype: type) -> None:
+    x = np.array([[3, 1, 2], [5, 9, 7]]).astype(dtype)
+    lean = getattr(select("cpu").xp, name)(x, axis=axis, keepdims=keepdims)
+    own = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+    assert np.array_equal(lean, own)
+    assert (lean.dtype, lean.shape) == (own.dtype, own.shape)
+
+
+def test_lean_take_and_astype_are_numpys() -> None:
+    xp, x = select("cpu").xp, np.arange(12.0).reshape(3, 4)
+    assert np.array_equal(xp.take(x, np.array([2, 0]), axis=0), x[[2, 0]])
+    assert np.array_equal(xp.take(x, np.array([3]), axis=1), x[:, [3]])
+    with pytest.raises(IndexError):
+        xp.take(x, np.array([3]), axis=0)
+    assert xp.astype(x, np.float32).dtype == np.float32
+    assert xp.astype(x, np.float64) is not x
+    assert xp.astype(x, np.float64, copy=False) is x
+    assert np.array_equal(xp.sum(x, axis=1, dtype=np.float32), x.sum(axis=1))

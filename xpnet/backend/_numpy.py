@@ -3,6 +3,7 @@
 import functools
 import os
 from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,15 @@ work takes one of them now and then.
 class NumpyBackend(Backend):
     """NumPy on the CPU.
 
-    xp is plain numpy: its main namespace is a standard Array API namespace since NumPy 2.1, and importing
-    array_api_compat.numpy, which would add nothing, costs as much as importing NumPy.
+    xp is numpy's main namespace, a standard one since NumPy 2.1, with less around some functions. (Importing
+    array_api_compat.numpy, which would add nothing, costs as much as importing NumPy.)
     """
 
     name, title = "numpy", "NumPy"
     devices = ("cpu",)
 
     def _open(self, index: int) -> None:
-        self.xp = np
+        self.xp = _lean_numpy()
         self.version = np.__version__
         self.description = cpu_threads()
 
@@ -57,6 +58,32 @@ class NumpyBackend(Backend):
     def to_host(self, array: Any) -> np.ndarray:
         # a copy, since the optimizer writes into its arrays
         return np.array(array, order="C")
+
+
+@functools.cache
+def _lean_numpy() -> SimpleNamespace:
+    """NumPy's namespace, with the methods and reductions that some of its functions are Python wrappers of.
+
+    A wrapper costs 0.3 to 1.3 us, all of them together a twentieth of a step at 784-128-10 and batch 64.
+    """
+
+    def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        return x.astype(dtype, copy=copy)
+
+    def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+        return x.take(indices, axis)
+
+    def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+        return x.argmax(axis, keepdims=keepdims)
+
+    def maximum(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Any:
+        return np.maximum.reduce(x, axis, keepdims=keepdims)
+
+    def total(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
+        return np.add.reduce(x, axis, dtype, keepdims=keepdims)
+
+    lean = {"argmax": argmax, "astype": astype, "max": maximum, "sum": total, "take": take}
+    return SimpleNamespace(**{**vars(np), **lean})
 
 
 @functools.cache
