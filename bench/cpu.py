@@ -273,7 +273,7 @@ def _about(data: Dataset, cpus: list[int], missing: list[str], options: argparse
     return machine() | {
         "cpus": cpus,
         "environment": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
-        "data": {"name": data.name, "source": data.source},
+        "data": data.name,
         "rounds": options.rounds,
         "seed": options.seed,
         "missing": missing,
@@ -284,7 +284,7 @@ def _about(data: Dataset, cpus: list[int], missing: list[str], options: argparse
 def _print_about(about: dict[str, Any]) -> None:
     where = f"CPUs {' and '.join(map(str, about['cpus']))}" if about["cpus"] else "all CPUs, which can't be limited"
     print_machine(about)
-    print(f"{about['data']['name']} ({about['data']['source']}), each system on {where}")
+    print(f"{about['data']}, each system on {where}")
     for name, value in about["environment"].items():
         print(f"{name}={value} is set and decides the threads of some of the systems")
     for system in about["missing"]:
@@ -366,7 +366,7 @@ def _chart(rows: list[Row], about: dict[str, Any], path: Path) -> None:
         title = f"Training on {cpus}: seconds per epoch, less is better"
         figure.text(0.2 / width, 1 - 0.13 / height, title, size=11, weight="bold", va="top")
         rounds = f"medians of {about['rounds']} rounds; black: the middle half" if about["rounds"] > 1 else "one round"
-        caption = f"{about['data']['name']}, {about['cpu']}, float32, SGD with momentum; {rounds}"
+        caption = f"{about['data']}, {about['cpu']}, float32, SGD with momentum; {rounds}"
         figure.text(0.2 / width, 1 - 0.36 / height, caption, size=SMALL, color=GREY, va="top")
         top = height - header
         for row, shown, panel in zip(rows, systems, heights, strict=True):

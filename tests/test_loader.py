@@ -155,6 +155,21 @@ def test_rows_are_read_without_keeping_the_file_in_memory(mapped: xpnet.Dataset)
     assert read.base is None, "no view of the mapping"
 
 
+def test_parts_of_a_mapping_are_read_from_where_they_are(tmp_path: Path) -> None:
+    """As np.load maps them, sliced, reshaped, strided or changed in memory alone."""
+    array = np.random.default_rng(0).random((50, 6, 6))
+    np.save(tmp_path / "images.npy", array)
+    rows = np.array([3, 0, 9])
+    for mode in ("r", "r+", "c"):
+        images = np.load(tmp_path / "images.npy", mmap_mode=mode)
+        if mode == "c":
+            images[:] = array = 1.0 - array
+        for part in (np.s_[:], np.s_[20:40], np.s_[::2], np.s_[10:, 2:4]):
+            assert isinstance(images[part], np.memmap)
+            assert np.array_equal(rows_of(images[part], rows), array[part][rows])
+        assert np.array_equal(rows_of(images[20:].reshape(30, 36), rows), array[20:].reshape(30, 36)[rows])
+
+
 def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
     path = Path(str(mapped.train.images.filename))  # type: ignore[attr-defined]
     path.write_bytes(path.read_bytes()[:5000])

@@ -84,7 +84,7 @@ class Loader:
         if not isinstance(examples.images, np.memmap):
             self._whole = self._moved(*examples.take(None), None)
             return
-        batch_bytes = batch_size * math.prod(examples.images.shape[1:])
+        batch_bytes = batch_size * (examples.images.nbytes // len(examples.images))
         steps_per_chunk = math.ceil(CHUNK_BYTES / batch_bytes)
         self._chunk = steps_per_chunk * batch_size
         self._chunks_per_window = max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))

@@ -29,10 +29,15 @@ def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     images : (n, ...).   rows : (k,) integers in 0..n-1.
     Returns (k, ...).   Raises DataError if the file has become shorter, or is gone.
     """
-    if isinstance(images, np.memmap):
+    if isinstance(images, np.memmap) and images.flags.c_contiguous and images.mode != "c":
+        root: Any = images
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        # A part of a mapping calls the whole one's offset its own.
+        offset = root.offset + images.ctypes.data - root.ctypes.data
         path = str(images.filename)
         try:
-            images = np.memmap(path, images.dtype, "r", images.offset, images.shape)
+            images = np.memmap(path, images.dtype, "r", offset, images.shape)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: changed while it was in use ({error}); it must stay as it is") from None
     return np.take(np.asarray(images), rows, axis=0)
