@@ -20,6 +20,9 @@ def main() -> int:
     except (xpnet.ConfigError, xpnet.DataError, xpnet.DeviceError) as error:
         print(f"bench: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

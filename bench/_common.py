@@ -105,11 +105,14 @@ def train(arguments: list[str]) -> TrainRun:
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=errors)
         memory = float("nan")
-        if hasattr(os, "wait4"):  # of this one process: getrusage would tell the largest of all
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
-        code, seconds = process.wait(), time.perf_counter() - start
+        try:
+            if hasattr(os, "wait4"):  # of this one process: getrusage would tell the largest of all
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+            code, seconds = process.wait(), time.perf_counter() - start
+        finally:
+            process.kill()  # on Ctrl-C it would finish its epoch
         errors.seek(0)
         said = errors.read()
         if code:

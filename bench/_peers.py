@@ -1,7 +1,8 @@
 """xpnet and its peers, each in a process of its own, which trains an epoch when it is told to.
 
-Every system is a generator that trains one epoch each time it is asked for the next value; it starts from the weights
-that xpnet starts from, and reads the same images. The peers are written as their own documentation advises.
+Every system is a generator that gets ready, and trains one epoch each time it is asked for the next value; it starts
+from the weights that xpnet starts from, and reads the same images. The peers are written as their own documentation
+advises.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import xpnet
 from bench.step import products
@@ -38,7 +39,7 @@ class PeerError(RuntimeError):
 class Trained(NamedTuple):
     """An epoch's mean training loss, None where nothing is trained; and the way to the test accuracy after it."""
 
-    loss: float | None
+    loss: float | None = None
     test_accuracy: Callable[[], float] | None = None
 
 
@@ -46,7 +47,7 @@ Epochs = Generator[Trained, None, None]
 
 
 class System(NamedTuple):
-    """A system: the package it needs, and epochs(data, network, config), which trains one for each next()."""
+    """A system: the package it needs, and epochs(data, network, config), whose first next() gets it ready."""
 
     package: str
     epochs: Callable[[Dataset, xpnet.MLP, xpnet.TrainConfig], Epochs]
@@ -55,15 +56,19 @@ class System(NamedTuple):
 # The systems ----------------------------------------------------------------------------------------------------------
 
 
-def _products_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> Epochs:
+def _products_epochs(
+    data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig, *, threads: int | None = None
+) -> Epochs:
     """The matrix products of an epoch's steps and nothing else, their operands always in the caches."""
     n, batch_size = len(data.train.labels), _batch_size(config)
     full, last = products(network.sizes, batch_size), products(network.sizes, n % batch_size or batch_size)
-    while True:
-        for _ in range(math.ceil(n / batch_size) - 1):
-            full()
-        last()
-        yield Trained(None)
+    with threadpool_limits(threads, user_api="blas"):
+        yield Trained()
+        while True:
+            for _ in range(math.ceil(n / batch_size) - 1):
+                full()
+            last()
+            yield Trained()
 
 
 def _xpnet_epochs(
@@ -74,6 +79,7 @@ def _xpnet_epochs(
     run, splits = prepare(network, data, config, backend)
     with computing(run):
         loop = Loop(run, splits["train"])
+        yield Trained()
         for number in range(1, config.epochs + 1):
             for _ in loop.epoch(number):
                 pass
@@ -134,6 +140,7 @@ def _torch_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig, 
 
     if compiled:
         loss_on = torch.compile(loss_on, dynamic=False)
+    yield Trained()
     while True:
         total = torch.zeros(())
         for rows in torch.randperm(n).split(batch_size):
@@ -148,8 +155,11 @@ def _torch_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig, 
 
 
 def _sklearn_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> Epochs:
-    """scikit-learn: an epoch is a call of partial_fit."""
+    """scikit-learn: an epoch is a call of partial_fit, without a search for numbers that are not finite."""
+    import sklearn
     from sklearn.neural_network import MLPClassifier
+
+    sklearn.set_config(assume_finite=True)
 
     x, y = _scaled(data.train.images), data.train.labels
     model = MLPClassifier(
@@ -160,7 +170,7 @@ def _sklearn_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig
         learning_rate_init=config.lr,
         momentum=config.momentum,
         nesterovs_momentum=False,
-        random_state=config.seed,
+        random_state=np.random.RandomState(config.seed),  # a number would repeat the order of the batches
     )
     # The weights can be set after a first call only; the optimizer that this call made has a velocity by then.
     with np.errstate(all="ignore"):
@@ -169,6 +179,7 @@ def _sklearn_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig
     for own, given in zip([*model.coefs_, *model.intercepts_], [*params[::2], *params[1::2]], strict=True):
         own[...] = given
     del model._optimizer
+    yield Trained()
     while True:
         model.partial_fit(x, y)
         yield Trained(float(model.loss_))
@@ -209,6 +220,7 @@ def _jax_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) ->
     velocity = jax.tree.map(jnp.zeros_like, params)
     x, y = jax.device_put(_scaled(data.train.images)), jax.device_put(data.train.labels)
     rng = np.random.default_rng(config.seed)
+    yield Trained()
     while True:
         # NumPy's order: JAX's own permutation sorts.
         order = jax.device_put(rng.permutation(n).astype(np.int32))
@@ -218,6 +230,7 @@ def _jax_epochs(data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) ->
 
 SYSTEMS = {
     "products": System("numpy", _products_epochs),
+    "products, 1 CPU": System("numpy", functools.partial(_products_epochs, threads=1)),
     "xpnet": System("numpy", _xpnet_epochs),
     "PyTorch": System("torch", _torch_epochs),
     "PyTorch compile": System("torch", functools.partial(_torch_epochs, compiled=True)),
@@ -336,6 +349,7 @@ class _Server:
         if self._epochs is not None:
             self._epochs.close()  # takes back what it has set in the process
         self._epochs = SYSTEMS[self._system].epochs(data, network, config)
+        next(self._epochs)
 
     def epoch(self) -> tuple[float, float | None]:
         trained, seconds = self._next()

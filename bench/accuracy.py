@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import math
 import statistics
-import sys
 import time
 
 import xpnet
@@ -40,11 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     with limits as cpus:
         if cpus:
             print(f"each system on CPUs {' and '.join(map(str, cpus))}")
-        try:
-            runs = _train(data, config, systems, options)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        runs = _train(data, config, systems, options)
     for system, trained in runs.items():
         if trained:
             _print_system(system, trained, options.target)

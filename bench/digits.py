@@ -1,6 +1,5 @@
 """The generated set digits: how long it takes to draw, and how well a network trained on it alone reads MNIST."""
 
-import argparse
 import statistics
 import sys
 import time
@@ -8,12 +7,13 @@ import time
 import numpy as np
 
 import xpnet
+from bench._common import Parser
 from xpnet.data import digits
 
 
 def main(argv: list[str] | None = None) -> int:
     """Draw the set, train on it once for each seed, and print accuracies and confusion on MNIST's test images."""
-    parser = argparse.ArgumentParser(prog="python -m bench digits", description=__doc__)
+    parser = Parser(prog="python -m bench digits", description=__doc__)
     parser.add_argument("--data", default="mnist", help="what the networks are to read")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)

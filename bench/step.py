@@ -6,7 +6,6 @@ threads are timed too: their operands stay in the caches, which no step can have
 goes, by doing one by hand with the package's own functions.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import xpnet
+from bench._common import Parser
 from xpnet.config import TrainConfig
 from xpnet.functional import LOSSES
 from xpnet.model import scale_pixels
@@ -26,7 +26,7 @@ from xpnet.training import State, hyperparameters, largest_product, make_step
 
 def main(argv: list[str] | None = None) -> int:
     """Print the medians and their ratio."""
-    parser = argparse.ArgumentParser(prog="python -m bench step", description=__doc__)
+    parser = Parser(prog="python -m bench step", description=__doc__)
     parser.add_argument("--hidden", type=int, nargs="+", default=[128])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--optimizer", default="momentum")
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, rounds: int) -> None:
     """The medians of a step's parts, one after the other as the step does them."""
-    xp, network, rng = np, xpnet.MLP(sizes), np.random.default_rng(0)
+    xp, network, rng = xpnet.select("cpu").xp, xpnet.MLP(sizes), np.random.default_rng(0)
     images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
     labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
     optimizer, options = OPTIMIZERS[config.optimizer], hyperparameters(config)

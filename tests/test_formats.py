@@ -162,6 +162,35 @@ def test_folder_of_four(tmp_path, names, test_part):
     assert (data.n_classes, data.source, data.validation) == (3, str(tmp_path), None)
 
 
+def test_a_pair_of_any_name_beside_a_quartet(tmp_path):
+    """NAME-images.idx is a set of its own; what only looks like it is no part of any."""
+    write_quartet(tmp_path)
+    images, labels = small(9, seed=3)
+    for name in ("images.idx", "val-images-idx3-ubyte"):
+        write_idx(tmp_path / name, images)
+    write_idx(tmp_path / "labels.idx", labels)
+    assert (read(tmp_path).train.images == small(seed=1)[0]).all()
+    for name in ("latest", "my-test", "a b"):
+        write_idx(tmp_path / f"{name}-images.idx", images)
+        write_idx(tmp_path / f"{name}-labels.idx", labels)
+        assert (read(tmp_path / f"{name}-images.idx").train.images == images).all()
+    assert len(read(tmp_path / "train-images-idx3-ubyte").train.labels) == 6
+    refused(read, tmp_path / "images.idx")
+    assert "latest-, my-" in refused(read, tmp_path)
+
+
+def test_emnist_that_is_too_large_to_be_turned(tmp_path, monkeypatch):
+    write_quartet(tmp_path, prefix="emnist-digits-", test_part="test")
+    monkeypatch.setattr(formats, "MAPPED_SHARE", 0.0)
+    assert (read(tmp_path).train.images == small(seed=1)[0].transpose(0, 2, 1)).all()
+    monkeypatch.setattr(formats, "MAX_BYTES", 50)
+    assert "must be turned in memory" in refused(read_folder_part, tmp_path)
+
+
+def read_folder_part(path):
+    return read(path / "emnist-digits-train-images-idx3-ubyte")
+
+
 def test_one_images_file_finds_the_rest(tmp_path):
     write_quartet(tmp_path)
     data = read(tmp_path / "train-images-idx3-ubyte")

@@ -1,6 +1,9 @@
 """The loader: whole in memory or window by window out of a file, every example comes once, with what belongs to it."""
 
 import dataclasses
+import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import xpnet
 from tests.conftest import open_backend, relative_error
 from xpnet import loader
-from xpnet.data import DataError, formats, read, rows_of, write_idx
+from xpnet.data import DataError, formats, is_mapped, read, rows_of, write_idx
 from xpnet.loader import Examples, Loader, Window
 from xpnet.training import ORDER_STREAM, Loop, _generator, computing, fit, prepare
 
@@ -168,6 +171,82 @@ def test_parts_of_a_mapping_are_read_from_where_they_are(tmp_path: Path) -> None
             assert isinstance(images[part], np.memmap)
             assert np.array_equal(rows_of(images[part], rows), array[part][rows])
         assert np.array_equal(rows_of(images[20:].reshape(30, 36), rows), array[20:].reshape(30, 36)[rows])
+
+
+def test_copies_of_a_mapping_are_arrays_like_others(mapped: xpnet.Dataset) -> None:
+    """NumPy calls them np.memmap as well, but they have no file."""
+    images, labels = mapped.train
+    rows = np.array([5, 6, 900])
+    for copy in (pickle.loads(pickle.dumps(images)), images.copy(), images.astype(np.float32)):
+        assert isinstance(copy, np.memmap)
+        assert not is_mapped(copy)
+        assert np.array_equal(rows_of(copy, rows), np.asarray(copy)[rows])
+    data = dataclasses.replace(mapped, train=xpnet.Split(pickle.loads(pickle.dumps(images)), labels))
+    fit(xpnet.MLP((36, 7, 3)), data, epochs=1, callbacks=[])
+
+
+@pytest.mark.parametrize("rows", [[], [7], [0, 1, 2], [1002, 0], [3, 5, 7, 8, 9, 2, 1], range(N)])
+def test_rows_of_a_file_are_those_of_the_array(mapped: xpnet.Dataset, rows: Any) -> None:
+    wanted = np.array(rows, dtype=np.intp)
+    assert np.array_equal(rows_of(mapped.train.images, wanted), np.asarray(mapped.train.images)[wanted])
+
+
+def test_the_next_window_is_read_meanwhile(mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = [threading.Event() for _ in range(20)]
+    calls = iter(begun)
+    take = Examples.take
+    monkeypatch.setattr(Examples, "take", lambda self, positions: (next(calls).set(), take(self, positions))[1])
+    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(_generator(0))
+    next(windows)
+    assert begun[1].wait(60), "the second window is asked for while the first is in use"
+    assert not begun[2].is_set()
+    windows.close()  # type: ignore[attr-defined]
+
+
+MEMORY = """
+import resource, numpy as np, xpnet
+from xpnet import loader
+from xpnet.data import formats, read_idx
+formats.MAPPED_SHARE, loader.WINDOW_BYTES, loader.CHUNK_BYTES = 0, 2**20, 2**15
+images, n = read_idx("large.idx"), 100_000
+rows = np.arange(0, n, 7)
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+for chosen in (None, rows):
+    found = loader.Loader(loader.Examples(images, np.zeros(n, np.int32), chosen), xpnet.select("cpu"), 64)
+    before = peak() if chosen is None else before
+    for windows in (found, found.shuffled(np.random.default_rng(0))):
+        for _ in windows: pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """78 MB go through windows of 1 MB, whole and every seventh image: the process keeps a few of them."""
+    with (tmp_path / "large.idx").open("wb") as file:
+        file.write(bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (100_000, 28, 28)))
+        file.truncate(16 + 100_000 * 784)
+    grown = float(subprocess.check_output([sys.executable, "-c", MEMORY], cwd=tmp_path, text=True))
+    assert grown < 20
+
+
+def test_a_batch_that_no_window_holds(mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, backend = xpnet.MLP((36, 7, 3)), open_backend("numpy")
+    monkeypatch.setattr("xpnet.training.WINDOW_BYTES", 36 * 500)
+    for size in ("full", 501):
+        with pytest.raises(xpnet.ConfigError, match=f"batch_size {size} needs 0 MB at once of .* choose at most 500"):
+            prepare(network, mapped, xpnet.TrainConfig(batch_size=size), backend)
+        prepare(network, in_memory(mapped), xpnet.TrainConfig(batch_size=size), backend)
+    prepare(network, mapped, xpnet.TrainConfig(batch_size=500), backend)
+
+
+def test_a_file_that_is_written_to_is_told(mapped: xpnet.Dataset) -> None:
+    path = Path(str(mapped.train.images.filename))  # type: ignore[attr-defined]
+    found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
+    assert len(list(found)) == 13
+    write_idx(path, np.zeros((N, 6, 6), np.uint8))
+    with pytest.raises(DataError, match=r"some-images\.idx: changed while it was in use \(it was written to\)"):
+        list(found)
 
 
 def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:

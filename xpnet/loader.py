@@ -1,12 +1,13 @@
 """The examples of a split on the device: all of them at once, or window by window where they stay in a file.
 
 Images that are mapped from a file (data.formats maps what would take too much of the memory) are never read whole. An
-epoch cuts the file into chunks of neighbouring images, takes the chunks in random order, some dozens at a time, and
+epoch cuts the file into chunks of neighbouring images, takes the chunks in random order, about a hundred at a time, and
 shuffles the images of such a window among themselves. So the file is read in pieces that a disk is fast at, and yet a
 batch has examples from all over it. While the device trains on one window, a thread reads the next one.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
-from xpnet.data import rows_of
+from xpnet.data import DataError, is_mapped, rows_of
 
 __all__ = ["Examples", "Loader", "Window"]
 
 Array = Any
+Taken = tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]
 
 CHUNK_BYTES = 1 << 18
 WINDOW_BYTES = 1 << 25
@@ -44,7 +46,7 @@ class Examples:
         """How many they are."""
         return len(self.labels if self.rows is None else self.rows)
 
-    def take(self, positions: NDArray[np.intp] | None) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]:
+    def take(self, positions: NDArray[np.intp] | None) -> Taken:
         """The images, labels and weights at some positions, or at all: new arrays, but for those that are taken whole.
 
         positions : (k,) in 0..n-1, or None for all.
@@ -81,9 +83,10 @@ class Loader:
         n = examples.n
         self._whole = None
         self.steps = math.ceil(n / batch_size)
-        if not isinstance(examples.images, np.memmap):
-            self._whole = self._moved(*examples.take(None), None)
+        if not is_mapped(examples.images):
+            self._whole = self._moved(examples.take(None), None)
             return
+        self._stamp = _stamp(examples.images.filename)  # type: ignore[attr-defined]
         batch_bytes = batch_size * (examples.images.nbytes // len(examples.images))
         steps_per_chunk = math.ceil(CHUNK_BYTES / batch_bytes)
         self._chunk = steps_per_chunk * batch_size
@@ -99,42 +102,60 @@ class Loader:
         # The chunks begin elsewhere in every epoch, so that it is not always the same images that are neighbours, nor
         # the same ones that are left over for the short chunk at the end.
         first = int(generator.integers(n))
-        chunks = np.append(generator.permutation(n // self._chunk), n // self._chunk)
-        for window in self._windows(chunks, first):
-            order = generator.permutation(len(window[1]))
-            yield self._moved(*window, order)
+        chunks = generator.permutation(n // self._chunk)
+        if n % self._chunk:
+            chunks = np.append(chunks, len(chunks))
+        yield from self._windows(chunks, first, generator)
 
     def __iter__(self) -> Iterator[Window]:
         """The windows as they come in the file, not shuffled."""
         if self._whole is not None:
             yield self._whole
             return
-        for window in self._windows(np.arange(math.ceil(self._examples.n / self._chunk)), 0):
-            yield self._moved(*window, None)
+        yield from self._windows(np.arange(math.ceil(self._examples.n / self._chunk)), 0, None)
 
-    def _windows(self, chunks: NDArray[np.intp], first: int) -> Iterator[tuple[Any, Any, Any]]:
-        """Read windows made of chunks, each in a thread while its predecessor is used."""
-        n, starts = self._examples.n, chunks * self._chunk
+    def _windows(self, chunks: NDArray[np.intp], first: int, generator: np.random.Generator | None) -> Iterator[Window]:
+        """Windows made of chunks, each read in a thread while its predecessor is used; shuffled by the generator."""
+        n, starts, step = self._examples.n, chunks * self._chunk, self._chunks_per_window
 
-        def read(i: int) -> tuple[Any, Any, Any]:
-            window = starts[i : i + self._chunks_per_window, None] + np.arange(self._chunk)
-            return self._examples.take((window[window < n] + first) % n)
+        def read(i: int) -> Taken:
+            positions = starts[i : i + step, None] + np.arange(self._chunk)
+            taken = self._examples.take((positions[positions < n] + first) % n)
+            self._check_unchanged()
+            return taken
 
         with ThreadPoolExecutor(1, "xpnet-reader") as reader:
             coming = reader.submit(read, 0)
-            for following in range(self._chunks_per_window, len(starts), self._chunks_per_window):
-                window = coming.result()
-                coming = reader.submit(read, following)
+            for i in range(0, len(starts), step):
+                read_ahead = coming.result()
+                # Moved, then let go, then the next is read: three windows are the most that there are at a time.
+                order = None if generator is None else generator.permutation(len(read_ahead[1]))
+                window = self._moved(read_ahead, order)
+                del read_ahead
+                if i + step < len(starts):
+                    coming = reader.submit(read, i + step)
                 yield window
-            window = coming.result()
-            if len(window[1]):
-                yield window
+                del window
 
-    def _moved(self, images: Any, labels: Any, weights: Any, order: Any) -> Window:
-        to_device = self._backend.to_device
+    def _check_unchanged(self) -> None:
+        path = self._examples.images.filename  # type: ignore[attr-defined]
+        if _stamp(path) != self._stamp:
+            raise DataError(f"{path}: changed while it was in use (it was written to); it must stay as it is")
+
+    def _moved(self, taken: Taken, order: NDArray[np.int64] | None) -> Window:
+        (images, labels, weights), to_device = taken, self._backend.to_device
         return Window(
             to_device(images.reshape(len(labels), -1)),
             to_device(labels),
             None if weights is None else to_device(weights),
             None if order is None else to_device(order),
         )
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """What tells a file from another one, or from itself as it was."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: changed while it was in use ({error.strerror}); it must stay as it is") from None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.backend import Backend, select
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
-from xpnet.data import SETS, Dataset
+from xpnet.data import SETS, Dataset, is_mapped
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.functional import clip_by_global_norm
 from xpnet.history import Epoch
-from xpnet.loader import Examples, Loader
+from xpnet.loader import WINDOW_BYTES, Examples, Loader
 from xpnet.model import Model, make_evaluate, scale_pixels
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state
@@ -224,6 +224,12 @@ def prepare(
             f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
             "use: choose another batch size"
         )
+    image_bytes = data.train.images.nbytes // len(data.train.images)
+    if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
+        raise ConfigError(
+            f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
+            f"which is streamed from its file for its size: choose at most {WINDOW_BYTES // image_bytes:,}"
+        )
     run = Run(
         network,
         config,
@@ -252,7 +258,7 @@ def fit(
     """Train a network on a data set.
 
     network : what to train; its sizes must fit the data's pixels and classes.
-    data : host arrays; they move to the device whole.
+    data : host arrays, which move to the device whole; those of a mapped file are streamed.
     config : the settings; what it says of the network, the data and the device gives way to those passed in.
     backend : where to compute; None selects config.device and config.library.
     callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from xpnet.cli.terminal import download_bar
-from xpnet.data import SETS, Dataset, Split, load_data
+from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
 from xpnet.errors import ConfigError, ModelError
 from xpnet.model import Model
 
@@ -58,7 +57,7 @@ def form_of(data: Dataset) -> str:
     """What the examples are, such as "images of 28x28" or "rows of 6 features", and whether they stay in their file."""
     shape = "x".join(map(str, data.image_shape))
     form = f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
-    return f"{form} streamed from the file" if isinstance(data.train.images, np.memmap) else form
+    return f"{form} streamed from the file" if is_mapped(data.train.images) else form
 
 
 def part_of(data: Dataset, name: str) -> Split:

@@ -81,7 +81,7 @@ def predict(
     if json:
         print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
     elif csv:
-        print_csv(reader, list(readings))
+        print_csv(reader, readings)
     else:
         for reading in readings:
             print_reading(reader, reading, show=show)

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import DataError, Dataset, Split, read_picture
+from xpnet.data import DataError, Dataset, Split, read_picture, rows_of
 from xpnet.errors import ConfigError
 from xpnet.functional import LOSSES, softmax
 from xpnet.model import Model
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Reader", "Reading", "as_json", "print_csv", "print_reading", "short"]
 
 PICTURE = (28, 28)
+# Images that are read and shown to the network at a time.
+BLOCK = 1000
 # As many classes have a bar; of more, the most probable ones.
 MOST_BARS = 10
 
@@ -72,15 +75,21 @@ class Reader:
         """The indices of a split in words; None while the data is not loaded."""
         return f"0 to {len(self.part(split).labels) - 1}" if "data" in vars(self) else None
 
-    def at(self, split: str, indices: Sequence[int]) -> list[Reading]:
-        """Images of a split, by index, at least one.   Raises ConfigError for an index that is not there."""
+    def at(self, split: str, indices: Sequence[int]) -> Iterator[Reading]:
+        """Images of a split, by index.   Raises ConfigError, at once, for an index that is not there."""
         images, labels = self.part(split)
         if outside := [i for i in indices if not 0 <= i < len(labels)]:
             index, there = short(str(outside[0])), f"{self.data.name} has {self.range_of(split)}"
             raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
-        images, chosen = images[np.array(indices)], labels[np.array(indices)].tolist()
-        sources = ({"split": split, "index": i} for i in indices)
-        return [Reading(*row) for row in zip(sources, images, self.model.outputs(images), chosen, strict=True)]
+        blocks = (np.array(indices[i : i + BLOCK]) for i in range(0, len(indices), BLOCK))
+        return chain.from_iterable(self._block(split, images, labels, rows) for rows in blocks)
+
+    def _block(
+        self, split: str, images: NDArray[Any], labels: NDArray[np.int32], rows: NDArray[np.intp]
+    ) -> Iterator[Reading]:
+        taken = rows_of(images, rows)
+        sources = ({"split": split, "index": i} for i in rows.tolist())
+        return map(Reading, sources, taken, self.model.outputs(taken), labels[rows].tolist())
 
     def in_files(self, paths: Iterable[str | Path]) -> Iterator[Reading]:
         """The images in picture files, without those that cannot be read, each of which is a line on stderr.
@@ -124,12 +133,13 @@ def as_json(reader: Reader, reading: Reading) -> str:
     return json.dumps(found)
 
 
-def print_csv(reader: Reader, readings: Sequence[Reading]) -> None:
+def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
     """Print readings as CSV: an index or a file, the label, if known, and the class read, by number."""
+    begun = list(islice(readings, 1))  # may raise what leaves nothing to print
     writer = csv.writer(sys.stdout, lineterminator="\n")
     value = "probability" if reader.has_probabilities else "output"
     writer.writerow(["index", "label", "prediction", value, "right", "file"])
-    for reading in readings:
+    for reading in chain(begun, readings):
         source, label, k = reading.source, reading.label, reading.prediction
         right = None if label is None else str(label == k).lower()
         writer.writerow([source.get("index"), label, k, f"{reading.outputs[k]:.6g}", right, source.get("file")])

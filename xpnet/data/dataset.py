@@ -1,5 +1,6 @@
 """What every reader returns: images and labels in splits, checked once, when they are put together."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,24 +24,44 @@ class Split(NamedTuple):
     labels: NDArray[np.int32]
 
 
-def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Copy some images, those of a mapped file by a mapping of their own, since its pages stay in memory until it ends.
+def is_mapped(images: NDArray[Any]) -> bool:
+    """Whether images lie in a file, from which rows_of reads; copies of a mapping, which are np.memmap too, do not."""
+    return (
+        isinstance(images, np.memmap)
+        and isinstance(images.filename, str | os.PathLike)
+        and images.mode != "c"
+        and images.flags.c_contiguous
+    )
 
-    images : (n, ...).   rows : (k,) integers in 0..n-1.
+
+def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Copy some images; those of a mapped file are read from the file, since pages of a mapping stay in memory.
+
+    images : (n, ...).   rows : (k,) integers in 0..n-1; runs of neighbours are read at once.
     Returns (k, ...).   Raises DataError if the file has become shorter, or is gone.
     """
-    if isinstance(images, np.memmap) and images.flags.c_contiguous and images.mode != "c":
-        root: Any = images
-        while isinstance(root.base, np.ndarray):
-            root = root.base
-        # A part of a mapping calls the whole one's offset its own.
-        offset = root.offset + images.ctypes.data - root.ctypes.data
-        path = str(images.filename)
-        try:
-            images = np.memmap(path, images.dtype, "r", offset, images.shape)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: changed while it was in use ({error}); it must stay as it is") from None
-    return np.take(np.asarray(images), rows, axis=0)
+    if not is_mapped(images) or not len(rows):
+        return np.take(np.asarray(images), rows, axis=0)
+    root: Any = images
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    # A part of a mapping calls the whole one's offset its own.
+    offset = root.offset + images.ctypes.data - root.ctypes.data
+    taken = np.empty((len(rows), *images.shape[1:]), images.dtype)
+    flat, size = taken.data.cast("B"), images.nbytes // len(images)
+    ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)).tolist()
+    try:
+        with open(root.filename, "rb") as file:
+            start = 0
+            for end in ends:
+                file.seek(offset + int(rows[start]) * size)
+                if file.readinto(flat[start * size : end * size]) != (end - start) * size:
+                    raise OSError("it is shorter than it was")
+                start = end
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(f"{root.filename}: changed while it was in use ({why}); it must stay as it is") from None
+    return taken
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,9 +43,10 @@ MAX_CLASSES = 1000
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 IDX_NAME = re.compile(
-    r"(?P<set>.*?)((?P<part>train|t10k|test)-)?(?P<kind>images|labels)"
-    r"([-.]idx\d-(ubyte|byte|short|int|float|double)|\.idx\d?)(\.gz)?"
+    r"(?P<set>(.*[^a-zA-Z0-9])?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
+    r"([-.]idx\d-(ubyte|byte|short|int|float|double)|\.idx)(\.gz)?"
 )
+IDX_PAIR_NAME = re.compile(r"(?P<set>.+-)(?P<kind>images|labels)\.idx(\.gz)?")
 _LABEL_NAMES = ("label", "class", "digit", "target", "y")
 _LOOKED_FOR = (
     "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, or NAME-images.idx "
@@ -156,7 +157,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     path : the file.
     Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64. Raw
-    images (uint8, 2 dimensions or more) that would take more than MAPPED_SHARE of the memory are an np.memmap.
+    images (uint8, 2 dimensions or more) that would take more than MAPPED_SHARE of the memory, or than MAX_BYTES, are an
+    np.memmap, which cannot be written to.
     Raises DataError if the file is no IDX file, is damaged, or holds fewer or more bytes than its header declares.
     Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
     """
@@ -242,13 +244,18 @@ def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]
     found: dict[str, dict[tuple[str, str], Location]] = {}
     files: list[Location] = [*folder.iterdir()]
     for file in sorted(files, key=lambda file: file.name):
-        if (match := IDX_NAME.fullmatch(file.name)) and file.is_file():
-            found.setdefault(match["set"], {}).setdefault((_part(match), match["kind"]), file)
+        if (name := _idx_name(file.name)) and file.is_file():
+            prefix, part, kind = name
+            found.setdefault(prefix, {}).setdefault((part, kind), file)
     return found
 
 
-def _part(match: re.Match[str]) -> str:
-    return "train" if match["part"] in ("train", None) else "test"
+def _idx_name(name: str) -> tuple[str, str, str] | None:
+    """The set's prefix, train or test, and images or labels, by a file's name; None if it is called otherwise."""
+    if match := IDX_NAME.fullmatch(name):
+        return match["set"], "train" if match["part"] == "train" else "test", match["kind"]
+    match = IDX_PAIR_NAME.fullmatch(name)
+    return match and (match["set"], "train", match["kind"])
 
 
 def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
@@ -266,6 +273,8 @@ def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Sp
     if path.name.startswith("qmnist-") and labels.ndim == 2:
         labels = labels[:, 0]
     if path.name.startswith("emnist-") and images.ndim == 3:
+        if images.nbytes > MAX_BYTES:
+            raise DataError(f"{path}: EMNIST's images must be turned in memory, and {images.nbytes} bytes are too many")
         images = np.ascontiguousarray(images.swapaxes(1, 2))
         if path.name.startswith("emnist-letters-"):
             labels = labels.astype(np.int32) - 1
@@ -580,14 +589,14 @@ def _kind(path: Path) -> str:
 
 
 def _read_beside(path: Path) -> Dataset:
-    match = IDX_NAME.fullmatch(path.name)
-    if match is None or match["kind"] != "images":
+    name = _idx_name(path.name)
+    if name is None or name[2] != "images":
         raise DataError(
             f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte or "
             "NAME-images.idx"
         )
-    files = idx_files(path.parent)[match["set"]]
-    part = _part(match)
+    prefix, part, _ = name
+    files = idx_files(path.parent)[prefix]
     files[part, "images"] = path
     test = read_idx_split(files, "test") if part == "train" and ("test", "images") in files else None
     return _dataset(path, read_idx_split(files, part), test)
