@@ -85,10 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         found[name] = _measure(arguments, options.rounds)
         _print(name, f"{what}, batches of 64, {options.data}", found[name])
     if options.json is not None:
-        tables = {
-            name: [row._asdict() | {"rate": row.rate, "streamed": row.streamed, "gflops": row.gflops} for row in rows]
-            for name, rows in found.items()
-        }
+        columns = ("size", "rates", "rate", "memory", "gflops", "streamed")
+        tables = {name: [{key: getattr(row, key) for key in columns} for row in rows] for name, rows in found.items()}
         write_json(options.json, about | tables)
     return _judge(found["images"])
 
