@@ -20,7 +20,6 @@ from xpnet.files import write_atomically
 from xpnet.history import read_history
 
 PACKAGES = ("numpy", "torch", "scikit-learn", "scipy", "jax", "jaxlib", "threadpoolctl")
-THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
 class Parser(argparse.ArgumentParser):

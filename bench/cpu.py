@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xpnet
-from bench._common import THREAD_SETTINGS, Parser, machine, print_machine, two_cpus, write_json
+from bench._common import Parser, machine, print_machine, two_cpus, write_json
 from bench._peers import SETTLE, SYSTEMS, PeerError, Worker, installed
+from xpnet.backend._numpy import THREAD_SETTINGS
 from xpnet.checks import required
 from xpnet.data import Dataset, Split
 from xpnet.plots import GREY, INK, SPLITS, STYLE, format_of, save

@@ -9,7 +9,6 @@ batch has examples from all over it. While the device trains on one window, a th
 import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -116,6 +115,8 @@ class Loader:
 
     def _windows(self, chunks: NDArray[np.intp], first: int, generator: np.random.Generator | None) -> Iterator[Window]:
         """Windows made of chunks, each read in a thread while its predecessor is used; shuffled by the generator."""
+        from concurrent.futures import ThreadPoolExecutor  # only streaming needs it
+
         n, starts, step = self._examples.n, chunks * self._chunk, self._chunks_per_window
 
         def read(i: int) -> Taken:
@@ -152,10 +153,10 @@ class Loader:
         )
 
 
-def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """What tells a file from another one, or from itself as it was."""
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """What tells a file from another one, or from itself as it was; None if it is gone, which rows_of tells."""
     try:
         found = os.stat(path)
-    except OSError as error:
-        raise DataError(f"{path}: changed while it was in use ({error.strerror}); it must stay as it is") from None
+    except OSError:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -14,7 +14,7 @@ from ._base import Backend, cpu_threads
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 # a user who has said how many threads there shall be gets them
-_THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 _FLOPS_WORTH_A_THREAD = 16e6
 """Below it a product runs on one BLAS thread.
@@ -45,7 +45,7 @@ class NumpyBackend(Backend):
         keep_freed_memory()
 
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
-        if flops >= _FLOPS_WORTH_A_THREAD or any(os.environ.get(name) for name in _THREAD_SETTINGS):
+        if flops >= _FLOPS_WORTH_A_THREAD or any(os.environ.get(name) for name in THREAD_SETTINGS):
             return nullcontext()
         from threadpoolctl import threadpool_limits
 
