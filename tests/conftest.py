@@ -2,8 +2,11 @@
 
 XPNET_TEST_LIBRARIES names the libraries that must take part ("numpy,array-api-strict,torch,jax,cupy"); one that is
 named and missing is an error. Unset, those that are installed take part, and a test says which it skipped and why.
+
+Tests that are marked cuda run on the GPU where there is one, and elsewhere on a stand-in for CuPy that has its traps.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ import xpnet
 from xpnet import gradcheck
 from xpnet.backend import LIBRARIES, Backend, DeviceError, select
 from xpnet.cli import main
+
+from . import fake_cupy
 
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
@@ -51,6 +56,8 @@ VARIANTS = [
     Variant("jax", "cpu", "float64", "jit"),
     pytest.param(Variant("cupy", "cuda", "float64"), marks=pytest.mark.cuda),
     pytest.param(Variant("cupy", "cuda", "float32"), marks=pytest.mark.cuda),
+    pytest.param(Variant("cupy", "cuda", "float64", "fused"), marks=pytest.mark.cuda),
+    pytest.param(Variant("cupy", "cuda", "float32", "fused"), marks=pytest.mark.cuda),
 ]
 
 
@@ -85,6 +92,8 @@ class ArrayLibrary:
             import jax
 
             return jax.jit(function)(*arrays)
+        if self.variant.mode == "fused":
+            return self.backend.fuse(function)(*arrays)
         return function(*arrays)
 
     def assert_close(self, actual: Any, desired: Any, tolerance: float | None = None) -> None:
@@ -104,7 +113,7 @@ def relative_error(actual: Any, desired: Any) -> float:
 
 def open_backend(library: str, device: str = "cpu") -> Backend:
     """A backend for a test; where it cannot be had, an error if XPNET_TEST_LIBRARIES names it, else a skip."""
-    if DEMANDED and library not in DEMANDED:
+    if DEMANDED and library not in DEMANDED and library != "cupy":
         pytest.skip(f"{library} is not among XPNET_TEST_LIBRARIES")
     try:
         return select(device, library)
@@ -112,6 +121,29 @@ def open_backend(library: str, device: str = "cpu") -> Backend:
         if library in DEMANDED:
             raise
         pytest.skip(str(error))
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether CuPy can use a GPU here; an error where XPNET_TEST_LIBRARIES demands it."""
+    try:
+        select("cuda", "cupy")
+    except DeviceError:
+        if "cupy" in DEMANDED:
+            raise
+        return False
+    return True
+
+
+def pytest_report_header() -> str:
+    return f"cuda: tested on {'the GPU' if has_gpu() else 'a stand-in for CuPy'}"
+
+
+@pytest.fixture(autouse=True)
+def gpu_or_fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the stand-in in CuPy's place for a test that is marked cuda, where there is no GPU."""
+    if request.node.get_closest_marker("cuda") is not None and not has_gpu():
+        fake_cupy.install(monkeypatch)
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: variant.id)

@@ -8,17 +8,18 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select
+from xpnet.backend import LIBRARIES, Backend, DeviceError, _cublas, available, select
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
 
+from . import fake_cupy
 from .conftest import DEMANDED
 
 MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "array-api-strict": "array_api_strict", "numpy": "numpy"}
@@ -295,59 +296,21 @@ class CudaError(RuntimeError):
         self.status = status
 
 
-class FakeCupy:
-    """A cupy module that computes with NumPy; each test breaks one thing about it."""
+class Broken:
+    """The stand-in for CuPy, of which each test breaks one thing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
-        self.current = 0
-        self.entered: list[int] = []
-        fake = self
-
-        class Device:
-            def __init__(self, index: int) -> None:
-                self.id = index
-
-            def __enter__(self) -> None:
-                fake.entered.append(self.id)
-
-            def __exit__(self, *error: object) -> None:
-                fake.entered.pop()
-
-            def use(self) -> None:
-                fake.current = self.id
-
-            def synchronize(self) -> None: ...
-
-        self.runtime = SimpleNamespace(
-            getDeviceCount=lambda: 2,
-            driverGetVersion=lambda: 13020,
-            runtimeGetVersion=lambda: 13020,
-            getDeviceProperties=lambda index: {"name": b"NVIDIA Fake", "totalGlobalMem": 80 * 2**30},
-        )
-        self.module = ModuleType("cupy")
-        vars(self.module).update(
-            __version__="14.2.0",
-            array=lambda a, order: np.array(a, order=order),
-            asnumpy=lambda a, order: np.array(a, order=order),
-            cuda=SimpleNamespace(runtime=self.runtime, Device=Device),
-        )
-        self.namespace = ModuleType("array_api_compat.cupy")
-        vars(self.namespace).update(matmul=self.matmul)
-        monkeypatch.setitem(sys.modules, "cupy", self.module)
-        monkeypatch.setitem(sys.modules, "array_api_compat.cupy", self.namespace)
+        self.fake = fake_cupy.install(monkeypatch)
+        self.module = self.fake.cupy
+        self.runtime = self.module.cuda.runtime
         self.installed("cupy-cuda13x")
 
     def installed(self, *names: str) -> None:
         found = [SimpleNamespace(name=name, version="14.2.0") for name in ("numpy", *names, "cupyx-plugin")]
         self.monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
 
-    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        assert self.entered, "computed on whatever device happened to be current"
-        product: np.ndarray = np.matmul(a, b)
-        return product
-
-    def fail(self, owner: object, name: str, error: Exception) -> None:
+    def fail(self, owner: Any, name: str, error: Exception) -> None:
         def failing(*args: object, **keywords: object) -> None:
             raise error
 
@@ -355,8 +318,8 @@ class FakeCupy:
 
 
 @pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
-    return FakeCupy(monkeypatch)
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    return Broken(monkeypatch)
 
 
 def refusal(device: str = "cuda", library: str | None = None) -> str:
@@ -372,31 +335,33 @@ def refusal(device: str = "cuda", library: str | None = None) -> str:
     return message
 
 
-def test_usable_gpu_is_chosen(cupy: FakeCupy) -> None:
+def test_usable_gpu_is_chosen(cupy: Broken) -> None:
     chosen = select("auto")
     assert (chosen.name, chosen.device, chosen.reason) == ("cupy", "cuda:0", "auto: CuPy can use the GPU")
     assert (chosen.version, chosen.description) == ("14.2.0", "NVIDIA Fake, 80.0 GiB")
-    assert chosen.xp is cupy.namespace
+    assert (chosen.tf32, chosen.graph) == (False, True)
+    asked = select("cuda", tf32=True, graph=False)
+    assert (asked.tf32, asked.graph) == (True, False)
 
 
-def test_chosen_gpu_becomes_the_current_one(cupy: FakeCupy) -> None:
+def test_chosen_gpu_becomes_the_current_one(cupy: Broken) -> None:
     assert select("cuda:1").device == "cuda:1"
-    assert cupy.current == 1
+    assert cupy.runtime.getDevice() == 1
     assert select("cuda").device == "cuda:0"
-    assert cupy.current == 0
+    assert cupy.runtime.getDevice() == 0
 
 
-def test_available_lists_every_gpu_and_uses_none(cupy: FakeCupy) -> None:
-    cupy.current = 7
+def test_available_lists_every_gpu_and_uses_none(cupy: Broken) -> None:
+    cupy.fake.set_device(1)
     rows = [row for row in available() if row.library == "cupy"]
     assert [(row.device, row.usable, row.detail) for row in rows] == [
         ("cuda:0", True, "NVIDIA Fake, 80.0 GiB"),
         ("cuda:1", True, "NVIDIA Fake, 80.0 GiB"),
     ]
-    assert cupy.current == 7
+    assert cupy.runtime.getDevice() == 1
 
 
-def test_cupy_not_installed(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cupy_not_installed(cupy: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     cupy.installed()
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert refusal() == (
@@ -404,7 +369,7 @@ def test_cupy_not_installed(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_two_cupy_distributions(cupy: FakeCupy) -> None:
+def test_two_cupy_distributions(cupy: Broken) -> None:
     cupy.installed("cupy-cuda13x", "cupy-cuda12x")
     assert refusal().startswith(
         "2 CuPy distributions overwrite each other (cupy-cuda12x, cupy-cuda13x): "
@@ -412,13 +377,13 @@ def test_two_cupy_distributions(cupy: FakeCupy) -> None:
     )
 
 
-def test_no_driver(cupy: FakeCupy) -> None:
+def test_no_driver(cupy: Broken) -> None:
     cupy.fail(cupy.runtime, "getDeviceCount", CudaError(35))
     cupy.runtime.driverGetVersion = lambda: 0
     assert refusal() == "CuPy finds no NVIDIA driver: install one, or use device cpu"
 
 
-def test_driver_too_old(cupy: FakeCupy) -> None:
+def test_driver_too_old(cupy: Broken) -> None:
     cupy.fail(cupy.runtime, "getDeviceCount", CudaError(35))
     cupy.runtime.driverGetVersion = lambda: 12040
     assert refusal() == (
@@ -428,7 +393,7 @@ def test_driver_too_old(cupy: FakeCupy) -> None:
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_no_gpu(cupy: FakeCupy, raises: bool) -> None:
+def test_no_gpu(cupy: Broken, raises: bool) -> None:
     if raises:
         cupy.fail(cupy.runtime, "getDeviceCount", CudaError(100))
     else:
@@ -436,7 +401,7 @@ def test_no_gpu(cupy: FakeCupy, raises: bool) -> None:
     assert refusal().startswith("CuPy finds no CUDA device: ")
 
 
-def test_other_failures_of_the_driver_are_quoted(cupy: FakeCupy) -> None:
+def test_other_failures_of_the_driver_are_quoted(cupy: Broken) -> None:
     cupy.fail(cupy.runtime, "getDeviceCount", CudaError(804, "cudaErrorCompatNotSupportedOnDevice: forward\nmore"))
     assert refusal() == (
         "CUDA does not start (CudaError: cudaErrorCompatNotSupportedOnDevice: forward): see what nvidia-smi says"
@@ -447,15 +412,18 @@ def test_other_failures_of_the_driver_are_quoted(cupy: FakeCupy) -> None:
     ("count", "device", "found"),
     [(1, "cuda:1", "one CUDA device, cuda:0"), (4, "cuda:12", "4 CUDA devices, cuda:0 to cuda:3")],
 )
-def test_device_number_out_of_range(cupy: FakeCupy, count: int, device: str, found: str) -> None:
+def test_device_number_out_of_range(cupy: Broken, count: int, device: str, found: str) -> None:
     cupy.runtime.getDeviceCount = lambda: count
     assert refusal(device) == f"there is no {device}: CuPy finds {found}"
 
 
-@pytest.mark.parametrize("where", ["array", "matmul", "asnumpy"])
-def test_cuda_libraries_missing(cupy: FakeCupy, where: str) -> None:
-    owner = cupy.namespace if where == "matmul" else cupy.module
-    cupy.fail(owner, where, ImportError("libcublas.so.13: cannot open shared object file\nNo such file"))
+@pytest.mark.parametrize("where", ["array", "_load", "asnumpy"])
+def test_cuda_libraries_missing(cupy: Broken, where: str) -> None:
+    cupy.fail(
+        _cublas if where == "_load" else cupy.module,
+        where,
+        ImportError("libcublas.so.13: cannot open shared object file\nNo such file"),
+    )
     assert refusal() == (
         "CUDA libraries are missing (ImportError: libcublas.so.13: cannot open shared object file): "
         'pip install "cupy-cuda13x[ctk]"'
@@ -466,7 +434,7 @@ class CompileException(Exception): ...  # noqa: N818, CuPy's name
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no libnvrtc.so.13"), CompileException("cannot open cuda_fp16.h")])
-def test_nvrtc_or_headers_missing(cupy: FakeCupy, error: Exception) -> None:
+def test_nvrtc_or_headers_missing(cupy: Broken, error: Exception) -> None:
     cupy.fail(cupy.module, "array", error)
     assert refusal().startswith(f"CUDA libraries are missing ({type(error).__name__}: {error}): ")
 
@@ -474,19 +442,19 @@ def test_nvrtc_or_headers_missing(cupy: FakeCupy, error: Exception) -> None:
 @pytest.mark.parametrize(
     "error", [CudaError(209, "no kernel image is available"), MemoryError("out of memory"), TypeError("a bug")]
 )
-def test_other_failures_of_the_first_operation_are_quoted(cupy: FakeCupy, error: Exception) -> None:
-    cupy.fail(cupy.namespace, "matmul", error)
+def test_other_failures_of_the_first_operation_are_quoted(cupy: Broken, error: Exception) -> None:
+    cupy.fail(_cublas, "_load", error)
     assert refusal() == f"cuda:0 failed its first operation ({type(error).__name__}: {error})"
 
 
-def test_broken_cupy_is_not_called_missing(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_broken_cupy_is_not_called_missing(cupy: Broken, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "cupy.py").write_text("raise ImportError('numpy.core is gone\\nlong story')\n")
     monkeypatch.delitem(sys.modules, "cupy")
     monkeypatch.syspath_prepend(tmp_path)
     assert refusal().startswith("CuPy is installed but cannot be imported (ImportError: numpy.core is gone): ")
 
 
-def test_auto_hands_cupy_over_to_numpy(cupy: FakeCupy) -> None:
+def test_auto_hands_cupy_over_to_numpy(cupy: Broken) -> None:
     cupy.runtime.getDeviceCount = lambda: 0
     chosen = select("auto")
     assert (chosen.name, chosen.reason) == ("numpy", "auto: CuPy finds no CUDA device")
@@ -596,7 +564,7 @@ def test_available_has_a_row_for_each_library_and_device() -> None:
                 select(row.device, row.library)
 
 
-def test_available_never_raises(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_never_raises(cupy: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     cupy.fail(cupy.runtime, "getDeviceProperties", KeyError("surprise"))
     for missing in ("torch", "jax", "array_api_strict"):
         monkeypatch.setitem(sys.modules, missing, None)
@@ -607,12 +575,8 @@ def test_available_never_raises(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.cuda
-def test_real_gpu() -> None:
-    need("cupy")
-    try:
-        chosen = select("cuda", "cupy")
-    except DeviceError as error:
-        pytest.skip(str(error))
+def test_arrays_on_a_gpu_return_as_they_left() -> None:
+    chosen = select("cuda")
     for array in ARRAYS.values():
         there = chosen.to_device(array)
         back = chosen.to_host(there)

@@ -102,7 +102,13 @@ def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int
 
 @pytest.mark.parametrize(
     ("library", "device"),
-    [("numpy", "cpu"), ("array-api-strict", "device1"), ("torch", "cpu"), ("jax", "cpu"), ("cupy", "cuda")],
+    [
+        ("numpy", "cpu"),
+        ("array-api-strict", "device1"),
+        ("torch", "cpu"),
+        ("jax", "cpu"),
+        pytest.param("cupy", "cuda", marks=pytest.mark.cuda),
+    ],
 )
 @pytest.mark.parametrize("steps_per_call", [1, 4])
 def test_training_from_a_file_is_training_in_that_order(
@@ -116,7 +122,7 @@ def test_training_from_a_file_is_training_in_that_order(
         loop = Loop(run, splits["train"], steps_per_call)
         done = list(loop.epoch(1))
     assert done[-1] == run.n_steps == 126
-    assert steps_per_call == 1 or done[:3] == [4, 8, 9], "a window has ten steps"
+    assert steps_per_call == 1 or done[:4] == [3, 6, 9, 10], "a window has ten steps"
 
     windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(_generator(3, ORDER_STREAM, 1))
     order = np.concatenate([numbers(window)[window.order] for window in windows])

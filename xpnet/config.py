@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
+from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
 from xpnet.errors import ConfigError
 from xpnet.network import MLP
@@ -33,6 +34,10 @@ class TrainConfig:
     """cpu, cuda, cuda:N, or auto."""
     library: str | None = None
     """Array library; by default numpy on cpu and cupy on cuda."""
+    tf32: bool = False
+    """On CUDA, multiply float32 matrices with factors rounded to 10 bits of mantissa, which is faster."""
+    graph: bool = True
+    """With CuPy, run the training steps as captured CUDA graphs; without, operation by operation: the same results."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the hidden layers; none for a linear classifier."""
     activation: str = "relu"
@@ -93,6 +98,8 @@ class TrainConfig:
         check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_one_of("schedule", self.schedule, SCHEDULES)
         check_one_of("dtype", self.dtype, ["float32", "float64"])
+        if self.tf32 and self.dtype != "float32":
+            raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}")
         if self.class_weight is not None:
             check_one_of("class_weight", self.class_weight, ["balanced"])
         if self.lr is not None:
@@ -120,6 +127,10 @@ class TrainConfig:
         """The network that these settings describe, for images of n_in pixels and n_classes classes."""
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
         return MLP((n_in, *self.hidden, n_classes), **settings)
+
+    def backend(self) -> Backend:
+        """The array library on the device that these settings name.   Raises DeviceError where it cannot be used."""
+        return select(self.device, self.library, tf32=self.tf32, graph=self.graph)
 
     def replace(self, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""

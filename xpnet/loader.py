@@ -1,9 +1,10 @@
-"""The examples of a split on the device: all of them at once, or window by window where they stay in a file.
+"""The examples of a split on the device: all of them at once, or window by window.
 
-Images that are mapped from a file (data.formats maps what would take too much of the memory) are never read whole. An
-epoch cuts the file into chunks of neighbouring images, takes the chunks in random order, about a hundred at a time, and
-shuffles the images of such a window among themselves. So the file is read in pieces that a disk is fast at, and yet a
-batch has examples from all over it. While the device trains on one window, a thread reads the next one.
+Images that are mapped from a file (data.formats maps what would take too much of the memory) are never read whole, and
+images that a GPU has no room for are never moved whole. An epoch cuts them into chunks of neighbouring images, takes
+the chunks in random order, about a hundred at a time, and shuffles the images of such a window among themselves. So a
+file is read in pieces that a disk is fast at, and yet a batch has examples from all over it. While the device trains on
+one window, a thread reads the next one and begins to move it.
 """
 
 import math
@@ -22,6 +23,9 @@ __all__ = ["Examples", "Loader", "Window"]
 
 Array = Any
 Taken = tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]
+
+# The share of a GPU's free memory that the images may take; steps need some of it as well.
+MOST_OF_MEMORY = 0.75
 
 CHUNK_BYTES = 1 << 18
 WINDOW_BYTES = 1 << 25
@@ -78,15 +82,24 @@ class Loader:
     """
 
     def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1) -> None:
-        self._examples, self._backend = examples, backend
-        n = examples.n
+        self._examples = examples
+        n, image_bytes = examples.n, examples.images.nbytes // len(examples.images)
+        self._feed = backend.feed()
         self._whole = None
         self.steps = math.ceil(n / batch_size)
-        if not is_mapped(examples.images):
-            self._whole = self._moved(examples.take(None), None)
+        self._file = examples.images.filename if is_mapped(examples.images) else None  # type: ignore[attr-defined]
+        free = backend.free_memory()
+        if self._file is None and (free is None or n * image_bytes <= MOST_OF_MEMORY * free):
+            images, labels, weights = examples.take(None)
+            self._whole = Window(
+                backend.to_device(images.reshape(n, -1)),
+                backend.to_device(labels),
+                None if weights is None else backend.to_device(weights),
+                None,
+            )
             return
-        self._stamp = _stamp(examples.images.filename)  # type: ignore[attr-defined]
-        batch_bytes = batch_size * (examples.images.nbytes // len(examples.images))
+        self._stamp = _stamp(self._file)
+        batch_bytes = batch_size * image_bytes
         steps_per_chunk = math.ceil(CHUNK_BYTES / batch_bytes)
         self._chunk = steps_per_chunk * batch_size
         self._chunks_per_window = max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))
@@ -96,7 +109,9 @@ class Loader:
         """An epoch's windows in an order that the generator draws."""
         n = self._examples.n
         if self._whole is not None:
-            yield self._whole._replace(order=self._backend.to_device(generator.permutation(n)))
+            self._feed.push(generator.permutation(n))
+            (order,) = self._feed.pull()
+            yield self._whole._replace(order=order)
             return
         # The chunks begin elsewhere in every epoch, so that it is not always the same images that are neighbours, nor
         # the same ones that are left over for the short chunk at the end.
@@ -119,42 +134,33 @@ class Loader:
 
         n, starts, step = self._examples.n, chunks * self._chunk, self._chunks_per_window
 
-        def read(i: int) -> Taken:
+        def push(i: int) -> None:
             positions = starts[i : i + step, None] + np.arange(self._chunk)
-            taken = self._examples.take((positions[positions < n] + first) % n)
+            images, labels, weights = self._examples.take((positions[positions < n] + first) % n)
             self._check_unchanged()
-            return taken
+            order = None if generator is None else generator.permutation(len(labels))
+            self._feed.push(images.reshape(len(labels), -1), labels, weights, order)
 
         with ThreadPoolExecutor(1, "xpnet-reader") as reader:
-            coming = reader.submit(read, 0)
+            coming = reader.submit(push, 0)
             for i in range(0, len(starts), step):
-                read_ahead = coming.result()
+                coming.result()
                 # Moved, then let go, then the next is read: three windows are the most that there are at a time.
-                order = None if generator is None else generator.permutation(len(read_ahead[1]))
-                window = self._moved(read_ahead, order)
-                del read_ahead
+                window = Window(*self._feed.pull())
                 if i + step < len(starts):
-                    coming = reader.submit(read, i + step)
+                    coming = reader.submit(push, i + step)
                 yield window
                 del window
 
     def _check_unchanged(self) -> None:
-        path = self._examples.images.filename  # type: ignore[attr-defined]
-        if _stamp(path) != self._stamp:
-            raise DataError(f"{path}: changed while it was in use (it was written to); it must stay as it is")
-
-    def _moved(self, taken: Taken, order: NDArray[np.int64] | None) -> Window:
-        (images, labels, weights), to_device = taken, self._backend.to_device
-        return Window(
-            to_device(images.reshape(len(labels), -1)),
-            to_device(labels),
-            None if weights is None else to_device(weights),
-            None if order is None else to_device(order),
-        )
+        if _stamp(self._file) != self._stamp:
+            raise DataError(f"{self._file}: changed while it was in use (it was written to); it must stay as it is")
 
 
-def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
-    """What tells a file from another one, or from itself as it was; None if it is gone, which rows_of tells."""
+def _stamp(path: str | os.PathLike[str] | None) -> tuple[int, int, int] | None:
+    """What tells a file from another one, or from itself as it was; None where there is none (rows_of tells why)."""
+    if path is None:
+        return None
     try:
         found = os.stat(path)
     except OSError:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, select
+from xpnet.backend import Backend
 from xpnet.callbacks import Run
 from xpnet.checks import check_range
 from xpnet.config import TrainConfig
@@ -72,7 +72,7 @@ def find_lr(
     check_range("steps", steps, 20)
     check_arguments(network, data, config, backend)
     config = (config or TrainConfig()).replace(early_stopping=None)
-    run, splits = prepare(network, data, config, backend or select(config.device, config.library))
+    run, splits = prepare(network, data, config, backend or config.backend())
     run = replace(run, rates=np.geomspace(low, high, steps))
     losses: list[float] = []
     smoothed: list[float] = []

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpnet.backend import Backend, select
+from xpnet.backend import Backend
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
 from xpnet.data import SETS, Dataset, is_mapped
@@ -51,7 +51,7 @@ Arrays = list[Any]
 # What else the seed decides, apart from the weights and the masks: streams of their own for host generators.
 SPLIT_STREAM, ORDER_STREAM = 1, 2
 
-# Steps that the device is given at a time, and after which the callbacks' on_steps is called.
+# The most steps that the device is given at a time, and after which the callbacks' on_steps is called.
 STEPS_PER_CALL = 32
 
 # Settings that are passed on to the optimizers that take them.
@@ -147,7 +147,7 @@ def make_step(
 class Loop:
     """A network and its training examples on a device, and the steps that train the one on the other.
 
-    run : what is trained and how.   train : the examples.   steps_per_call : how many are issued at a time.
+    run : what is trained and how.   train : the examples.   steps_per_call : how many are issued at a time, at most.
     state : as the newest step left it.
     """
 
@@ -160,8 +160,10 @@ class Loop:
         self.state = State(params, running, slots, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
         window = self._loader.steps if self._loader.steps < n_steps else None
         step = make_step(network, config, xp=backend.xp, batch_size=run.batch_size, n_steps=n_steps, window=window)
-        self._step, self._steps = backend.compile(step), backend.compile(step, steps_per_call)
-        self._steps_per_call = steps_per_call
+        # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
+        alike = min(self._loader.steps, n_steps - 1)
+        self._steps_per_call = max(1, alike // max(1, math.ceil(alike / steps_per_call)))
+        self._step, self._steps = backend.compile(step), backend.compile(step, self._steps_per_call)
         self._rates = backend.to_device(run.rates.astype(config.dtype))
         self._offsets = backend.to_device(np.arange(run.batch_size))
         self._last_offsets = backend.to_device(np.arange(run.n_examples - (n_steps - 1) * run.batch_size))
@@ -182,6 +184,12 @@ class Loop:
                 offsets = self._offsets if done < n_steps else self._last_offsets
                 self.state = step(self.state, images, labels, order, self._rates, offsets, weights)
                 yield done
+
+    @property
+    def nodes_per_step(self) -> float | None:
+        """Nodes of the captured graph for each step; None where there is no graph."""
+        nodes = getattr(self._steps, "nodes", None)
+        return None if nodes is None else nodes / self._steps_per_call
 
     def _zeros(self) -> tuple[Array, Array, Array]:
         """State's loss, hits and healthy at the start of an epoch."""
@@ -260,7 +268,7 @@ def fit(
     network : what to train; its sizes must fit the data's pixels and classes.
     data : host arrays, which move to the device whole; those of a mapped file are streamed.
     config : the settings; what it says of the network, the data and the device gives way to those passed in.
-    backend : where to compute; None selects config.device and config.library.
+    backend : where to compute; None takes config.backend().
     callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
     out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png); None writes none.
     sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
@@ -275,7 +283,7 @@ def fit(
     for name in settings.keys() & _DESCRIBED:
         raise ConfigError(f"{name} describes the network: give it to MLP")
     config = (config or TrainConfig()).replace(**settings)
-    backend = backend or select(config.device, config.library)
+    backend = backend or config.backend()
     run, splits = prepare(network, data, config, backend, sample_weight)
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
@@ -424,6 +432,8 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         data=data.name if data.name in SETS or not Path(data.source).is_absolute() else data.source,
         device=backend.device,
         library=backend.name,
+        tf32=backend.tf32,
+        graph=backend.graph,
         lr=config.lr or OPTIMIZERS[config.optimizer].lr,
     )
 

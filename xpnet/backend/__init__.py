@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ._base import Backend, DeviceError, first_line
+from ._base import Backend, DeviceError, Feed, first_line
 from ._cupy import CupyBackend
 from ._jax import JaxBackend
 from ._numpy import NumpyBackend
 from ._strict import StrictBackend
 from ._torch import TorchBackend
 
-__all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "available", "select"]
+__all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "Feed", "available", "select"]
 
 _BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend for backend in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, StrictBackend)
@@ -36,12 +36,15 @@ class Availability(NamedTuple):
     detail: str
 
 
-def select(device: str = "auto", library: str | None = None) -> Backend:
+def select(device: str = "auto", library: str | None = None, *, tf32: bool = False, graph: bool = True) -> Backend:
     """Choose an array library and the device it computes on.
 
     device : "cpu", "cuda" (the same as "cuda:0"), "cuda:N", or "auto": CUDA where the library can really use it, the
         CPU elsewhere. array-api-strict has "device1" besides.
     library : one of `LIBRARIES`; None means numpy on the CPU and cupy on CUDA.
+    tf32 : let matrix products round their float32 factors to 10 bits of mantissa, which tensor cores multiply faster;
+        of no effect where "auto" takes the CPU.
+    graph : let CuPy capture repeated steps as CUDA graphs.
     Returns the backend; its reason says why "auto" chose what it chose.
     Raises DeviceError where the library or the device cannot be used. "auto" never raises for an unusable GPU, and
         no other device is ever replaced by a different one.
@@ -51,9 +54,11 @@ def select(device: str = "auto", library: str | None = None) -> Backend:
         raise DeviceError(f"unknown library {library!r}", _nearest(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
     if kind == "auto":
-        backend = _automatic(chosen, fallback=chosen if library else NumpyBackend)
+        backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph)
     elif kind in chosen.devices:
-        backend = chosen(kind, index)
+        if tf32 and kind != "cuda":
+            raise DeviceError("TF32 is a number format of CUDA devices", f"leave tf32 out, or use cuda, not {device}")
+        backend = chosen(kind, index, tf32=tf32, graph=graph)
     else:
         able = [name for name, each in _BACKENDS.items() if kind in each.devices]
         raise DeviceError(
@@ -71,12 +76,12 @@ def available() -> list[Availability]:
     return [_try(backend, kind, index) for backend in _BACKENDS.values() for kind, index in _candidates(backend)]
 
 
-def _automatic(backend: type[Backend], fallback: type[Backend]) -> Backend:
+def _automatic(backend: type[Backend], fallback: type[Backend], tf32: bool, graph: bool) -> Backend:
     """CUDA where backend can use it, the CPU with fallback elsewhere; raises DeviceError if fallback has no CPU."""
     reason = f"{backend.title} runs on the CPU only"
     if "cuda" in backend.devices:
         try:
-            return backend("cuda", reason=f"auto: {backend.title} can use the GPU")
+            return backend("cuda", reason=f"auto: {backend.title} can use the GPU", tf32=tf32, graph=graph)
         except DeviceError as error:
             if "cpu" not in fallback.devices:
                 raise

@@ -30,6 +30,8 @@ class Backend:
     device : "cpu", "cuda:0", "cuda:1", ... or "device1".
     description : the device in words, such as "2 CPU threads" or "NVIDIA H200, 139.8 GiB".
     reason : why this device was chosen, one short clause.
+    tf32 : whether matrix products round their float32 factors to 10 bits of mantissa; on CUDA devices only.
+    graph : whether compile may capture a step as a CUDA graph.
     xp : the library's Python Array API namespace.
     """
 
@@ -42,9 +44,12 @@ class Backend:
     description: str
     xp: Any
 
-    def __init__(self, kind: str, index: int = 0, reason: str = "as asked") -> None:
+    def __init__(
+        self, kind: str, index: int = 0, reason: str = "as asked", *, tf32: bool = False, graph: bool = True
+    ) -> None:
         self.device = kind
         self.reason = reason
+        self.tf32, self.graph = tf32 and kind == "cuda", graph
         if kind == "cuda":
             self.device = f"cuda:{index}"
             count = self.cuda_count()
@@ -112,6 +117,14 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished all work given to it so far."""
 
+    def free_memory(self) -> int | None:
+        """Bytes that arrays on the device may still take; None where they share the computer's memory."""
+        return None
+
+    def feed(self) -> "Feed":
+        """A new Feed to the device."""
+        return Feed(self.to_device)
+
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
         """A context in which matrix products up to a size run on as many threads as pay.
 
@@ -120,6 +133,15 @@ class Backend:
         """
         return nullcontext()
 
+    def fuse(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Let a function's elementwise operations be computed together, where the library would do them one by one.
+
+        function : of arrays, and of lists and tuples of them; it computes through xp and the operators, and writes into
+            arrays by augmented assignment only.
+        Returns a function of the same signature and results; where nothing is to be gained, the function itself.
+        """
+        return function
+
     def compile(self, step: Step, times: int = 1) -> Step:
         """Make a repeated step as fast as the library can.
 
@@ -127,8 +149,8 @@ class Backend:
             is returned and never looks at the one passed in.
         times : how often a call does the step, each time with the state of the time before and the same arrays.
         Returns a function of the same signature; where the library compiles nothing, it is the step itself, or a loop.
-        The arrays may be others at each call, so a backend that captures addresses has to copy them into buffers of its
-        own.
+        A backend that captures addresses may have to copy what lies elsewhere than at the call before; a Feed's arrays
+        stay where they are.
         """
         if times == 1:
             return step
@@ -139,6 +161,26 @@ class Backend:
             return state
 
         return repeated  # type: ignore[return-value]
+
+
+class Feed:
+    """Moves arrays that take each other's place to a device: a set is pushed ahead, while its predecessor is in use.
+
+    Made by Backend.feed. Pushes and pulls take turns; a thread may push while another one uses what was pulled.
+    """
+
+    def __init__(self, to_device: Callable[[np.ndarray], Any]) -> None:
+        self._to_device = to_device
+        self._pushed: tuple[np.ndarray | None, ...] = ()
+
+    def push(self, *arrays: np.ndarray | None) -> None:
+        """Begin to move host arrays; they must not be written into before they have been pulled."""
+        self._pushed = arrays
+
+    def pull(self) -> tuple[Any, ...]:
+        """What was pushed, on the device, where it lies until the next pull; None stays None."""
+        pushed, self._pushed = self._pushed, ()
+        return tuple(None if array is None else self._to_device(array) for array in pushed)
 
 
 def load(module: str, title: str, remedy: str) -> Any:

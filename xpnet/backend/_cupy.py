@@ -1,12 +1,17 @@
 """CuPy on CUDA."""
 
+import re
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, first_line, gibibytes, load
+from ._base import Backend, DeviceError, Feed, Step, first_line, gibibytes, load
+from ._cublas import Gemm
+from ._fusion import Fusion, is_short
+from ._graph import CapturedStep
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 
@@ -15,7 +20,10 @@ _INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100
 
 
 class CupyBackend(Backend):
-    """CuPy on one NVIDIA GPU."""
+    """CuPy on one NVIDIA GPU.
+
+    xp is array_api_compat's namespace, with matrix products that a graph can hold and sums that fusing does not change.
+    """
 
     name, title = "cupy", "CuPy"
     devices = ("cuda",)
@@ -48,11 +56,17 @@ class CupyBackend(Backend):
 
     def _open(self, index: int) -> None:
         self._cupy = load("cupy", self.title, _EXTRAS)
-        self.xp = load("array_api_compat.cupy", "array-api-compat", "pip install array-api-compat")
+        functions = dict(vars(load("array_api_compat.cupy", "array-api-compat", "pip install array-api-compat")))
         self.version = self._cupy.__version__
         self._device = self._cupy.cuda.Device(index)
         properties = self._cupy.cuda.runtime.getDeviceProperties(index)
         self.description = f"{properties['name'].decode()}, {gibibytes(properties['totalGlobalMem'])}"
+        self._gemm: Gemm | None = None
+        self._matmul = functions["matmul"]
+        self._capture_stream: Any = None
+        functions["matmul"], functions["sum"] = self._product, _sum_in_order(self._cupy, functions["sum"])
+        self._fusion = Fusion(self._cupy, functions)
+        self.xp = self._fusion.xp
 
     def _try_out(self) -> None:
         try:
@@ -72,13 +86,14 @@ class CupyBackend(Backend):
     def activate(self) -> None:
         self._device.use()
 
-    def active(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def active(self) -> Iterator[None]:
         # CuPy's creation functions and kernels go by the thread's current device, whatever their arguments lie on
-        device: AbstractContextManager[object] = self._device
-        return device
+        with self._device, self._telling_of_memory():
+            yield
 
     def to_device(self, host_array: np.ndarray) -> Any:
-        with self._device:
+        with self.active():
             return self._cupy.array(np.asarray(host_array), order="C")
 
     def to_host(self, array: Any) -> np.ndarray:
@@ -86,6 +101,116 @@ class CupyBackend(Backend):
 
     def synchronize(self) -> None:
         self._device.synchronize()
+
+    def free_memory(self) -> int:
+        with self._device:
+            free, _ = self._cupy.cuda.runtime.memGetInfo()
+            return int(free + self._cupy.get_default_memory_pool().free_bytes())
+
+    def feed(self) -> Feed:
+        return _PinnedFeed(self._cupy, self.active)
+
+    def fuse(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self._fusion.fuse(function)
+
+    def compile(self, step: Step, times: int = 1) -> Step:
+        if not self.graph:
+            return super().compile(step, times)
+        with self._device:
+            self._capture_stream = self._capture_stream or self._cupy.cuda.Stream(non_blocking=True)
+        captured: Any = CapturedStep(self._cupy, self._device, self._capture_stream, self._fusion, step, times)
+        return captured  # type: ignore[no-any-return]
+
+    def _product(self, a: Any, b: Any) -> Any:
+        if self._gemm is None:
+            self._gemm = Gemm(self._cupy, self._matmul)
+        return self._gemm(a, b, self.tf32)
+
+    @contextmanager
+    def _telling_of_memory(self) -> Iterator[None]:
+        """A context in which memory that runs out is told in full."""
+        try:
+            yield
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            asked = re.search(r"allocating ([\d,]+) bytes", str(error))
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            what = f"{gibibytes(int(asked[1].replace(',', '')))} more" if asked else "more"
+            raise MemoryError(
+                f"{self.device} was asked for {what}, with {gibibytes(free)} of its {gibibytes(total)} free: choose a "
+                "smaller batch or network, or see what else runs there"
+            ) from error
+
+
+class _PinnedFeed(Feed):
+    """Moves arrays on a stream of its own, through two buffers that the device reads without the CPU's help.
+
+    What was pushed waits beside what the steps read, and takes its place when it is pulled: at the same addresses, for
+    the sake of captured graphs.
+    """
+
+    def __init__(self, cupy: Any, active: Callable[[], AbstractContextManager[None]]) -> None:
+        import cupyx
+
+        self._cupy, self._active, self._empty_pinned = cupy, active, cupyx.empty_pinned
+        with active():
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            self._copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+            self._taken = cupy.cuda.Event(disable_timing=True)
+        self._pinned: tuple[dict[int, Any], ...] = ({}, {})
+        self._waiting: dict[int, Any] = {}
+        self._lying: dict[int, Any] = {}
+        self._coming: list[Any] = []
+        self._turn = 0
+
+    def push(self, *arrays: np.ndarray | None) -> None:
+        with self._active():
+            self._turn = 1 - self._turn
+            self._copied[self._turn].synchronize()  # this buffer's last contents are on the device
+            self._stream.wait_event(self._taken)  # and what waited there has been taken away
+            self._coming = [None] * len(arrays)
+            for i, array in enumerate(arrays):
+                if array is not None:
+                    pinned = self._place(self._pinned[self._turn], i, array, self._empty_pinned)
+                    pinned[...] = array
+                    self._coming[i] = self._place(self._waiting, i, array, self._cupy.empty)
+                    self._coming[i].set(pinned, stream=self._stream)
+            self._copied[self._turn].record(self._stream)
+
+    def pull(self) -> tuple[Any, ...]:
+        with self._active():
+            self._cupy.cuda.get_current_stream().wait_event(self._copied[self._turn])
+            moved: list[Any] = [None] * len(self._coming)
+            for i, waiting in enumerate(self._coming):
+                if waiting is not None:
+                    moved[i] = self._place(self._lying, i, waiting, self._cupy.empty)
+                    moved[i][...] = waiting
+            self._taken.record()
+            return tuple(moved)
+
+    def _place(self, buffers: dict[int, Any], i: int, like: Any, empty: Callable[..., Any]) -> Any:
+        """An array like another one, in the buffer of its position."""
+        if i not in buffers or buffers[i].nbytes < like.nbytes:
+            self._cupy.cuda.Device().synchronize()  # nothing may still use the smaller one
+            buffers[i] = empty((like.nbytes,), np.uint8)
+        return buffers[i][: like.nbytes].view(like.dtype).reshape(like.shape)
+
+
+def _sum_in_order(cupy: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """The sum, that of a short row from its first element to its last, as a fused kernel adds it."""
+    kernel = cupy.ElementwiseKernel(
+        "raw T x, int32 n",
+        "T total",
+        "total = 0; for (int k = 0; k < n; ++k) total += x[(size_t)i * n + k];",
+        "xpnet_short_sum",
+    )
+
+    def total(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        if dtype is not None or x.dtype.char not in "fd" or not is_short(x, axis) or not x.shape[0]:
+            return otherwise(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        totals = kernel(x, x.shape[1], cupy.empty(x.shape[0], x.dtype))
+        return totals[:, None] if keepdims else totals
+
+    return total
 
 
 def _distributions() -> dict[str, str]:

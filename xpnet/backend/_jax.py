@@ -45,6 +45,8 @@ class JaxBackend(Backend):
     def activate(self) -> None:
         # without it JAX makes every float64 a float32 without a word, explicit dtypes included
         self._jax.config.update("jax_enable_x64", True)
+        if self.device != "cpu":  # where its default is TF32
+            self._jax.config.update("jax_default_matmul_precision", "tensorfloat32" if self.tf32 else "highest")
 
     def to_device(self, host_array: np.ndarray) -> Any:
         # on the CPU device_put may share the memory of what it is given, so it is given a copy of its own

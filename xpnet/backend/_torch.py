@@ -40,6 +40,10 @@ class TorchBackend(Backend):
             properties = self._torch.cuda.get_device_properties(index)
             self.description = f"{properties.name}, {gibibytes(properties.total_memory)}"
 
+    def activate(self) -> None:
+        if self.device != "cpu":
+            self._torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+
     def to_device(self, host_array: np.ndarray) -> Any:
         # the copy is NumPy's: torch refuses read-only memory and negative strides
         return self._torch.from_numpy(np.array(host_array, order="C")).to(self.device)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from xpnet.backend import LIBRARIES, Backend, select
+from xpnet.backend import LIBRARIES, Backend
 from xpnet.cli.terminal import download_bar
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.data import Dataset, load_data
@@ -86,7 +86,7 @@ def chosen(recipe: str | None, settings: dict[str, Any]) -> TrainConfig:
 
 def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP]:
     """What a command trains with its settings: the device, the data and the network."""
-    backend = select(config.device, config.library)
+    backend = config.backend()
     with download_bar() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
     return backend, data, config.network(data.n_features, data.n_classes)
@@ -149,7 +149,7 @@ def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
 
 
 def _group(setting: str) -> Group:
-    if setting in ("data", "device", "library"):
+    if setting in ("data", "device", "library", "tf32", "graph"):
         return SOURCE
     return NETWORK if setting == "hidden" or setting in {f.name for f in dataclasses.fields(MLP)} else TRAINING
 

@@ -30,7 +30,7 @@ __all__ = ["train"]
 # Settings that have a place of their own in the header; the others are named where they are not the default.
 IN_HEADER = {
     *("data", "device", "library", "hidden", "activation", "loss", "optimizer", "lr", "schedule", "batch_size"),
-    *("epochs", "dtype", "seed"),
+    *("epochs", "dtype", "tf32", "seed"),
 }
 
 
@@ -143,6 +143,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     drawn = config.data == "auto" and data.name != "mnist"
     lr = config.lr or OPTIMIZERS[config.optimizer].lr
     batch = "the whole set" if config.batch_size == "full" else f"batches of {config.batch_size}"
+    tf32 = " with products in TF32" if backend.tf32 else ", not TF32, which needs CUDA" if config.tf32 else ""
     extras = [
         f"{field.name.replace('_', ' ')} {shown(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
@@ -154,7 +155,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {config.loss}",
         "training": f"{config.optimizer}, learning rate {lr:g} {config.schedule}, {batch}, "
-        f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}, seed {config.seed}",
+        f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}{tf32}, seed {config.seed}",
         "also": ", ".join(extras),
         "run": str(out),
     }

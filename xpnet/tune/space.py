@@ -17,7 +17,7 @@ from xpnet.training import HYPERPARAMETERS
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
 # Settings that decide what the trials are compared by.
-FIXED = ("data", "device", "library", "seed", "validation")
+FIXED = ("data", "device", "library", "tf32", "graph", "seed", "validation")
 
 
 def read_space(path: str | Path | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, select
+from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Run
 from xpnet.checks import check_range, required
 from xpnet.config import TrainConfig
@@ -102,7 +102,7 @@ def tune(
     storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
         A study that is there already is continued, and was begun with the same data, space and config. Several
         processes may share one; each of them may finish a trial more than was asked for.
-    study : its name in the storage.   backend : where to compute; None selects config.device and config.library.
+    study : its name in the storage.   backend : where to compute; None takes config.backend().
     report : called after each trial of this process.
     Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts that end between trials.
     Raises ConfigError, before any trial, for a bad space, settings that do not fit the data or a study begun on other
@@ -116,7 +116,7 @@ def tune(
     if not config.validation and data.validation is None:
         config = config.replace(validation=VALIDATION)
     dimensions = parse(default_space(config) if space is None else space, config)
-    backend = backend or select(config.device, config.library)
+    backend = backend or config.backend()
     terms = _terms(dimensions, _resolved(config, data, backend), data)
     with _silent(optuna), ExitStack() as closing:
         search = _Search(optuna, _open(optuna, storage, study, terms, closing), data, config, dimensions)
@@ -247,9 +247,8 @@ def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConf
 def _terms(space: dict[str, Dimension], start: TrainConfig, data: Dataset) -> dict[str, dict[str, Any]]:
     """What all trials of a study must have in common, to be compared; as JSON gives it back."""
     # The data are told by their content: on another machine they may have another path.
-    settings = {
-        name: value for name, value in dataclasses.asdict(start).items() if name not in ("data", "device", "library")
-    }
+    elsewhere = ("data", "device", "library", "graph")
+    settings = {name: value for name, value in dataclasses.asdict(start).items() if name not in elsewhere}
     digests = {"train": _digest(data.train), "validation": _digest(data.validation or ())}
     terms = {"search space": space, "settings": settings, "data": digests}
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(terms))
