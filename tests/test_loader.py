@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 import xpnet
+from tests import fake_cupy
 from tests.conftest import open_backend, relative_error
 from xpnet import loader
+from xpnet.backend import Backend, select
+from xpnet.backend._cupy import CupyBackend
 from xpnet.data import DataError, formats, is_mapped, read, rows_of, write_idx
 from xpnet.loader import Examples, Loader, Window
 from xpnet.training import ORDER_STREAM, Loop, _generator, computing, fit, prepare
@@ -310,3 +313,67 @@ def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mo
     assert formats._memory() == machine
     limit.write_text("268435456\n")
     assert formats._memory() == 2**28
+
+
+# Images that a GPU has no room for
+
+
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backend, "free_memory", lambda self: N * 36)
+    monkeypatch.setattr(CupyBackend, "free_memory", lambda self: N * 36)
+
+
+@pytest.mark.cuda
+def test_images_beyond_the_free_memory_are_streamed(
+    mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every example once and with its label, in the windows and the order that a file's would have."""
+    caplog.set_level("INFO", "xpnet")
+    cuda, numpy = select("cuda"), select("cpu")
+    from_file = [numbers(w)[w.order] for w in Loader(Examples(*mapped.train), numpy, 8).shuffled(_generator(0))]
+    crowded(monkeypatch)
+    images, labels = in_memory(mapped).train
+    moved = Loader(Examples(images, labels), cuda, 8)
+    addresses = set()
+    for window, expected in zip(moved.shuffled(_generator(0)), from_file, strict=True):
+        host = Window(*(None if each is None else cuda.to_host(each) for each in window))
+        assert np.array_equal(numbers(host)[host.order], expected)
+        assert np.array_equal(host.labels, numbers(host) % 3)
+        addresses.add(window.images.data.ptr)
+    assert len(addresses) == 1, "captured graphs read where the first window lay"
+    assert caplog.messages == ["0.0 GB of images are streamed to cuda:0, which has 0.0 GB free"]
+
+
+@pytest.mark.cuda
+def test_training_on_streamed_images_is_the_same_on_every_device(
+    mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows overtake each other nowhere: the weights are those of the CPU, with graphs and without."""
+    crowded(monkeypatch)
+    data, network = in_memory(mapped), xpnet.MLP((36, 7, 3), dropout=0.2)
+    options: dict[str, Any] = {"batch_size": 8, "epochs": 2, "dtype": "float64", "callbacks": [], "validation": 0.2}
+    expected = fit(network, data, backend=select("cpu"), **options)
+    for graph in (True, False):
+        cuda = select("cuda", graph=graph)
+        found = fit(network, data, backend=cuda, class_weight=None, **options)
+        for mine, other in zip(found.model.params, expected.model.params, strict=True):
+            assert relative_error(cuda.to_host(mine), other) < 1e-12
+        assert found.history[-1].validation_accuracy == expected.history[-1].validation_accuracy
+
+
+def test_copies_that_run_late_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buffers of a feed are not refilled before the device has read them."""
+    fake = fake_cupy.install(monkeypatch)
+    fake.lazy_null = True
+    cuda = select("cuda")
+    feed = cuda.feed()
+    seen = []
+    for number in range(6):
+        feed.push(np.full((4, number + 1), number), None, np.array([number], np.int32))
+        block, nothing, row = feed.pull()
+        assert nothing is None
+        seen.append((block + 0, row * 2))
+    for number, (block, row) in enumerate(seen):
+        assert np.array_equal(cuda.to_host(block), np.full((4, number + 1), number))
+        assert cuda.to_host(row).tolist() == [2 * number]
+    assert fake.is_pinned(feed._pinned[0][0])  # type: ignore[attr-defined]

@@ -9,6 +9,8 @@ import pytest
 import xpnet
 from xpnet.config import read_recipe, recipe_names
 
+from .conftest import relative_error
+
 
 def train(data: xpnet.Dataset, seed: int, **settings: object) -> xpnet.Result:
     config = xpnet.TrainConfig()
@@ -53,6 +55,19 @@ def test_drawn_digits_teach_a_network_to_read_mnist(mnist: xpnet.Dataset) -> Non
     assert len(digits.train.labels) == 60_000
     accuracy = train(digits, 0).model.evaluate(*mnist.test).accuracy
     assert accuracy >= 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.cuda
+def test_an_epoch_by_graphs_is_an_epoch_on_the_cpu(mnist: xpnet.Dataset) -> None:
+    network = xpnet.MLP((784, 128, 10))
+    here, there = (
+        xpnet.fit(network, mnist, backend=xpnet.select(device), epochs=1, callbacks=[]) for device in ("cpu", "cuda")
+    )
+    for one, other in zip(here.model.params, there.model.params, strict=True):
+        assert relative_error(there.model.backend.to_host(other), one) < 1e-4
+    assert there.history[0].train_loss == pytest.approx(here.history[0].train_loss, rel=1e-5)
+    assert there.history[0].test_accuracy == pytest.approx(here.history[0].test_accuracy, abs=5e-4)
 
 
 def test_first_pixels_reach_the_network(mnist: xpnet.Dataset) -> None:

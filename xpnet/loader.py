@@ -7,6 +7,7 @@ file is read in pieces that a disk is fast at, and yet a batch has examples from
 one window, a thread reads the next one and begins to move it.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -98,6 +99,13 @@ class Loader:
                 None,
             )
             return
+        if self._file is None:
+            logging.getLogger("xpnet").info(
+                "%s of images are streamed to %s, which has %s free",
+                f"{n * image_bytes / 1e9:.1f} GB",
+                backend.device,
+                f"{(free or 0) / 1e9:.1f} GB",
+            )
         self._stamp = _stamp(self._file)
         batch_bytes = batch_size * image_bytes
         steps_per_chunk = math.ceil(CHUNK_BYTES / batch_bytes)

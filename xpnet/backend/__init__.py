@@ -86,7 +86,7 @@ def _automatic(backend: type[Backend], fallback: type[Backend], tf32: bool, grap
             if "cpu" not in fallback.devices:
                 raise
             reason = error.what
-    return fallback("cpu", reason=f"auto: {reason}")
+    return fallback("cpu", reason=f"auto: {reason}", graph=graph)
 
 
 def _parse(device: str) -> tuple[str, int]:
