@@ -931,8 +931,6 @@ _folder: list[Path] = []
 def compile_kernel(source: str, name: str, options: Any) -> Any:
     """The function in a C++ source, which g++ compiles once per process."""
     if source not in _compiled:
-        if shutil.which("g++") is None:
-            raise RuntimeError("the fake CuPy compiles kernels with g++, which is not installed")
         # As NVIDIA's compiler does by default, it may merge a product and a sum.
         compiler = ["g++", *_words("-std=c++17 -O2 -march=native -ffp-contract=fast -fwrapv -fPIC")]
         if not _folder:
@@ -1643,6 +1641,8 @@ def fake_cublas(fake: Fake) -> FakeCublas:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Put the fake in CuPy's place for one test, and array-api-compat's namespace on top of it."""
+    if shutil.which("g++") is None:
+        pytest.skip("without a GPU, a stand-in for CuPy is tested, which needs g++")
     fake = Fake()
     for name in [*sys.modules]:
         if name.split(".")[0] in ("cupy", "cupyx", "cuda") or name.startswith("array_api_compat.cupy"):

@@ -19,7 +19,7 @@ from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.history import read_history
-from xpnet.training import _splits, fit, make_step
+from xpnet.training import Loop, _splits, computing, fit, make_step, prepare
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -96,6 +96,18 @@ def test_a_step_is_compilable(small_data: xpnet.Dataset) -> None:
     """jax.jit refuses what a graph capture refuses: reading a value on the host, branching on one, masks."""
     open_backend("jax")
     small_fit(small_data, "jax", epochs=1, **EVERYTHING, clip_norm=1.0, optimizer="adamw", weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "done"),
+    [(9, [18, 36, 37]), (10, [32, 33]), (330, [1]), (200, [1, 2]), (2, [27, 54, 81, 108, 135, 162])],
+)
+def test_a_call_does_as_many_steps_as_leave_few_over(
+    small_data: xpnet.Dataset, batch_size: int, done: list[int]
+) -> None:
+    run, splits = prepare(xpnet.MLP((36, 3)), small_data, xpnet.TrainConfig(batch_size=batch_size), xpnet.select("cpu"))
+    with computing(run):
+        assert list(Loop(run, splits["train"]).epoch(1))[: len(done)] == done
 
 
 def test_same_seed_same_bits(small_data: xpnet.Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, Feed, Step, first_line, gibibytes, load
+from ._base import Backend, DeviceError, Feed, Step, first_line, in_words, load
 from ._cublas import Gemm
 from ._fusion import Fusion, is_short
 from ._graph import CapturedStep
@@ -60,7 +60,7 @@ class CupyBackend(Backend):
         self.version = self._cupy.__version__
         self._device = self._cupy.cuda.Device(index)
         properties = self._cupy.cuda.runtime.getDeviceProperties(index)
-        self.description = f"{properties['name'].decode()}, {gibibytes(properties['totalGlobalMem'])}"
+        self.description = f"{properties['name'].decode()}, {in_words(properties['totalGlobalMem'])}"
         self._gemm: Gemm | None = None
         self._matmul = functions["matmul"]
         self._capture_stream: Any = None
@@ -134,9 +134,9 @@ class CupyBackend(Backend):
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             asked = re.search(r"allocating ([\d,]+) bytes", str(error))
             free, total = self._cupy.cuda.runtime.memGetInfo()
-            what = f"{gibibytes(int(asked[1].replace(',', '')))} more" if asked else "more"
+            what = f"{in_words(int(asked[1].replace(',', '')))} more" if asked else "more"
             raise MemoryError(
-                f"{self.device} was asked for {what}, with {gibibytes(free)} of its {gibibytes(total)} free: choose a "
+                f"{self.device} was asked for {what}, with {in_words(free)} of its {in_words(total)} free: choose a "
                 "smaller batch or network, or see what else runs there"
             ) from error
 
