@@ -1,5 +1,6 @@
 """Matrix products through cuBLAS: what is passed for which arrays, on a cuBLAS that computes with NumPy."""
 
+import gc
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -146,3 +147,10 @@ def test_a_product_is_not_captured_on_a_stream_that_is_not_bound(fake: fake_cupy
         with pytest.raises(RuntimeError, match="captured on a stream where none has run before"):
             cuda.xp.matmul(x, x)
         stream.end_capture()
+
+
+def test_a_handle_goes_with_its_backend(fake: fake_cupy.Fake) -> None:
+    for _ in range(3):
+        select("cuda")
+    gc.collect()
+    assert fake.count["cublasCreate_v2"] - fake.count["cublasDestroy_v2"] <= 1

@@ -4,6 +4,7 @@ import gc
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,18 @@ def test_training_by_graph_is_training_on_the_cpu(small_data: xpnet.Dataset) -> 
     for row, reference in zip(on_gpu.history, on_cpu.history, strict=True):
         assert row.test_loss == pytest.approx(reference.test_loss, rel=1e-10)
         assert row.test_accuracy == reference.test_accuracy
+
+
+@pytest.mark.parametrize(("there", "here"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_model_of_one_device_is_one_of_the_other(
+    small_data: xpnet.Dataset, tmp_path: Path, there: str, here: str
+) -> None:
+    assert small_data.test is not None
+    network = xpnet.MLP((36, 16, 3), batch_norm=True)
+    result = xpnet.fit(network, small_data, backend=select(there), epochs=2, out=tmp_path, callbacks=[])
+    scores = xpnet.load(tmp_path, device=here).evaluate(*small_data.test)
+    assert scores.accuracy == result.history[-1].test_accuracy
+    assert scores.loss == pytest.approx(result.history[-1].test_loss, rel=1e-5)
 
 
 # What a graph must not freeze
@@ -313,6 +326,7 @@ def test_warm_up_leaves_no_trace(fake: fake_cupy.Fake) -> None:
     def step(state: list[Any], x: Any) -> list[Any]:
         stream = fake.cupy.cuda.get_current_stream()
         seen.append((stream.ptr, stream.is_capturing()))
+        assert gc.isenabled() is not stream.is_capturing(), "what is collected may free memory, and end the capture"
         state[0] += cuda.xp.sum(x)
         return state
 
@@ -331,6 +345,17 @@ def test_warm_up_leaves_no_trace(fake: fake_cupy.Fake) -> None:
     assert float(cuda.to_host(state[0])) == 8000.0
     assert pool.used_bytes() == used
     assert len(seen) == 4
+
+
+def test_what_is_under_way_is_waited_for(fake: fake_cupy.Fake) -> None:
+    """Arrays that are still being moved when their step is captured, on another stream."""
+    fake.lazy_null = True
+    cuda = select("cuda")
+    state = [cuda.to_device(np.full(3, 64.0)), cuda.to_device(np.zeros(1, np.int64))]
+    compiled = cuda.compile(descend)
+    for expected in (32.0, 16.0):
+        state = compiled(state, cuda.to_device(np.ones(1)), cuda.to_device(np.zeros(3)))
+        np.testing.assert_array_equal(cuda.to_host(state[0]), np.full(3, expected))
 
 
 def test_a_step_leaves_no_garbage(fake: fake_cupy.Fake, small_data: xpnet.Dataset) -> None:
@@ -418,3 +443,89 @@ def test_logged_once(fake: fake_cupy.Fake, caplog: pytest.LogCaptureFixture) -> 
         state = compiled(state, select("cuda").to_device(np.ones(n)))
     assert len(caplog.records) == 1
     assert re.search(r"float\(x\[0\]\).* in test_graph\.py, line \d+: RuntimeError: ", caplog.text)
+
+
+def test_equal_numbers_of_other_types_have_graphs_of_their_own() -> None:
+    """1, 1.0 and True are one key of a dictionary, and another result each."""
+    cuda = select("cuda")
+    compiled = cuda.compile(lambda state, x, factor: [state[0] + cuda.xp.astype(x * factor / 2, cuda.xp.float64)])
+    x = cuda.to_device(np.full(1, 2**24 + 1, np.int32))
+    state = [cuda.to_device(np.zeros(1))]
+    for factor in (1, 1.0, 1):
+        state = compiled(state, x, factor)
+    assert len(compiled._graphs) == 2  # type: ignore[attr-defined]
+    assert float(cuda.to_host(state[0])[0]) == 3 * (2**24 + 1) / 2
+
+
+def test_a_compiled_step_goes_without_the_collector(fake: fake_cupy.Fake) -> None:
+    """As one training after the other needs it, in one process: a collection may come late."""
+    cuda = select("cuda")
+    x = cuda.to_device(np.ones(100_000))
+    gc.collect()
+    gc.disable()
+    try:
+        compiled = cuda.compile(lambda state, x: [state[0] + cuda.xp.sum(cuda.xp.sqrt(x * x))])
+        compiled([cuda.to_device(np.zeros(()))], x)
+        held = fake.allocated
+        del compiled
+        assert fake.allocated < held - 100_000 * 8
+    finally:
+        gc.enable()
+
+
+def test_the_memory_of_a_graph_is_freed_where_it_lies(fake: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool has memory on several devices, and frees that of the current one."""
+    cuda = select("cuda:1")
+    freed_on: list[int] = []
+    free = fake.cupy.cuda.MemoryPool.free_all_blocks
+
+    def free_all_blocks(self: Any, stream: Any = None) -> None:
+        freed_on.append(fake.local.device)
+        free(self, stream)
+
+    monkeypatch.setattr(fake.cupy.cuda.MemoryPool, "free_all_blocks", free_all_blocks)
+    compiled = cuda.compile(lambda state: [state[0] + 1.0])
+    compiled([cuda.to_device(np.zeros(2))])
+    select("cuda:0")
+    del compiled
+    gc.collect()
+    assert freed_on == [1]
+
+
+def test_a_feed_moves_while_a_step_is_captured(fake: fake_cupy.Fake) -> None:
+    """The reader's thread makes its second buffer while the first step is captured: it may not wait for the device."""
+    cuda = select("cuda")
+    feed = cuda.feed()
+    feed.push(np.ones(4))
+    feed.pull()
+    stream = fake.cupy.cuda.Stream(non_blocking=True)
+    stream.begin_capture()
+    feed.push(np.full(4000, 2.0))
+    stream.end_capture()
+    (pulled,) = feed.pull()
+    np.testing.assert_array_equal(cuda.to_host(pulled), np.full(4000, 2.0))
+
+
+def test_what_is_still_moving_does_not_move_into_other_arrays(fake: fake_cupy.Fake) -> None:
+    """An epoch that is broken off leaves a window that was pushed and never pulled."""
+    cuda = select("cuda")
+    feed = cuda.feed()
+    feed.push(np.ones(1000))
+    del feed
+    other = cuda.to_device(np.zeros(1000))
+    for stream in fake.streams.values():
+        stream.drain()
+    np.testing.assert_array_equal(cuda.to_host(other), np.zeros(1000))
+
+
+def test_a_feed_waits_for_what_used_its_memory(fake: fake_cupy.Fake) -> None:
+    """A buffer may be what the steps have just freed, and have not finished with."""
+    cuda = select("cuda")
+    fake.lazy_null = True
+    feed = cuda.feed()
+    cuda.to_device(np.full(1000, 7.0))  # freed at once, and on its way there
+    feed.push(np.ones(1000))
+    for stream in [*fake.streams.values()][::-1]:
+        stream.drain()
+    (pulled,) = feed.pull()
+    np.testing.assert_array_equal(cuda.to_host(pulled), np.ones(1000))

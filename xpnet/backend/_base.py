@@ -137,7 +137,7 @@ class Backend:
         """Let a function's elementwise operations be computed together, where the library would do them one by one.
 
         function : of arrays, and of lists and tuples of them; it computes through xp and the operators, and writes into
-            arrays by augmented assignment only.
+            arrays by augmented assignment only, and into none that shares its memory with another argument or a view.
         Returns a function of the same signature and results; where nothing is to be gained, the function itself.
         """
         return function

@@ -5,6 +5,7 @@ that CuPy's own loader finds: a whole package of bindings would be one more thin
 """
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,7 @@ class Gemm:
         self._cublas = _load()
         self._handle = ctypes.c_void_p()
         self._check(self._cublas.cublasCreate_v2(ctypes.byref(self._handle)), "cublasCreate")
+        weakref.finalize(self, _destroy, self._cublas, cupy.cuda.Device(), self._handle).atexit = False
         # What NVIDIA recommends; of its own accord cuBLAS would allocate inside the captured graph.
         newest = int(cupy.cuda.Device().compute_capability) >= 90
         self._workspace_bytes = 2**25 if newest else 2**22
@@ -109,6 +111,11 @@ class Gemm:
             raise RuntimeError(f"cuBLAS: {what}: {_STATUS.get(status, 'status')} ({status})")
 
 
+def _destroy(cublas: Any, device: Any, handle: Any) -> None:
+    with device:
+        cublas.cublasDestroy_v2(handle)
+
+
 def _load() -> Any:
     from cuda import pathfinder  # comes with CuPy
 
@@ -116,7 +123,7 @@ def _load() -> Any:
     cublas = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
     pointer: Any = ctypes.c_void_p
     number: Any = ctypes.c_int
-    cublas.cublasCreate_v2.argtypes = [pointer]
+    cublas.cublasCreate_v2.argtypes = cublas.cublasDestroy_v2.argtypes = [pointer]
     cublas.cublasSetStream_v2.argtypes = [pointer, pointer]
     cublas.cublasSetWorkspace_v2.argtypes = [pointer, pointer, ctypes.c_size_t]
     matrix = [pointer, number, number]

@@ -1,7 +1,11 @@
-"""CuPy on CUDA."""
+"""CuPy on CUDA.
+
+Its rooms, _cublas, _fusion, _graph and _kernels, are imported when CuPy is used, as CuPy itself is.
+"""
 
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -9,9 +13,6 @@ from typing import Any
 import numpy as np
 
 from ._base import Backend, DeviceError, Feed, Step, first_line, in_words, load
-from ._cublas import Gemm
-from ._fusion import Fusion, is_short
-from ._graph import CapturedStep
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 
@@ -55,13 +56,15 @@ class CupyBackend(Backend):
         return count
 
     def _open(self, index: int) -> None:
+        from ._fusion import Fusion
+
         self._cupy = load("cupy", self.title, _EXTRAS)
         functions = dict(vars(load("array_api_compat.cupy", "array-api-compat", "pip install array-api-compat")))
         self.version = self._cupy.__version__
         self._device = self._cupy.cuda.Device(index)
         properties = self._cupy.cuda.runtime.getDeviceProperties(index)
         self.description = f"{properties['name'].decode()}, {in_words(properties['totalGlobalMem'])}"
-        self._gemm: Gemm | None = None
+        self._gemm: Any = None
         self._matmul = functions["matmul"]
         self._capture_stream: Any = None
         functions["matmul"], functions["sum"] = self._product, _sum_in_order(self._cupy, functions["sum"])
@@ -116,6 +119,8 @@ class CupyBackend(Backend):
     def compile(self, step: Step, times: int = 1) -> Step:
         if not self.graph:
             return super().compile(step, times)
+        from ._graph import CapturedStep
+
         with self._device:
             self._capture_stream = self._capture_stream or self._cupy.cuda.Stream(non_blocking=True)
         captured: Any = CapturedStep(self._cupy, self._device, self._capture_stream, self._fusion, step, times)
@@ -123,6 +128,8 @@ class CupyBackend(Backend):
 
     def _product(self, a: Any, b: Any) -> Any:
         if self._gemm is None:
+            from ._cublas import Gemm
+
             self._gemm = Gemm(self._cupy, self._matmul)
         return self._gemm(a, b, self.tf32)
 
@@ -161,6 +168,8 @@ class _PinnedFeed(Feed):
         self._lying: dict[int, Any] = {}
         self._coming: list[Any] = []
         self._turn = 0
+        # What was pushed and not pulled may still be moving when its buffers become somebody else's.
+        weakref.finalize(self, self._stream.synchronize).atexit = False
 
     def push(self, *arrays: np.ndarray | None) -> None:
         with self._active():
@@ -190,13 +199,18 @@ class _PinnedFeed(Feed):
     def _place(self, buffers: dict[int, Any], i: int, like: Any, empty: Callable[..., Any]) -> Any:
         """An array like another one, in the buffer of its position."""
         if i not in buffers or buffers[i].nbytes < like.nbytes:
-            self._cupy.cuda.Device().synchronize()  # nothing may still use the smaller one
+            # Only this stream is waited for: a step may be being captured, and then the device must not be.
+            self._stream.synchronize()  # nothing is on its way from the smaller one, nor to it
             buffers[i] = empty((like.nbytes,), np.uint8)
+            # The steps may have freed the larger one just now, and not be through with it.
+            self._stream.wait_event(self._cupy.cuda.get_current_stream().record())
         return buffers[i][: like.nbytes].view(like.dtype).reshape(like.shape)
 
 
 def _sum_in_order(cupy: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """The sum, that of a short row from its first element to its last, as a fused kernel adds it."""
+    from ._fusion import is_short
+
     kernel = cupy.ElementwiseKernel(
         "raw T x, int32 n",
         "T total",

@@ -10,7 +10,7 @@ expression is needed twice it is computed twice, unless it has been an array in 
 memory. Short rows (the classes) are reduced in the expression itself, by a loop.
 
 A function that is deferred may do whatever a function on arrays may, but write into them other than by augmented
-assignment.
+assignment; and what it writes does not show in views that it has made before, nor in arguments that overlap.
 """
 
 import hashlib
@@ -32,6 +32,9 @@ SHORT = 32
 
 # The launch of a kernel takes at most 4 kB of arguments, an array of one dimension 32 bytes of them.
 MOST_ARRAYS = 96
+
+# What expressions may become: Python's recursion is to write them, and one store is to fit in a kernel.
+DEEPEST, WIDEST = 100, 64
 
 # fmt: off
 _OPERATORS = {
@@ -80,8 +83,8 @@ class Deferred:
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
-        whole = [k for k in keys if isinstance(k, slice) and k == slice(None)]
-        if len(whole) == self.ndim and all(k is None for k in keys if not isinstance(k, slice)):
+        whole = sum(isinstance(k, slice) and k == slice(None) for k in keys)
+        if whole == self.ndim and whole + sum(k is None for k in keys) == len(keys):
             axes = iter(self.shape)
             return self._fusion.reshape(self, tuple(1 if k is None else next(axes) for k in keys))
         return self._fusion.through(lambda array, key: array[key], (self, key), {})
@@ -172,7 +175,8 @@ class Fusion:
     def fuse(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, its elementwise operations gathered into few kernels.
 
-        function : of arrays and of lists and tuples of them, pure but for augmented assignments to its arguments.
+        function : of arrays and of lists and tuples of them, pure but for augmented assignments to its arguments; those
+            that it assigns to share no memory with others.
         """
 
         def fused(*arguments: Any) -> Any:
@@ -197,7 +201,10 @@ class Fusion:
     def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
         """Call one of the namespace's functions: note it if it is elementwise, else do it on computed arrays."""
         result = NotImplemented
-        if name in self._special:
+        arrays = (x for x in arguments if isinstance(x, Deferred | self.cupy.ndarray))
+        if any(x.dtype.name not in C_TYPES for x in arrays):
+            pass  # float16 and complex numbers are CuPy's
+        elif name in self._special:
             result = self._special[name](*arguments, **keywords)
         elif name in INTEGER_CODE.keys() | FLOAT_CODE.keys() and not keywords:
             result = self._elementwise(name, *arguments)
@@ -217,12 +224,11 @@ class Fusion:
         self._compute([deferred.node])
         return deferred.node.array
 
-    def assign(self, target: Deferred, value: Any) -> None:
+    def assign(self, target: Deferred, value: Deferred) -> None:
         """Augmented assignment: target goes on as value, in its own dtype and shape."""
-        node = self._node(value)
-        if node.shape != target.shape or not np.can_cast(node.dtype, target.dtype, "same_kind"):
-            raise TypeError(f"{node.dtype} {node.shape} cannot be assigned to {target.dtype} {target.shape}")
-        target.node = self._cast(node, target.dtype)
+        if value.shape != target.shape or not np.can_cast(value.dtype, target.dtype, "same_kind"):
+            raise TypeError(f"{value.dtype} {value.shape} cannot be assigned to {target.dtype} {target.shape}")
+        target.node = self._node(self.call("astype", value, target.dtype, copy=False))
 
     def replace(self, old: list[Deferred], new: list[Any]) -> None:
         """Let arrays go on as others.   Raises TypeError where a shape, a dtype or the number of them differs."""
@@ -300,7 +306,11 @@ class Fusion:
 
     def _operation(self, code: str, dtype: Any, args: list[Node]) -> Deferred:
         shape = np.broadcast_shapes(*(arg.shape for arg in args))
-        return Deferred(self, Node("operation", dtype, shape, tuple(args), code))
+        node = Node("operation", dtype, shape, tuple(args), code)
+        if node.depth > DEEPEST or len(node.leaves) > WIDEST:
+            self._compute([arg for arg in args if arg.kind != "number"])
+            node = Node("operation", dtype, shape, tuple(args), code)
+        return Deferred(self, node)
 
     def _where(self, condition: Any, x: Any, y: Any) -> Any:
         dtype = np.result_type(*(each if type(each) in (int, float) else self._node(each).dtype for each in (x, y)))
@@ -308,8 +318,12 @@ class Fusion:
         return self._operation("{0} ? {1} : {2}", dtype, [self._cast(self._node(condition), np.dtype(bool)), *args])
 
     def _astype(self, x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
-        dtype = np.dtype(dtype)
-        return NotImplemented if dtype.name not in C_TYPES else Deferred(self, self._cast(self._node(x), dtype))
+        dtype, node = np.dtype(dtype), self._node(x)
+        if dtype.name not in C_TYPES:
+            return NotImplemented
+        if dtype == node.dtype and copy:  # an array of its own, since the other one may go on as something else
+            return Deferred(self, Node("operation", dtype, node.shape, (node,), "{0}"))
+        return Deferred(self, self._cast(node, dtype))
 
     def _reshape(self, x: Any, shape: Any, *, copy: Any = None) -> Any:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -338,7 +352,7 @@ class Fusion:
 
     def _arange(self, start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
         start, stop = (0, start) if stop is None else (start, stop)
-        if step != 1 or dtype is None or np.dtype(dtype).kind != "i" or not isinstance(start, int):
+        if step != 1 or dtype is None or np.dtype(dtype).kind != "i" or {type(start), type(stop)} != {int}:
             return NotImplemented
         return Deferred(self, Node("range", dtype, (max(stop - start, 0),), extra=start))
 

@@ -50,7 +50,6 @@ class CapturedStep:
     ) -> None:
         self._cupy, self._device, self._stream, self._fusion = cupy, device, stream, fusion
         self._step, self._times = step, times
-        self._body = fusion.fuse(self._in_place)
         self._graphs: OrderedDict[Any, _Graph | None] = OrderedDict()
         self._refused = False
 
@@ -77,6 +76,7 @@ class CapturedStep:
                     self._tell(refusal)
                     return state
                 self._keep(layout, graph)
+            self._graphs.move_to_end(layout)
             graph.receive(given)
             graph.launch()
         return graph.state
@@ -85,7 +85,8 @@ class CapturedStep:
         """All that a graph cannot change about its arguments."""
         if isinstance(tree, list | tuple):
             return tuple(map(self._layout, tree))
-        return (tree.shape, tree.dtype.str) if isinstance(tree, self._cupy.ndarray) else tree
+        # 1, 1.0 and True are equal, but make other steps.
+        return (tree.shape, tree.dtype.str) if isinstance(tree, self._cupy.ndarray) else (type(tree), tree)
 
     def _eagerly(self, state: Any, arrays: Any) -> Any:
         for _ in range(self._times):
@@ -99,14 +100,14 @@ class CapturedStep:
 
     def _captured(self, state: Any, arrays: Any, apart: set[int]) -> "_Graph":
         """Warm up, put the state back, and capture.   Raises _NotCapturedError where that cannot be done."""
-        cupy = self._cupy
-        graph = _Graph(cupy, state, arrays, apart)
+        cupy, body = self._cupy, self._fusion.fuse(self._in_place)
+        graph = _Graph(cupy, self._device, state, arrays, apart)
         backup = [leaf.copy() for leaf in _leaves(state)]
         self._device.synchronize()
         with cupy.cuda.using_allocator(graph.pool.malloc), self._stream:
             try:
                 for _ in range(WARM_UPS):
-                    self._body(graph.state, graph.arrays)
+                    body(graph.state, graph.arrays)
             except MemoryError:
                 raise
             except Exception as error:
@@ -115,12 +116,11 @@ class CapturedStep:
                 for leaf, old in zip(_leaves(state), backup, strict=True):
                     leaf[...] = old
                 self._stream.synchronize()
-            graph.capture(self._stream, lambda: self._body(graph.state, graph.arrays), self._times)
+            graph.capture(self._stream, lambda: body(graph.state, graph.arrays), self._times)
         return graph
 
     def _keep(self, layout: Any, graph: "_Graph") -> None:
         self._graphs[layout] = graph
-        self._graphs.move_to_end(layout)
         if len(self._graphs) > MOST_GRAPHS:
             self._graphs.popitem(last=False)
 
@@ -142,10 +142,11 @@ class _NotCapturedError(Exception):
 class _Graph:
     """A captured step, the arrays that it is about, and its memory.
 
+    device : that it runs on.
     state, arrays : its arguments; the arrays at the positions in apart, among all leaves, are replaced by copies.
     """
 
-    def __init__(self, cupy: Any, state: Any, arrays: Any, apart: set[int]) -> None:
+    def __init__(self, cupy: Any, device: Any, state: Any, arrays: Any, apart: set[int]) -> None:
         position = iter(range(len(_leaves((state, arrays)))))
 
         def own(leaf: Any) -> Any:
@@ -160,7 +161,7 @@ class _Graph:
         self.pool = cupy.cuda.MemoryPool()
         # A pool that goes keeps its memory unless it is told to free it. What was launched last may still be running,
         # but to free memory is to wait for that.
-        weakref.finalize(self, self.pool.free_all_blocks).atexit = False
+        weakref.finalize(self, _free, device, self.pool).atexit = False
 
     def capture(self, stream: Any, body: Callable[[], None], times: int) -> None:
         """Capture a body, a number of times in a row.   Raises _NotCapturedError where that cannot be done."""
@@ -210,6 +211,11 @@ class _Graph:
         if own is leaf or not isinstance(own, self._cupy.ndarray):
             return True
         return bool(own.data.ptr == leaf.data.ptr and own.strides == leaf.strides)
+
+
+def _free(device: Any, pool: Any) -> None:
+    with device:  # a pool frees what it has on the current one
+        pool.free_all_blocks()
 
 
 def _leaves(tree: Any) -> list[Any]:

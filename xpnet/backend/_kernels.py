@@ -34,7 +34,8 @@ INTEGER_CODE = {
     "square": "({t})(({u}){0} * ({u}){0})", "negative": "({t})(0 - ({u}){0})", "abs": "{0} < 0 ? -{0} : {0}",
     "maximum": "{0} > {1} ? {0} : {1}", "minimum": "{0} < {1} ? {0} : {1}",
     "bitwise_left_shift": "({t})(({u}){0} << {1})", "bitwise_right_shift": "{0} >> {1}",
-    "remainder": "({0} % {1} + {1}) % {1}",  # of the divisor's sign, as in Python
+    # Of the divisor's sign, as in Python, and 0 where that is 0, as in CuPy.
+    "remainder": "{1} == 0 ? 0 : {0} % {1} + ({0} % {1} != 0 && ({0} < 0) != ({1} < 0) ? {1} : 0)",
 }
 BOOL_CODE = {
     **{
@@ -52,9 +53,10 @@ class Node:
 
     kind : how; a method of Kernel by that name writes the code.   args : the nodes it is made from.
     extra : what else there is to say of it.   array : its elements, once they have been computed.
+    depth, leaves : of the expression, the operations one on top of the other, and the nodes that are arrays.
     """
 
-    __slots__ = ("args", "array", "dtype", "extra", "kind", "shape", "size")
+    __slots__ = ("args", "array", "depth", "dtype", "extra", "kind", "leaves", "shape", "size")
 
     def __init__(
         self, kind: str, dtype: Any, shape: tuple[int, ...], args: "tuple[Node, ...]" = (), extra: Any = None
@@ -62,6 +64,8 @@ class Node:
         self.kind, self.dtype, self.shape, self.args, self.extra = kind, np.dtype(dtype), tuple(shape), args, extra
         self.size = math.prod(shape)
         self.array: Any = None
+        self.depth: int = 1 + max((arg.depth for arg in args if arg.array is None), default=0)
+        self.leaves: frozenset[Node] = frozenset().union(*(arg.leaves if arg.array is None else {arg} for arg in args))
 
 
 class Store(NamedTuple):
@@ -143,7 +147,7 @@ class Kernel:
         return f"t{self._count}"
 
     def _input(self, array: Any) -> str:
-        key = array.data.ptr, array.strides, array.shape
+        key = array.data.ptr, array.strides, array.shape, array.dtype
         if key not in self._names:
             self._names[key] = f"a{len(self.inputs)}"
             self.inputs.append(_flat(array))
@@ -272,13 +276,21 @@ def _flat(array: Any) -> Any:
     return array.reshape(-1) if array.flags.c_contiguous else array
 
 
-def _extent(array: Any) -> tuple[int, int]:
-    """The addresses between which an array lies."""
+class _Place(NamedTuple):
+    """The addresses between which an array lies, and how; of one layout, element after element lies alike."""
+
+    start: int
+    end: int
+    layout: Any
+
+
+def _place(array: Any) -> _Place:
     start = end = array.data.ptr
     for length, stride in zip(array.shape, array.strides, strict=True):
         start += min(0, (length - 1) * stride)
         end += max(0, (length - 1) * stride)
-    return start, end + array.itemsize
+    layout = array.itemsize if array.flags.c_contiguous else (array.shape, array.strides)
+    return _Place(start, end + array.itemsize, layout)
 
 
 class Group:
@@ -292,23 +304,23 @@ class Group:
         self.stores = list(stores)
         self.size = stores[0].node.size
         self.reads = set().union(*(_reads(store.node, self.size) for store in stores))
-        self.writes = {_extent(store.array) for store in stores}
+        self.writes = {_place(store.array) for store in stores}
 
     def needs(self, other: "Group") -> bool:
         """Whether it must be computed with the other, since it needs elements at places where the other stores its."""
-        return self.size == other.size and any(extent in other.writes for extent, aligned in self.reads if aligned)
+        return self.size == other.size and any(place in other.writes for place, aligned in self.reads if aligned)
 
     def disturbs(self, other: "Group") -> bool:
         """Whether its stores change what the other is yet to be computed from."""
-        for (start, end), aligned in other.reads:
-            own = other is self and aligned and (start, end) in self.writes
-            if not own and any(start < b and a < end for a, b in self.writes):
+        for place, aligned in other.reads:
+            own = other is self and aligned and place in self.writes
+            if not own and any(place.start < each.end and each.start < place.end for each in self.writes):
                 return True
         return False
 
 
-def _reads(node: Node, size: int) -> set[tuple[tuple[int, int], bool]]:
-    found: set[tuple[tuple[int, int], bool]] = set()
+def _reads(node: Node, size: int) -> set[tuple[_Place, bool]]:
+    found: set[tuple[_Place, bool]] = set()
     seen: set[tuple[Node, bool]] = set()
     ahead = [(node, node.size == size)]
     while ahead:
@@ -317,7 +329,7 @@ def _reads(node: Node, size: int) -> set[tuple[tuple[int, int], bool]]:
             continue
         seen.add((node, aligned))
         if node.array is not None:
-            found.add((_extent(node.array), aligned))
+            found.add((_place(node.array), aligned))
             continue
         elementwise = aligned and node.kind in ("operation", "same")
         ahead += [(arg, elementwise and arg.size == size) for arg in node.args]
