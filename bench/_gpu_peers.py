@@ -6,94 +6,57 @@ momentum, all in float32 without TF32. The peers are written as their own docume
 nothing is captured, they are the same in everything else, so that tests can compare them.
 """
 
-import contextlib
 import functools
-import importlib.util
 import math
-import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import xpnet
-from bench._peers import PeerError, Worker, _batch_size, _end_with_parent
+from bench._peers import PeerError, Worker
+from xpnet.backend._base import first_line
 from xpnet.data import Dataset
 from xpnet.loader import Loader
 from xpnet.model import make_evaluate
-from xpnet.schedules import SCHEDULES
 from xpnet.training import STEPS_PER_CALL, Loop, computing, prepare
 
-# Steps before a capture; PyTorch's documentation has three.
-WARM_UP = 3
+# What the floor goes by: rows and columns of a matrix, float32 numbers to copy, nodes of a graph.
+SIZES = {"cpu": {"gemm": 256, "bandwidth": 1 << 20}, "cuda": {"gemm": 8192, "bandwidth": 1 << 27, "node": 100}}
 
-# Of the products and copies that the floor goes by: rows and columns of a matrix, and float32 numbers.
-LARGEST = {"cpu": (256, 1 << 20), "cuda": (8192, 1 << 27)}
-
-
-class LateError(PeerError):
-    """A system that was ended because it took too long."""
-
-
-class Race(NamedTuple):
-    """A run to an accuracy: seconds and steps of training up to the first check that reached it, None if none did.
-
-    lost : whether a later check was below it.   accuracy : at the end.   total : seconds of training in all.
-    """
-
-    seconds: float | None
-    steps: int | None
-    lost: bool
-    accuracy: float
-    total: float
+Rates = dict[str, float | None]
 
 
 class Trainer:
-    """A system, ready to train; n_steps is the number of steps of an epoch."""
+    """A system, ready to train a network on config.device; the training images are whole batches.
 
-    n_steps: int
+    package : what it needs besides what xpnet needs on that device.
+    """
 
-    def steps(self) -> Iterator[int]:
-        """Issue an epoch's steps; yield how many have been, now and then."""
-        raise NotImplementedError
+    package = "numpy"
 
-    def loss(self) -> float:
-        """The mean training loss of the newest epoch; waits until the device has done it."""
+    def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None: ...
+
+    def epoch(self) -> float:
+        """Train an epoch, and wait until the device has done it; returns the mean loss."""
         raise NotImplementedError
 
     def accuracy(self) -> float:
         """On the test images."""
         raise NotImplementedError
 
-    def synchronize(self) -> None:
-        """Wait until the device has done all steps."""
-        raise NotImplementedError
-
     def restart(self) -> None:
-        """Go back to the first weights, keeping what was compiled or captured."""
+        """Go back to the first weights and the first step, keeping what was compiled or captured."""
         raise NotImplementedError
 
     def nodes_per_step(self) -> float | None:
         """Nodes of the graph for each step; None where there is no graph, or where it doesn't tell."""
         return None
-
-    def close(self) -> None:
-        """Take back what was set in the process."""
-
-
-class System(NamedTuple):
-    """A system: the package it needs on a GPU, and trainer(data, network, config), on config.device.
-
-    The number of training images is a multiple of the batch size.
-    """
-
-    package: str
-    trainer: Callable[[Dataset, xpnet.MLP, xpnet.TrainConfig], Trainer]
 
 
 # The systems ----------------------------------------------------------------------------------------------------------
@@ -102,133 +65,84 @@ class System(NamedTuple):
 class _Xpnet(Trainer):
     """What fit repeats."""
 
-    def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig, *, graph: bool) -> None:
-        self._backend = backend = xpnet.select(config.device, tf32=False, graph=graph)
-        self._run, splits = prepare(network, data, config, backend)
-        self.n_steps, self._number = self._run.n_steps, 0
-        self._context = contextlib.ExitStack()
-        self._context.enter_context(computing(self._run))
-        self._loop = Loop(self._run, splits["train"])
-        self._test = Loader(splits["test"], backend) if "test" in splits else None
-        self._evaluate = make_evaluate(network, backend)
+    graph = True
 
-    def steps(self) -> Iterator[int]:
+    def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
+        self._backend = xpnet.select(config.device, graph=self.graph)
+        self._run, self._splits = prepare(network, data, config, self._backend)
+        self._number = 0
+        with computing(self._run):
+            self._loop = Loop(self._run, self._splits["train"])
+            self._evaluate = make_evaluate(network, self._backend)
+
+    def epoch(self) -> float:
         self._number += 1
-        return self._loop.epoch(self._number)
-
-    def loss(self) -> float:
-        self._backend.synchronize()
-        return float(self._backend.to_host(self._loop.state.loss)[0]) / self._run.n_examples
+        with computing(self._run):
+            for _ in self._loop.epoch(self._number):
+                pass
+            return float(self._backend.to_host(self._loop.state.loss)[0]) / self._run.n_examples
 
     def accuracy(self) -> float:
-        assert self._test is not None
-        return self._evaluate(self._loop.state.params, self._loop.state.running, self._test).accuracy
-
-    def synchronize(self) -> None:
-        self._backend.synchronize()
+        with computing(self._run):
+            test, state = Loader(self._splits["test"], self._backend), self._loop.state
+            return self._evaluate(state.params, state.running, test).accuracy
 
     def restart(self) -> None:
-        to_device, state = self._backend.to_device, self._loop.state
-        # An epoch replaces loss, hits and healthy itself.
-        self._loop.state = state._replace(
-            params=[to_device(array) for array in self._run.params],
-            running=[to_device(array) for array in self._run.running],
-            optimizer=[to_device(np.zeros_like(self._backend.to_host(array))) for array in state.optimizer],
-            step=to_device(np.zeros(1, np.int64)),
-        )
         self._number = 0
-        self._backend.synchronize()
+        with computing(self._run):
+            self._loop.state = Loop(self._run, self._splits["train"]).state
 
     def nodes_per_step(self) -> float | None:
-        nodes: float | None = getattr(self._loop, "nodes_per_step", None)
-        return nodes
+        return self._loop.nodes_per_step
 
-    def close(self) -> None:
-        self._context.close()
+
+class _XpnetEager(_Xpnet):
+    """The same, operation by operation."""
+
+    graph = False
 
 
 class _Torch(Trainer):
-    """PyTorch with fused SGD; with compiled, the forward pass and the loss by torch.compile, and so their gradients."""
+    """PyTorch with fused SGD; for constant learning rates."""
 
-    def __init__(
-        self,
-        data: Dataset,
-        network: xpnet.MLP,
-        config: xpnet.TrainConfig,
-        *,
-        compiled: bool = False,
-        lr_on_device: bool = False,
-    ) -> None:
-        if compiled:
-            # Else compiling leaves a pool of processes behind.
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    package = "torch"
+
+    def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
         import torch
         from torch import nn
 
         torch.set_float32_matmul_precision("highest")
         torch.manual_seed(config.seed)
-        self._torch, self._data = torch, data
-        self._device = device = torch.device(config.device)
+        self._torch, self._device = torch, torch.device(config.device)
+        self._test: Any = data.test
+        self._run, _ = prepare(network, data, config, xpnet.select("cpu"))
         layers: list[Any] = []
         for n_in, n_out in pairwise(network.sizes):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        self._model = nn.Sequential(*layers[:-1]).to(device)
-        self._first = [torch.from_numpy(a.T.copy()).to(device) for a in network.init_params(config.seed)]
-        assert config.lr is not None
-        self._lr: Any = torch.tensor(config.lr, device=device) if lr_on_device else config.lr
+        self._model = model = nn.Sequential(*layers[:-1]).to(self._device)
+        self._first = [torch.from_numpy(array.T.copy()).to(self._device) for array in self._run.params]
         self._optimizer = torch.optim.SGD(
-            self._model.parameters(), lr=self._lr, momentum=config.momentum, nesterov=True, fused=True
+            model.parameters(), lr=config.lr or 0.0, momentum=config.momentum, nesterov=True, fused=True
         )
-        self._images, self._labels = self._moved(data.train)
-        self._batch_size = _batch_size(config)
-        self.n_steps = len(self._labels) // self._batch_size
-        self._total = torch.zeros((), device=device)
-        loss_of = nn.CrossEntropyLoss()
+        self._total = torch.zeros((), device=self._device)
+        (images, labels), loss_of = self._moved(data.train), nn.CrossEntropyLoss()
 
         def loss_on(rows: Any) -> Any:
-            x = self._images.index_select(0, rows).float() / 255
-            return loss_of(self._model(x), self._labels.index_select(0, rows))
+            return loss_of(model(images.index_select(0, rows).float() / 255), labels.index_select(0, rows))
 
-        self._loss_on = torch.compile(loss_on, dynamic=False) if compiled else loss_on
+        self._loss_on = loss_on
         self.restart()
 
-    def _moved(self, split: xpnet.Split) -> tuple[Any, Any]:
-        images = self._torch.from_numpy(np.array(split.images).reshape(len(split.labels), -1))
-        return images.to(self._device), self._torch.from_numpy(split.labels.astype(np.int64)).to(self._device)
-
-    def _step_on(self, rows: Any) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss_on(rows)
-        loss.backward()
-        self._optimizer.step()
-        self._total += loss.detach()
-
-    def _shuffled(self) -> Any:
-        return self._torch.randperm(len(self._labels), device=self._device)
-
-    def steps(self) -> Iterator[int]:
+    def epoch(self) -> float:
         self._total.zero_()
-        for done, rows in enumerate(self._shuffled().split(self._batch_size), 1):
-            self._step_on(rows)
-            if done % STEPS_PER_CALL == 0 or done == self.n_steps:
-                yield done
-
-    def loss(self) -> float:
-        return float(self._total.item()) / self.n_steps
+        order = self._torch.randperm(self._run.n_examples, device=self._device)
+        self._train(order.view(self._run.n_steps, self._run.batch_size))
+        return float(self._total.item()) / self._run.n_steps
 
     def accuracy(self) -> float:
-        assert self._data.test is not None
-        images, labels = self._moved(self._data.test)
+        images, labels = self._moved(self._test)
         with self._torch.inference_mode():
-            hits = sum(
-                int((self._model(a.float() / 255).argmax(1) == b).sum())
-                for a, b in zip(images.split(1000), labels.split(1000), strict=True)
-            )
-        return hits / len(labels)
-
-    def synchronize(self) -> None:
-        if self._device.type == "cuda":
-            self._torch.cuda.synchronize()
+            return int((self._model(images.float() / 255).argmax(1) == labels).sum()) / len(labels)
 
     def restart(self) -> None:
         with self._torch.no_grad():
@@ -236,94 +150,102 @@ class _Torch(Trainer):
                 parameter.copy_(first)
             for state in self._optimizer.state.values():
                 state["momentum_buffer"].zero_()
-        self.synchronize()
+
+    def _moved(self, split: xpnet.Split) -> tuple[Any, Any]:
+        images = self._torch.from_numpy(np.array(split.images).reshape(len(split.labels), -1))
+        return images.to(self._device), self._torch.from_numpy(split.labels.astype(np.int64)).to(self._device)
+
+    def _train(self, batches: Any) -> None:
+        """Issue the steps of an epoch; batches are the indices of their images."""
+        for rows in batches:
+            self._step(rows)
+
+    def _step(self, rows: Any) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss_on(rows)
+        loss.backward()
+        self._optimizer.step()
+        self._total += loss.detach()
+
+
+class _TorchCompiled(_Torch):
+    """PyTorch with the forward pass and the loss by torch.compile, and so their gradients."""
+
+    def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
+        # Else compiling leaves a pool of processes behind; it is read when the compiler is imported.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        super().__init__(data, network, config)
+        self._loss_on = self._torch.compile(self._loss_on, dynamic=False)
 
 
 class _TorchGraph(_Torch):
-    """PyTorch with the whole step in a CUDA graph, and about as many steps together as xpnet has.
+    """PyTorch with several whole steps in a CUDA graph, as many as xpnet has.
 
-    The step's number is on the device, and with it the batch's indices and the learning rate.
+    Before a replay, the indices of their images and their learning rates are copied to where the graph reads them.
     """
 
     def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
-        super().__init__(data, network, config, lr_on_device=True)
-        torch, device = self._torch, self._device
-        n = self.n_steps * config.epochs
-        options = {} if config.warmup is None else {"warmup": round(config.warmup * n)}
-        assert config.lr is not None
-        rates = SCHEDULES[config.schedule](np.arange(n), lr=config.lr, n_steps=n, **options)
-        # The steps before the capture may be more than those of the run.
-        rates = np.pad(rates, (0, WARM_UP), mode="edge")
-        self._rates = torch.from_numpy(rates.astype(np.float32)).to(device)
-        self._order = torch.arange(len(self._labels), device=device)
-        self._offsets = torch.arange(self._batch_size, device=device)
-        self._number = torch.zeros(1, dtype=torch.int64, device=device)
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream()
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
-                self._warm_up()
-            torch.cuda.current_stream().wait_stream(self._stream)
-        else:
-            self._warm_up()
+        super().__init__(data, network, config)
+        torch, n_steps, batch_size = self._torch, self._run.n_steps, self._run.batch_size
         # As many as leave few steps over.
-        self._together = self.n_steps // math.ceil(self.n_steps / STEPS_PER_CALL)
+        self._together = n_steps // math.ceil(n_steps / STEPS_PER_CALL)
+        self._rows = torch.arange(self._together * batch_size, device=self._device).view(-1, batch_size)
+        self._rates = torch.from_numpy(self._run.rates.astype(np.float32)).to(self._device)
+        self._next_rates, self._lr = self._rates[: self._together].clone(), self._rates[0].clone()
+        self._scheduled = config.schedule != "constant"
+        if self._scheduled:
+            self._optimizer.param_groups[0]["lr"] = self._lr
+        self._stream = torch.cuda.Stream() if self._device.type == "cuda" else None
+        self._lr.item()  # waits: what the other stream uses must be there
+        with torch.cuda.stream(self._stream):
+            for _ in range(3):  # as PyTorch's documentation has it
+                self._steps(1)
         self._many, self._one = self._captured(self._together), self._captured(1)
         self.restart()
 
-    def _step(self) -> None:
-        self._lr.copy_(self._rates.index_select(0, self._number).squeeze(0))
-        positions = self._number % self.n_steps * self._batch_size + self._offsets
-        self._step_on(self._order.index_select(0, positions))
-        self._number += 1
+    def restart(self) -> None:
+        self._done = 0
+        super().restart()
 
-    def _warm_up(self) -> None:
-        for _ in range(WARM_UP):
-            self._step()
+    def _train(self, batches: Any) -> None:
+        while len(batches):
+            n = self._together if len(batches) >= self._together else 1
+            self._rows[:n].copy_(batches[:n])
+            self._next_rates[:n].copy_(self._rates[self._done : self._done + n])
+            (self._many if n == self._together else self._one)()
+            batches, self._done = batches[n:], self._done + n
 
-    def _captured(self, times: int) -> Callable[[], None]:
-        def steps() -> None:
-            for _ in range(times):
-                self._step()
+    def _steps(self, n: int) -> None:
+        for rows, lr in zip(self._rows[:n], self._next_rates[:n], strict=True):
+            if self._scheduled:
+                self._lr.copy_(lr)
+            self._step(rows)
 
-        if self._device.type != "cuda":
-            return steps
+    def _captured(self, n: int) -> Callable[[], None]:
+        if self._stream is None:
+            return functools.partial(self._steps, n)
         self._optimizer.zero_grad(set_to_none=True)
         graph = self._torch.cuda.CUDAGraph()
         with self._torch.cuda.graph(graph, stream=self._stream):
-            steps()
-        replay: Callable[[], None] = graph.replay
-        return replay
-
-    def steps(self) -> Iterator[int]:
-        self._total.zero_()
-        self._order.copy_(self._shuffled())
-        done = 0
-        while done < self.n_steps:
-            together = done + self._together <= self.n_steps
-            (self._many if together else self._one)()
-            done += self._together if together else 1
-            yield done
-
-    def restart(self) -> None:
-        if hasattr(self, "_number"):
-            self._number.zero_()
-        super().restart()
+            self._steps(n)
+        return functools.partial(graph.replay)
 
 
 class _Jax(Trainer):
     """JAX: a whole epoch, its order included, is one compiled call, a scan over its batches."""
 
+    package = "jax"
+
     def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
-        # The other systems need memory too.
+        # The other systems need memory too; it is read when the device is first asked for.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
         import jax.numpy as jnp
 
         jax.config.update("jax_default_matmul_precision", "highest")
-        batch_size, lr, momentum = _batch_size(config), config.lr, config.momentum
-        n = len(data.train.labels)
-        self.n_steps = n_steps = n // batch_size
+        run, _ = prepare(network, data, config, xpnet.select("cpu"))
+        self._n_steps, batch_size = run.n_steps, run.batch_size
+        lr, momentum = config.lr, config.momentum
 
         def loss_of(params: Any, x: Any, y: Any) -> Any:
             *hidden, (W, b) = params
@@ -340,113 +262,71 @@ class _Jax(Trainer):
                 params = jax.tree.map(lambda p, g, v: p - lr * (g + momentum * v), params, grads, velocity)
                 return (params, velocity, total + loss), None
 
-            order = jax.random.permutation(key, n).reshape(n_steps, batch_size)
+            order = jax.random.permutation(key, len(labels)).reshape(-1, batch_size)
             carry, _ = jax.lax.scan(step, (params, velocity, jnp.zeros(())), order)
             return carry
 
-        device = jax.devices("gpu" if config.device.startswith("cuda") else config.device)[0]
-        put = functools.partial(jax.device_put, device=device)
+        put = functools.partial(jax.device_put, device=jax.devices("gpu" if config.device == "cuda" else "cpu")[0])
         self._epoch = jax.jit(epoch, donate_argnums=(0, 1))
-        arrays = [put(array) for array in network.init_params(config.seed)]
+        arrays = [put(array) for array in run.params]
         self._params = list(zip(arrays[::2], arrays[1::2], strict=True))
         self._velocity = jax.tree.map(lambda array: put(np.zeros(array.shape, array.dtype)), self._params)
-        self._images, self._labels = put(data.train.images.reshape(n, -1)), put(data.train.labels)
+        self._images, self._labels = put(data.train.images.reshape(run.n_examples, -1)), put(data.train.labels)
         self._keys = iter([put(key) for key in jax.random.split(jax.random.key(config.seed), config.epochs)])
-        self._total: Any = None
 
-    def steps(self) -> Iterator[int]:
-        self._params, self._velocity, self._total = self._epoch(
+    def epoch(self) -> float:
+        self._params, self._velocity, total = self._epoch(
             self._params, self._velocity, next(self._keys), self._images, self._labels
         )
-        yield self.n_steps
-
-    def loss(self) -> float:
-        return float(self._total) / self.n_steps
+        return float(total) / self._n_steps
 
 
 OWN = "xpnet graph"
 # What takes long to get ready comes last.
-SYSTEMS = {
-    OWN: System("cupy", functools.partial(_Xpnet, graph=True)),
-    "xpnet eager": System("cupy", functools.partial(_Xpnet, graph=False)),
-    "PyTorch": System("torch", _Torch),
-    "PyTorch CUDA graph": System("torch", _TorchGraph),
-    "JAX": System("jax", _Jax),
-    "PyTorch compile": System("torch", functools.partial(_Torch, compiled=True)),
+SYSTEMS: dict[str, type[Trainer]] = {
+    OWN: _Xpnet,
+    "xpnet eager": _XpnetEager,
+    "PyTorch": _Torch,
+    "PyTorch CUDA graph": _TorchGraph,
+    "JAX": _Jax,
+    "PyTorch compile": _TorchCompiled,
 }
-
-
-def installed(system: str, device: str) -> bool:
-    """Whether the package that a system needs is there; on the CPU xpnet needs none."""
-    return (device == "cpu" and system.startswith("xpnet")) or importlib.util.find_spec(
-        SYSTEMS[system].package
-    ) is not None
 
 
 # What the device can do -----------------------------------------------------------------------------------------------
 
 
-def floor(device: str) -> dict[str, Any]:
-    """What the device can do at best: rates of products and copies, and what launching costs.
+def rates(device: str) -> tuple[Rates, list[str]]:
+    """What the device can do at best, which sets the floor of a step.
 
-    Returns gemm and gemm_tf32, in floating-point operations per second; bandwidth, in bytes read and written per
-    second; launch and node, in seconds: of a single small operation, by itself and in a graph. What could not be
-    measured is None, and said in faults.
+    Returns gemm, floating-point operations per second of a large float32 product; bandwidth, bytes read and written per
+    second; node, seconds of a small operation in a graph, which the CPU has not; each None where it could not be
+    measured; and why not, a line each.
     """
-    on_cpu = device == "cpu"
-    size, copied = LARGEST["cpu" if on_cpu else "cuda"]
-    measured: dict[str, Any] = {}
-    faults: dict[str, str] = {}
-    parts: dict[str, tuple[Callable[[xpnet.Backend], float], bool]] = {
-        "gemm": (lambda backend: 2 * size**3 / _product(backend, size), False),
-        "bandwidth": (lambda backend: 8 * copied / _copy(backend, copied), False),
-        "launch": (_launch, False),
-        "node": (_node, False),
-        "gemm_tf32": (lambda backend: 2 * size**3 / _product(backend, size), True),
-    }
-    for name, (measure, tf32) in parts.items():
+    backend, measured, faults = xpnet.select(device), Rates(), list[str]()
+    measures = {"gemm": _gemm, "bandwidth": _bandwidth, "node": _node}
+    for name, size in SIZES[device].items():
         measured[name] = None
-        if on_cpu and name in ("gemm_tf32", "node"):
-            continue
         try:
-            backend = xpnet.select(device, tf32=tf32)
             with backend.active():
-                measured[name] = measure(backend)
+                measured[name] = measures[name](backend, size)
         except Exception as error:
-            faults[name] = _in_a_line(error)
-    return measured | {"faults": faults}
+            faults.append(f"{name}: {first_line(error)}")
+    return measured, faults
 
 
-def _product(backend: xpnet.Backend, size: int) -> float:
-    """Seconds of a product of two square matrices."""
+def _gemm(backend: xpnet.Backend, n: int) -> float:
     rng = np.random.default_rng(0)
-    a, b = (backend.to_device(rng.random((size, size), np.float32)) for _ in range(2))
-    return _fastest(lambda: backend.xp.matmul(a, b), backend, 5)
+    a, b = (backend.to_device(rng.random((n, n), np.float32)) for _ in range(2))
+    return 2 * n**3 / _fastest(lambda: backend.xp.matmul(a, b), backend, 5)
 
 
-def _copy(backend: xpnet.Backend, n: int) -> float:
-    """Seconds of copying n float32 numbers."""
+def _bandwidth(backend: xpnet.Backend, n: int) -> float:
     source, destination = (backend.xp.zeros(n, dtype=backend.xp.float32) for _ in range(2))
-
-    def run() -> None:
-        destination[...] = source
-
-    return _fastest(run, backend, 5)
+    return 2 * 4 * n / _fastest(lambda: destination.__setitem__(..., source), backend, 5)
 
 
-def _launch(backend: xpnet.Backend) -> float:
-    """Seconds of adding a number to another one."""
-    x, one = (backend.to_device(np.ones(1, np.float32)) for _ in range(2))
-
-    def run() -> None:
-        nonlocal x
-        x += one
-
-    return _fastest(run, backend, 1000)
-
-
-def _node(backend: xpnet.Backend, times: int = 100) -> float:
-    """The same within a graph of many such operations."""
+def _node(backend: xpnet.Backend, times: int) -> float:
     state, one = [backend.to_device(np.ones(1, np.float32))], backend.to_device(np.ones(1, np.float32))
 
     def step(state: list[Any], one: Any) -> list[Any]:
@@ -483,144 +363,86 @@ def _fastest(run: Callable[[], object], backend: xpnet.Backend, times: int) -> f
 # Their processes ------------------------------------------------------------------------------------------------------
 
 
-class GpuWorker(Worker):
-    """A system's process; a call that takes longer than limit seconds ends it."""
+class Server:
+    """What a worker answers with."""
 
-    def __init__(self, system: str, limit: float, serve: Callable[[str, Any], None] | None = None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, there = context.Pipe()
-        self._process = context.Process(target=serve or _serve, args=(system, there), daemon=True)
-        self._process.start()
-        self._busy = False
-        there.close()
-        self.limit = limit
+    def __init__(self, system: str) -> None:
+        self._system = system
+        import_module(SYSTEMS[system].package)  # while others are still getting ready
+
+    def start(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
+        self._trainer = SYSTEMS[self._system](data, network, config)
+
+    def epoch(self) -> tuple[float, float]:
+        start = time.perf_counter()
+        loss = self._trainer.epoch()
+        return time.perf_counter() - start, loss
 
     def nodes_per_step(self) -> float | None:
-        """Nodes of the graph for each step, as the system tells; raises PeerError, as all methods do."""
+        return self._trainer.nodes_per_step()
+
+    def race(self, epochs: int) -> list[tuple[float, float]]:
+        self._trainer.restart()
+        self._trainer.accuracy()  # which waits until the first weights are there
+        return [(self.epoch()[0], self._trainer.accuracy()) for _ in range(epochs)]
+
+    def rates(self, device: str) -> tuple[Rates, list[str]]:
+        return rates(device)
+
+
+class Budget:
+    """Seconds that are left, by a clock."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._end = clock, clock() + seconds
+
+    def left(self) -> float:
+        """How many they are now; 0 when they are over."""
+        return max(0.0, self._end - self._clock())
+
+    def part(self, share: float, *, all_but: float = math.inf) -> "Budget":
+        """What is left but for some seconds, and at least a share of it."""
+        return Budget(max(share * self.left(), self.left() - all_but), self._clock)
+
+
+class GpuWorker(Worker):
+    """A system's process, which is ended when it is busy as its budget is over."""
+
+    def __init__(self, system: str, budget: Budget, server: Callable[[str], object] = Server) -> None:
+        super().__init__(system, server)
+        self.budget = budget
+
+    def nodes_per_step(self) -> float | None:
+        """Nodes of the graph for each step, as the system tells."""
         nodes: float | None = self._ask("nodes_per_step")
         return nodes
 
-    def race(self, epochs: int, target: float, every: int) -> Race:
-        """Train anew for some epochs; see Race.
+    def race(self, epochs: int) -> list[tuple[float, float]]:
+        """Train anew from the first weights; returns each epoch's seconds of training and test accuracy."""
+        found: list[tuple[float, float]] = self._ask("race", epochs)
+        return found
 
-        target : accuracy in [0, 1].   every : steps after which it is checked, besides at the end of an epoch.
-        """
-        return Race(*self._ask("race", epochs, target, every))
-
-    def floor(self, device: str) -> dict[str, Any]:
-        """What floor measures."""
-        measured: dict[str, Any] = self._ask("floor", device)
-        return measured
-
-    def finish(self) -> None:
-        """Let the process end by itself if it is idle, so that closing needs no waiting."""
-        self._connection.close()
+    def rates(self, device: str) -> tuple[Rates, list[str]]:
+        """What rates measures."""
+        found: tuple[Rates, list[str]] = self._ask("rates", device)
+        return found
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        if self.limit <= 0:
+        limit, late = self.budget.left(), threading.Event()
+        if limit == 0:
             raise PeerError("no time was left for it")
-        late = threading.Event()
 
         def end() -> None:
             late.set()
             self._process.kill()
 
-        timer = threading.Timer(self.limit, end)
+        timer = threading.Timer(limit, end)
         timer.start()
         try:
             return super()._ask(method, *arguments)
         except PeerError:
             if late.is_set():
-                raise LateError(f"cut off after {self.limit:.3g} s") from None
+                raise PeerError(f"cut off after {limit:.3g} s") from None
             raise
         finally:
             timer.cancel()
-
-
-def _serve(system: str, connection: Any) -> None:
-    # Ctrl-C reaches all processes of the terminal: the parent ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    server = _Server(system)
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            method, arguments = connection.recv()
-            try:
-                answer = getattr(server, method)(*arguments), ""
-            except Exception as error:
-                answer = None, _in_a_line(error)
-            connection.send(answer)
-
-
-def _in_a_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return ": ".join([type(error).__name__, *lines[:1]])
-
-
-class _Server:
-    """What a worker answers with."""
-
-    def __init__(self, system: str) -> None:
-        self._system = system
-        self._trainer: Trainer | None = None
-
-    def start(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
-        if self._trainer is not None:
-            self._trainer.close()
-        self._trainer = SYSTEMS[self._system].trainer(data, network, config)
-
-    def epoch(self) -> tuple[float, float]:
-        trainer = self._started()
-        start = time.perf_counter()
-        for _ in trainer.steps():
-            pass
-        loss = trainer.loss()
-        return time.perf_counter() - start, loss
-
-    def nodes_per_step(self) -> float | None:
-        return self._started().nodes_per_step()
-
-    def race(self, epochs: int, target: float, every: int) -> Race:
-        return race(self._started(), epochs, target, every)
-
-    def floor(self, device: str) -> dict[str, Any]:
-        return floor(device)
-
-    def _started(self) -> Trainer:
-        assert self._trainer is not None
-        return self._trainer
-
-
-def race(trainer: Trainer, epochs: int, target: float, every: int) -> Race:
-    """Train anew for some epochs, timing the steps and nothing else; arguments as in GpuWorker.race."""
-    trainer.accuracy()  # whatever it compiles
-    trainer.restart()
-    total, steps, accuracy, lost = 0.0, 0, 0.0, False
-    reached: tuple[float, int] | None = None
-    for _ in range(epochs):
-        checked = 0
-        start = time.perf_counter()
-        for done in trainer.steps():
-            if done - checked < every and done < trainer.n_steps:
-                continue
-            trainer.synchronize()
-            total += time.perf_counter() - start
-            steps, checked = steps + done - checked, done
-            accuracy = trainer.accuracy()
-            if round(accuracy, 8) >= target:
-                reached = reached or (total, steps)
-            elif reached:
-                lost = True
-            start = time.perf_counter()
-    seconds, at = reached or (None, None)
-    return Race(seconds, at, lost, accuracy, total)
-
-
-def whole_batches(data: Dataset, images: int | None, batch_size: int, *, test: bool = False) -> Dataset:
-    """The first images of a set, or all of them, but for those that do not fill a batch; and the test images."""
-    total = len(data.train.labels)
-    n = min(images or total, total) // batch_size * batch_size
-    if n == 0:
-        raise xpnet.ConfigError(f"{data.name} has {total} training images, less than a batch of {batch_size}")
-    train = xpnet.Split(data.train.images[:n], data.train.labels[:n])
-    return Dataset(data.name, train, test=data.test if test else None, n_classes=data.n_classes, source=data.source)

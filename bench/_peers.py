@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import xpnet
 from bench.step import products
+from xpnet.backend._base import first_line
 from xpnet.data import Dataset
 from xpnet.training import Loop, computing, prepare
 
@@ -241,9 +242,9 @@ SYSTEMS = {
 }
 
 
-def installed(system: str) -> bool:
+def installed(system: str, systems: Mapping[str, Any] = SYSTEMS) -> bool:
     """Whether the package that a system needs is there."""
-    return importlib.util.find_spec(SYSTEMS[system].package) is not None
+    return importlib.util.find_spec(systems[system].package) is not None
 
 
 def _batch_size(config: xpnet.TrainConfig) -> int:
@@ -260,12 +261,15 @@ def _scaled(images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 class Worker:
-    """A system's process; it sleeps between two calls and ends with its parent."""
+    """A system's process; it sleeps between two calls and ends with its parent.
 
-    def __init__(self, system: str) -> None:
+    system : its name.   server : what answers in the process, made from that name there; by default for SYSTEMS.
+    """
+
+    def __init__(self, system: str, server: Callable[[str], object] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(system, there), daemon=True)
+        self._process = context.Process(target=_serve, args=(server or _Server, system, there), daemon=True)
         self._process.start()
         self._busy = False
         there.close()
@@ -311,11 +315,11 @@ class Worker:
         return answer
 
 
-def _serve(system: str, connection: Any) -> None:
+def _serve(server_of: Callable[[str], object], system: str, connection: Any) -> None:
     # Ctrl-C reaches all processes of the terminal: the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    server = _Server(system)
+    server = server_of(system)
     while True:
         try:
             method, arguments = connection.recv()
@@ -324,8 +328,7 @@ def _serve(system: str, connection: Any) -> None:
         try:
             answer = getattr(server, method)(*arguments), ""
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            answer = None, ": ".join([type(error).__name__, *lines[:1]])
+            answer = None, first_line(error)
         with contextlib.suppress(OSError):
             connection.send(answer)
 

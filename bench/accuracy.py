@@ -12,7 +12,7 @@ import statistics
 import time
 
 import xpnet
-from bench._common import Parser, two_cpus
+from bench._common import Parser, seconds_to, two_cpus
 from bench._peers import SETTLE, PeerError, Worker, installed
 from xpnet.config import read_recipe
 from xpnet.data import Dataset
@@ -108,18 +108,8 @@ def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
     return ["xpnet", "PyTorch"]
 
 
-def _seconds_to(epochs: Epochs, target: float) -> float:
-    """Seconds of training to the end of the first epoch whose accuracy is the target's or more; infinite if none is."""
-    total = 0.0
-    for seconds, accuracy in epochs:
-        total += seconds
-        if round(100 * accuracy, 6) >= target:
-            return total
-    return math.inf
-
-
 def _print_run(system: str, seed: int, epochs: Epochs, target: float) -> None:
-    seconds = _seconds_to(epochs, target)
+    seconds = seconds_to(epochs, target)
     what = f"never {target:g} %" if seconds == math.inf else f"{target:g} % after {seconds:.2f} s"
     total = sum(seconds for seconds, _ in epochs)
     last = f"{100 * epochs[-1][1]:.2f} % after {len(epochs)} epochs"
@@ -135,7 +125,7 @@ def _print_system(system: str, runs: list[Epochs], target: float) -> None:
         f"{_spread(totals)}"
     )
     # A seed that never gets there is infinitely slow.
-    to_target = [_seconds_to(run, target) for run in runs]
+    to_target = [seconds_to(run, target) for run in runs]
     reached = sum(map(math.isfinite, to_target))
     print(f"  {target:g} %: {reached} of {len(runs)} seeds{', ' + _spread(to_target) if reached else ''}")
 
@@ -143,7 +133,7 @@ def _print_system(system: str, runs: list[Epochs], target: float) -> None:
 def _print_ratios(own: list[Epochs], other: list[Epochs], target: float) -> None:
     """xpnet's medians to PyTorch's."""
     totals = [statistics.median(sum(seconds for seconds, _ in run) for run in runs) for runs in (own, other)]
-    to_target = [statistics.median(_seconds_to(run, target) for run in runs) for runs in (own, other)]
+    to_target = [statistics.median(seconds_to(run, target) for run in runs) for runs in (own, other)]
     ratios = f"{totals[0] / totals[1]:.2f} in seconds of training"
     if all(map(math.isfinite, to_target)):
         ratios += f", {to_target[0] / to_target[1]:.2f} in seconds to {target:g} %"

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import _common, _peers, accuracy, cpu, scale, startup
-from bench._common import two_cpus
+from bench import __main__, _common, _peers, accuracy, cpu, scale, startup
+from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, PeerError, Worker, installed
 from xpnet import optim
 
@@ -36,7 +36,7 @@ def lines(text: str) -> dict[str, str]:
 
 def losses(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig) -> list[float | None]:
     """A system's losses on one batch, in this process."""
-    epochs = SYSTEMS[system].epochs(cpu._first(data, 32), NETWORK, config)
+    epochs = SYSTEMS[system].epochs(first(data, 32), NETWORK, config)
     trained = [epoch.loss for epoch in islice(epochs, 1, config.epochs + 1)]
     epochs.close()
     return trained
@@ -161,7 +161,7 @@ def test_pytorch_follows_the_recipe(small_data: xpnet.Dataset, settings: dict[st
     pytest.importorskip("torch", reason="PyTorch is not installed")
     config = xpnet.TrainConfig(hidden=(8,), batch_size=32, epochs=8, lr=0.1).replace(**settings)
     own, other = losses("xpnet", small_data, config), losses("PyTorch", small_data, config)
-    assert cpu._apart(other, own) < cpu.SAME_BATCH
+    assert apart(other, own) < cpu.SAME_BATCH
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,8 @@ def test_a_chart_without_matplotlib(
     patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert cpu.main(["--data", patterns, "--rows", ROW, "--chart", "cpu.png"]) == 1
+    monkeypatch.setattr(sys, "argv", ["bench", "cpu", "--data", patterns, "--rows", ROW, "--chart", "cpu.png"])
+    assert __main__.main() == 1
     out, err = capsys.readouterr()
     assert not out
     assert err.startswith("bench: error: --chart needs matplotlib")
@@ -320,15 +321,20 @@ def test_getting_ready_is_not_timed(small_data: xpnet.Dataset, monkeypatch: pyte
     assert server.run(small_data, CONFIG.replace(epochs=3), "cpu") == [(1.0, 0.9)] * 3
     for name in SYSTEMS:
         if name not in ("PyTorch", "PyTorch compile") and installed(name):
-            own = SYSTEMS[name].epochs(cpu._first(small_data, 32), NETWORK, CONFIG)
+            own = SYSTEMS[name].epochs(first(small_data, 32), NETWORK, CONFIG)
             assert next(own) == _peers.Trained(), name
             own.close()
 
 
 def test_seconds_to_a_target() -> None:
     epochs = [(1.0, 0.97), (2.0, 0.98), (3.0, 0.97)]
-    assert accuracy._seconds_to(epochs, 98.0) == 3.0
-    assert accuracy._seconds_to(epochs, 98.1) == math.inf
+    assert seconds_to(epochs, 98.0) == 3.0
+    assert seconds_to(epochs, 98.1) == math.inf
+
+
+@pytest.mark.parametrize(("number", "said"), [(0.01234, "0.0123"), (4.5, "4.50"), (45.67, "45.7"), (1234.5, "1,234")])
+def test_numbers_of_the_charts(number: float, said: str) -> None:
+    assert three(number) == said
 
 
 @pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--target", "0"], ["--target", "nan"], ["--seeds", "x"]])
