@@ -138,7 +138,8 @@ class Backend:
 
         function : of arrays, and of lists and tuples of them; it computes through xp and the operators, and writes into
             arrays by augmented assignment only, and into none that shares its memory with another argument or a view.
-        Returns a function of the same signature and results; where nothing is to be gained, the function itself.
+        Returns a function that does the same with positional arguments; where nothing is to be gained, the function
+            itself.
         """
         return function
 

@@ -120,7 +120,10 @@ def _load() -> Any:
     from cuda import pathfinder  # comes with CuPy
 
     pathfinder.load_nvidia_dynamic_lib("cublasLt")
-    cublas = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    found = pathfinder.load_nvidia_dynamic_lib("cublas").abs_path
+    if found is None:
+        raise ImportError("cuda.pathfinder does not say where cuBLAS is")
+    cublas = ctypes.CDLL(found)
     pointer: Any = ctypes.c_void_p
     number: Any = ctypes.c_int
     cublas.cublasCreate_v2.argtypes = cublas.cublasDestroy_v2.argtypes = [pointer]
