@@ -1163,6 +1163,7 @@ class FakeCublas:
     def __init__(self, fake: "Fake") -> None:
         self._fake = fake
         self._handles: dict[int, dict[str, int]] = {}
+        self._created = 0
         self.status: dict[str, int] = {}
         for name in ("Create_v2", "Destroy_v2", "SetStream_v2", "SetWorkspace_v2", "GetVersion_v2", "GemmEx"):
             setattr(self, f"cublas{name}", Symbol(self._guarded(f"cublas{name}", getattr(self, f"_{name.lower()}"))))
@@ -1179,7 +1180,8 @@ class FakeCublas:
         return call
 
     def _create_v2(self, pointer: Any) -> int:
-        handle = 0x7F0000000000 + len(self._handles) + 1
+        self._created += 1  # no handle is given twice
+        handle = 0x7F0000000000 + self._created
         pointer._obj.value = handle
         self._handles[handle] = {"stream": 0, "workspace": 0}
         return 0

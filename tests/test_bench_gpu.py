@@ -159,6 +159,8 @@ def test_the_graph_follows_a_schedule_within_an_epoch(small_data: xpnet.Dataset)
 @pytest.mark.parametrize("system", RACERS)
 def test_a_race(small_data: xpnet.Dataset, system: str) -> None:
     """It starts from the first weights and the first rate, and tells each epoch's accuracy on the test images."""
+    if system != OWN:
+        pytest.importorskip("torch", reason="PyTorch is not installed")
     assert small_data.test is not None
     server = _gpu_peers.Server(system)
     server._trainer = trainer(system, small_data, CONFIG.replace(schedule="linear"))
@@ -584,6 +586,7 @@ def test_time_that_runs_out_is_said(
     patterns: str, small_race: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No process can even start in a thousandth of a second, and yet all ends well."""
+    pytest.importorskip("matplotlib", reason="matplotlib, of the extra [plot], is not installed")
     monkeypatch.setattr(gpu, "Budget", lambda _: Budget(0.01))
     arguments = [*COMMAND, "--data", patterns, "--systems", OWN, "--json", "gpu.json", "--chart", "gpu.png"]
     assert gpu.main(arguments) == 1
