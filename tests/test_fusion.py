@@ -659,3 +659,18 @@ def test_tables_that_an_int_cannot_index() -> None:
     _, _, code = kernel.source()
     assert "const long long j = i - 0;" in code
     assert [line for line in code.splitlines() if line.startswith("const int ")] == ["const int t3 = j % 784;"]
+
+
+@pytest.mark.parametrize("width", [1, 3, 10, 32])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_short_rows_are_added_in_order(width: int, dtype: str) -> None:
+    """Fused or not, from the first element to the last: the order decides the last bits."""
+    cuda = select("cuda")
+    host = np.random.default_rng(0).standard_normal((50, width)).astype(dtype)
+    expected = np.zeros(50, dtype)
+    for column in host.T:
+        expected += column
+    x = cuda.to_device(host)
+    fused = cuda.fuse(lambda x: cuda.xp.sum(x, axis=1))
+    for total in (cuda.xp.sum(x, axis=1), fused(x)):
+        np.testing.assert_array_equal(cuda.to_host(total), expected)
