@@ -932,8 +932,9 @@ def compile_kernel(source: str, name: str, options: Any) -> Any:
     """The function in a C++ source, which g++ compiles once per process."""
     if source not in _compiled:
         # As NVIDIA's compiler does by default, it may merge a product and a sum.
-        # No builtins: of constants, g++ itself would compute exp and the like, and round otherwise than the C library.
-        compiler = ["g++", *_words("-std=c++17 -O2 -march=native -ffp-contract=fast -fno-builtin -fwrapv -fPIC")]
+        # Of constants, g++ itself would compute exp and the like, and round otherwise than the C library: not so here.
+        flags = "-std=c++17 -O2 -march=native -ffp-contract=fast -frounding-math -fno-builtin -fwrapv -fPIC"
+        compiler = ["g++", *_words(flags)]
         if not _folder:
             _folder.append(Path(tempfile.mkdtemp(prefix="fake_cupy_")))
             atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)

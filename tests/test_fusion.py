@@ -322,7 +322,7 @@ def test_programs(program: Program) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, derandomize=True, **COMMON)
+@settings(max_examples=120, derandomize=True, **COMMON)
 @given(program=PROGRAMS)
 def test_many_programs(program: Program) -> None:
     check(program)
