@@ -321,13 +321,6 @@ def test_programs(program: Program) -> None:
     check(program)
 
 
-@pytest.mark.slow
-@settings(max_examples=120, derandomize=True, **COMMON)
-@given(program=PROGRAMS)
-def test_many_programs(program: Program) -> None:
-    check(program)
-
-
 # Corners
 
 
