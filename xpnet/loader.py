@@ -23,7 +23,6 @@ from xpnet.data import DataError, is_mapped, rows_of
 __all__ = ["Examples", "Loader", "Window"]
 
 Array = Any
-Taken = tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]
 
 # The share of a GPU's free memory that the images may take; steps need some of it as well.
 MOST_OF_MEMORY = 0.75
@@ -50,7 +49,7 @@ class Examples:
         """How many they are."""
         return len(self.labels if self.rows is None else self.rows)
 
-    def take(self, positions: NDArray[np.intp] | None) -> Taken:
+    def take(self, positions: NDArray[np.intp] | None) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]:
         """The images, labels and weights at some positions, or at all: new arrays, but for those that are taken whole.
 
         positions : (k,) in 0..n-1, or None for all.

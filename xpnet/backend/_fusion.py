@@ -25,7 +25,7 @@ import numpy as np
 
 from ._kernels import BOOL_CODE, C_TYPES, FLOAT_CODE, INTEGER_CODE, Group, Kernel, Node, Store
 
-__all__ = ["Deferred", "Fusion", "map_tree"]
+__all__ = ["Deferred", "Fusion", "is_short", "leaves", "map_tree"]
 
 SHORT = 32
 """The longest row that is reduced by a loop in the expression."""
@@ -212,11 +212,10 @@ class Fusion:
 
     def through(self, function: Callable[..., Any], arguments: Any, keywords: dict[str, Any]) -> Any:
         """Call a function that needs its arrays computed."""
-        deferred: list[Deferred] = []
-        map_tree((arguments, tuple(keywords.values())), lambda a: deferred.append(a) if _is_deferred(a) else None)
-        self._compute([each.node for each in deferred])
-        given = map_tree(arguments, self._computed)
-        results = function(*given, **{name: self._computed(value) for name, value in keywords.items()})
+        given = leaves((arguments, tuple(keywords.values())))
+        self._compute([each.node for each in given if _is_deferred(each)])
+        computed = map_tree(arguments, self._computed)
+        results = function(*computed, **{name: self._computed(value) for name, value in keywords.items()})
         return map_tree(results, self._as_deferred)
 
     def value(self, deferred: Deferred) -> Any:
@@ -389,9 +388,7 @@ class Fusion:
 
     def _finish(self, entered: list[Deferred], results: Any) -> None:
         """Compute the results, then write into the arguments what they have become."""
-        unbound: list[Node] = []
-        map_tree(results, lambda r: unbound.append(r.node) if _is_deferred(r) and r.home is None else None)
-        self._compute(unbound)
+        self._compute([each.node for each in leaves(results) if _is_deferred(each) and each.home is None])
         changed = [Store(each.home, each.node) for each in entered if each.node.array is not each.home]
         pending: list[Group] = []
         for store in changed:
@@ -440,6 +437,13 @@ def map_tree(tree: Any, function: Callable[[Any], Any]) -> Any:
         mapped = [map_tree(each, function) for each in tree]
         return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
     return function(tree)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """What is in lists and tuples, in its order, but for None."""
+    found: list[Any] = []
+    map_tree(tree, found.append)
+    return found
 
 
 def _is_deferred(x: Any) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ._base import first_line
-from ._fusion import Fusion, map_tree
+from ._fusion import Fusion, leaves, map_tree
 
 __all__ = ["CapturedStep"]
 
@@ -35,7 +35,7 @@ WARM_UPS = 2
 MOST_GRAPHS = 8
 
 _HERE = Path(__file__).parent
-LIBRARIES = {"cupy", "cupyx", "cupy_backends", "array_api_compat"}
+_LIBRARIES = {"cupy", "cupyx", "cupy_backends", "array_api_compat"}
 
 
 class CapturedStep:
@@ -61,7 +61,7 @@ class CapturedStep:
 
     def __call__(self, state: Any, *arrays: Any) -> Any:
         """The state after step, as many times as it is compiled for; the state that is given is consumed."""
-        given, layout = _leaves((state, arrays)), self._layout((state, arrays))
+        given, layout = leaves((state, arrays)), self._layout((state, arrays))
         graph = self._graphs.get(layout)
         if graph is None and layout in self._graphs:
             return self._eagerly(state, arrays)
@@ -95,14 +95,14 @@ class CapturedStep:
 
     def _in_place(self, state: Any, arrays: Any) -> None:
         """The step, with the new state written over the old."""
-        old = _leaves(state)
-        self._fusion.replace(old, _leaves(self._step(state, *arrays)))
+        old = leaves(state)
+        self._fusion.replace(old, leaves(self._step(state, *arrays)))
 
     def _captured(self, state: Any, arrays: Any, apart: set[int]) -> "_Graph":
         """Warm up, put the state back, and capture.   Raises _NotCapturedError where that cannot be done."""
         cupy, body = self._cupy, self._fusion.fuse(self._in_place)
         graph = _Graph(cupy, self._device, state, arrays, apart)
-        backup = [leaf.copy() for leaf in _leaves(state)]
+        backup = [leaf.copy() for leaf in leaves(state)]
         self._device.synchronize()
         with cupy.cuda.using_allocator(graph.pool.malloc), self._stream:
             try:
@@ -113,7 +113,7 @@ class CapturedStep:
             except Exception as error:
                 raise _NotCapturedError(error) from error
             finally:
-                for leaf, old in zip(_leaves(state), backup, strict=True):
+                for leaf, old in zip(leaves(state), backup, strict=True):
                     leaf[...] = old
                 self._stream.synchronize()
             graph.capture(self._stream, lambda: body(graph.state, graph.arrays), self._times)
@@ -147,15 +147,15 @@ class _Graph:
     """
 
     def __init__(self, cupy: Any, device: Any, state: Any, arrays: Any, apart: set[int]) -> None:
-        position = iter(range(len(_leaves((state, arrays)))))
+        position = iter(range(len(leaves((state, arrays)))))
 
         def own(leaf: Any) -> Any:
             return leaf.copy() if next(position) in apart else leaf
 
         self.apart = apart
         self.state, self.arrays = map_tree((state, arrays), own)
-        self._leaves = _leaves((self.state, self.arrays))
-        self._n_state = len(_leaves(state))
+        self._leaves = leaves((self.state, self.arrays))
+        self._n_state = len(leaves(state))
         self._cupy = cupy
         self._graph: Any = None
         self.pool = cupy.cuda.MemoryPool()
@@ -218,12 +218,6 @@ def _free(device: Any, pool: Any) -> None:
         pool.free_all_blocks()
 
 
-def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    map_tree(tree, found.append)
-    return found
-
-
 def _operation(error: BaseException) -> str:
     """The line of the step that an error comes from: the innermost outside of the libraries and of this room."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_step(Path(frame.filename))]
@@ -235,4 +229,4 @@ def _operation(error: BaseException) -> str:
 
 
 def _is_of_step(path: Path) -> bool:
-    return path.parent != _HERE and not LIBRARIES & set(path.parts)
+    return path.parent != _HERE and not _LIBRARIES & set(path.parts)
