@@ -139,7 +139,7 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
     params = network.init_params()
     zeros: list[Any] = [np.zeros(1, dtype) for dtype in (np.int64, np.float32, np.int64, np.int64)]
-    state = State(params, [], init_state(config.optimizer, params), *zeros)
+    state = State(params, [], init_state(config.optimizer, params), [], *zeros)
 
     def run() -> None:
         nonlocal state

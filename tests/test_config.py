@@ -95,8 +95,8 @@ def test_unknown_setting() -> None:
 
 def test_network_takes_every_setting_that_describes_it() -> None:
     changed: dict[str, Any] = {
-        "activation": "gelu", "loss": "mse", "label_smoothing": 0.1, "dropout": 0.2, "batch_norm": True,
-        "initializer": "zeros",
+        "activation": "gelu", "loss": "mse", "label_smoothing": 0.1, "dropout": 0.2,
+        "input_dropout": 0.1, "batch_norm": True, "initializer": "zeros",
     }  # fmt: skip
     assert {f.name for f in dataclasses.fields(MLP)} == {"sizes", *changed}
     network = TrainConfig(hidden=(5, 6), **changed).network(784, 10)

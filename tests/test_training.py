@@ -702,7 +702,7 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
         copies = [xp(p) for p in network.init_params(dtype="float64")]
         running = [xp(a) for a in network.init_running("float64")]
         slots = init_state("adam", copies, xp=xp.xp)
-        return State(copies, running, slots, one("int64") + number, one(xp.dtype), one("int64"), one("int64"))
+        return State(copies, running, slots, [], one("int64") + number, one(xp.dtype), one("int64"), one("int64"))
 
     rng = np.random.default_rng(0)
     images, labels = xp(rng.integers(0, 256, (10, 6)).astype(np.uint8)), xp(rng.integers(0, 3, 10).astype(np.int32))

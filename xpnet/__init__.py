@@ -25,6 +25,7 @@ _HOMES = {
     "DataError": "data",
     "Dataset": "data",
     "DeviceError": "backend",
+    "Distortion": "augment",
     "EarlyStopping": "callbacks",
     "Epoch": "history",
     "LearningRates": "callbacks",
@@ -55,6 +56,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DeviceError",
+    "Distortion",
     "EarlyStopping",
     "Epoch",
     "LearningRates",
@@ -78,6 +80,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from xpnet.augment import Distortion
     from xpnet.backend import Backend, DeviceError, available, select
     from xpnet.callbacks import (
         Callback,

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
+from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
 from xpnet.errors import ConfigError
@@ -48,6 +49,8 @@ class TrainConfig:
     """Normalise hidden layers over the batch."""
     dropout: float = 0.0
     """Drop rate of hidden units, in [0, 1)."""
+    input_dropout: float = 0.0
+    """Drop rate of pixels, in [0, 1)."""
     loss: str = "cross-entropy"
     """The loss, with its output activation."""
     label_smoothing: float = 0.0
@@ -68,6 +71,10 @@ class TrainConfig:
     """L2 term of the gradient, >= 0; decoupled in adamw."""
     clip_norm: float | None = None
     """Largest norm of the whole gradient, > 0; by default not clipped."""
+    max_norm: float | None = None
+    """Largest norm of the weights into a hidden unit, > 0; by default not limited."""
+    average: float = 0.0
+    """Decay of a moving average of the parameters, in [0, 1), which then is the model; 0 for none."""
     schedule: str = "linear"
     """Course of the learning rate over the run."""
     warmup: float | None = None
@@ -88,10 +95,14 @@ class TrainConfig:
     """Examples held out of the training set: a share below 1, or a number."""
     early_stopping: int | None = None
     """Epochs without a better validation loss after which to stop, with the best parameters restored."""
+    augment: Distortion | None = None
+    """Distort the training images, for each epoch anew."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "augment", _distortion(self.augment))
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name), str(field.type)))
+            if field.name != "augment":
+                object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name), str(field.type)))
         for width in self.hidden:
             check_range("hidden", width, 1)
         self.network(1, 2)  # checks the settings that describe the network
@@ -102,13 +113,12 @@ class TrainConfig:
             raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}")
         if self.class_weight is not None:
             check_one_of("class_weight", self.class_weight, ["balanced"])
-        if self.lr is not None:
-            check_range("lr", self.lr, 0.0, low_open=True)
-        if self.clip_norm is not None:
-            check_range("clip_norm", self.clip_norm, 0.0, low_open=True)
+        for name in ("lr", "clip_norm", "max_norm"):
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), 0.0, low_open=True)
         if self.warmup is not None:
             check_range("warmup", self.warmup, 0.0, 1.0)
-        for name in ("momentum", "beta1", "beta2"):
+        for name in ("momentum", "beta1", "beta2", "average"):
             check_range(name, getattr(self, name), 0.0, 1.0)
         check_range("decay", self.decay, 0.0, 1.0, low_open=True, high_open=False)
         check_range("weight_decay", self.weight_decay, 0.0)
@@ -142,8 +152,21 @@ class TrainConfig:
 
     def to_toml(self) -> str:
         """The settings as TOML, in the order of their definition; a setting that is None is left out."""
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        settings = dataclasses.asdict(self)
         return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
+
+
+def _distortion(value: Any) -> Distortion | None:
+    """The setting augment, which in TOML is a table."""
+    if value is None or isinstance(value, Distortion):
+        return value
+    if not isinstance(value, dict):
+        raise ConfigError(f"augment must be a table of settings such as rotation = 15, not {value!r}")
+    known = [field.name for field in dataclasses.fields(Distortion)]
+    for name in value:
+        if name not in known:
+            raise ConfigError(f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}")
+    return Distortion(**value)
 
 
 class Recipe(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-__all__ = ["uniform"]
+__all__ = ["bits", "uniform"]
 
 Array = Any
 
@@ -24,13 +24,26 @@ def uniform(
 ) -> Array:
     """Independent uniform draws in [0, 1), multiples of 2^-24, so that float32 and float64 hold the same numbers.
 
-        x = mix(mix(golden i + k0) ^ k1) >> 8,  i = start, start + 1, ... ;   u = x / 2^24
+        u = (x >> 8) / 2^24,  x the bits
+
+    shape : of the result.   dtype : a real floating dtype of xp.   step, seed, stream, start : as in bits.
+    Returns an array of the given shape and dtype on step's device.
+    """
+    xp = array_namespace(step) if xp is None else xp
+    words = bits(math.prod(shape), step, seed=seed, stream=stream, start=start, xp=xp)
+    return xp.reshape(xp.astype((words >> 8) & 0xFFFFFF, dtype) * 2.0**-24, shape)
+
+
+def bits(n: int, step: Array, *, seed: int, stream: int, start: int = 0, xp: Any = None) -> Array:
+    """Independent draws of 32 bits, all equally likely.
+
+        x = mix(mix(golden i + k0) ^ k1),  i = start, start + 1, ...
         k0 = mix(step ^ a),  k1 = mix(mix(step + b) ^ a),  (a, b) = blake2(seed, stream)
 
-    shape : of the result.   step : (1,) integer array on the wanted device, >= 0; it may vary inside a compiled step.
-    seed, stream : any integers; different pairs give independent draws.   dtype : a real floating dtype of xp.
+    n : how many.   step : (1,) integer array on the wanted device, >= 0; it may vary inside a compiled step.
+    seed, stream : any integers; different pairs give independent draws.
     start : the index of the first element (one long sequence drawn in pieces).
-    Returns an array of the given shape and dtype on step's device.
+    Returns (n,) int32 on step's device.
     Source: the mixing function is lowbias32, Wellons 2018 (github.com/skeeto/hash-prospector).
     """
     xp = array_namespace(step) if xp is None else xp
@@ -40,9 +53,8 @@ def uniform(
     step = xp.astype(step, xp.int32)
     key0 = _mix(step ^ a)
     key1 = _mix(_mix(step + b) ^ a)
-    index = xp.arange(start, start + math.prod(shape), dtype=xp.int32, device=device(step))
-    bits = _mix(_mix(index * -1640531527 + key0) ^ key1)
-    return xp.reshape(xp.astype((bits >> 8) & 0xFFFFFF, dtype) * 2.0**-24, shape)
+    index = xp.arange(start, start + n, dtype=xp.int32, device=device(step))
+    return _mix(_mix(index * -1640531527 + key0) ^ key1)
 
 
 def _mix(x: Array) -> Array:

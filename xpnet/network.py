@@ -25,6 +25,9 @@ __all__ = ["MLP"]
 Array = Any
 Arrays = list[Any]
 
+# The stream of counter_rng for the inputs' dropout masks; those of the hidden layers are their numbers.
+INPUT_STREAM = -1
+
 
 @dataclass(frozen=True)
 class MLP:
@@ -34,7 +37,7 @@ class MLP:
     activation : of the hidden layers, a key of functional.ACTIVATIONS.
     loss : a key of functional.LOSSES; it applies the output's activation itself.
     label_smoothing : share of the target spread evenly over all classes, in [0, 1).
-    dropout : drop rate of the hidden units while training, in [0, 1).
+    dropout, input_dropout : drop rates of the hidden units and of the inputs while training, in [0, 1).
     batch_norm : whether hidden layers are normalised over the batch.
     initializer : a key of initializers.INITIALIZERS, or "auto": he-normal for rectifiers, glorot-uniform for the rest.
     Raises ConfigError for a value that is unknown or out of range.
@@ -45,6 +48,7 @@ class MLP:
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     dropout: float = 0.0
+    input_dropout: float = 0.0
     batch_norm: bool = False
     initializer: str = "auto"
 
@@ -59,6 +63,7 @@ class MLP:
         check_one_of("loss", self.loss, LOSSES)
         check_one_of("initializer", self.initializer, ["auto", *INITIALIZERS])
         check_range("dropout", self.dropout, 0.0, 1.0)
+        check_range("input_dropout", self.input_dropout, 0.0, 1.0)
         check_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
     def __str__(self) -> str:
@@ -115,7 +120,7 @@ class MLP:
         Raises ValueError if the lists' lengths do not fit, or step is missing.
         Returns logits (n, sizes[-1]); vjp(dlogits) -> gradients in the order of params; the new running statistics.
         """
-        if training and self.dropout and step is None:
+        if training and (self.dropout or self.input_dropout) and step is None:
             raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
         n_normalized = (self.n_layers - 1) * self.batch_norm
         if len(params) != 2 * self.n_layers + n_normalized or len(running or []) != 2 * n_normalized:
@@ -127,6 +132,9 @@ class MLP:
         rest, statistics = iter(params), iter(running or [])
         pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []
         new_running: Arrays = []
+        if training and self.input_dropout:
+            draws = uniform(x.shape, step, seed=seed, stream=INPUT_STREAM, dtype=x.dtype, xp=xp)
+            x, _ = dropout(x, draws, self.input_dropout, xp=xp)
         for i in range(self.n_layers - 1):
             x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, xp)
             pullbacks.append(vjps)

@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-__all__ = ["OPTIMIZERS", "adam", "adamw", "init_state", "momentum_sgd", "nesterov_sgd", "rmsprop", "sgd"]
+__all__ = [
+    "OPTIMIZERS",
+    "adam",
+    "adamw",
+    "init_state",
+    "limit_norms",
+    "momentum_sgd",
+    "moving_average",
+    "nesterov_sgd",
+    "rmsprop",
+    "sgd",
+]
 
 Array = Any
 Arrays = list[Any]
@@ -202,6 +213,44 @@ def _adam(
         state[n + i] += (1.0 - beta2) * (g * g)
         params[i] -= rate * (state[i] / (xp.sqrt(state[n + i]) / correction2 + eps))
     return params, state
+
+
+def limit_norms(params: Arrays, limit: float, *, xp: Any = None) -> Arrays:
+    """Scale down the weights into each hidden unit until their norm is within a limit (max-norm); consumes params.
+
+        W_j <- W_j min(1, limit / |W_j|),   W_j the column of unit j
+
+    params : the flat list of a network, whose matrices but the last lead to hidden units.   limit : > 0.
+    Returns params.
+    Source: Srebro and Shraibman 2005; Srivastava et al. 2014, section 5.1.
+    """
+    xp = array_namespace(*params) if xp is None else xp
+    for i in [i for i, p in enumerate(params) if p.ndim == 2][:-1]:
+        norms = xp.sqrt(xp.sum(params[i] * params[i], axis=0))
+        params[i] *= limit / xp.maximum(norms, limit)
+    return params
+
+
+def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float, xp: Any = None) -> Arrays:
+    """The exponential moving average of arrays that training changes; consumes average.
+
+        a <- a + (1 - d) (v - a),   d = min(decay, (1 + step) / (10 + step))
+
+    The decay begins small, so that the average does not remember the start for longer than the training has lasted.
+
+    average, values : lists of float arrays, equal shapes pairwise.
+    step : (1,) integer array, the steps done before.   decay : in [0, 1).
+    Returns average.   Raises ValueError if the lists' lengths differ.
+    Source: Polyak and Juditsky 1992; the start is TensorFlow's ExponentialMovingAverage(num_updates).
+    """
+    xp = array_namespace(*values) if xp is None else xp
+    if len(average) != len(values):
+        raise ValueError(f"{len(values)} arrays but {len(average)} averages: the lists must run in parallel")
+    t = xp.astype(step, values[0].dtype)
+    share = 1.0 - xp.minimum((1.0 + t) / (10.0 + t), decay)
+    for i, value in enumerate(values):
+        average[i] += share * (value - average[i])
+    return average
 
 
 def _with_l2(grads: Arrays, params: Arrays, weight_decay: float) -> Arrays:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xpnet.augment import check_shape, distort
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
 from xpnet.config import TrainConfig
@@ -29,7 +30,7 @@ from xpnet.history import Epoch
 from xpnet.loader import WINDOW_BYTES, Examples, Loader
 from xpnet.model import Model, make_evaluate, scale_pixels
 from xpnet.network import MLP
-from xpnet.optim import OPTIMIZERS, init_state
+from xpnet.optim import OPTIMIZERS, init_state, limit_norms, moving_average
 from xpnet.schedules import SCHEDULES
 
 __all__ = [
@@ -64,7 +65,7 @@ _DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"
 class State(NamedTuple):
     """All that a step changes; the step consumes it and returns the next.
 
-    params, running, optimizer : flat lists of arrays.
+    params, running, optimizer : flat lists of arrays.   average : of params and running, or [].
     step : (1,) int64, steps done since the start of the run. One element rather than none at all, because operations
         on NumPy's 0-d arrays return scalars, and scalars of a fixed type promote and warn where arrays do not.
     loss : (1,) sum of the losses of all examples in this epoch.   hits : (1,) int64, examples classified correctly.
@@ -74,6 +75,7 @@ class State(NamedTuple):
     params: Arrays
     running: Arrays
     optimizer: Arrays
+    average: Arrays
     step: Array
     loss: Array
     hits: Array
@@ -95,13 +97,21 @@ class Result(NamedTuple):
 
 
 def make_step(
-    network: MLP, config: TrainConfig, *, xp: Any, batch_size: int, n_steps: int, window: int | None = None
+    network: MLP,
+    config: TrainConfig,
+    *,
+    xp: Any,
+    batch_size: int,
+    n_steps: int,
+    window: int | None = None,
+    image_shape: tuple[int, ...] = (),
 ) -> Callable[..., State]:
     """The function that trains on one batch.
 
     network, config : what to train and how.   xp : the backend's namespace.
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
     window : steps after which other examples are on the device; None for all of the epoch's.
+    image_shape : (height, width), where the images are distorted.
     Returns step(state, images, labels, order, rates, offsets, weights=None) -> state, with all arrays on one device:
         images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, in which the examples are taken;
         rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
@@ -126,6 +136,8 @@ def make_step(
             i = i % window
         rows = xp.take(order, i * batch_size + offsets, axis=0)
         x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
+        if config.augment is not None:
+            x = distort(x, image_shape, config.augment, state.step, seed=config.seed, xp=xp)
         y = xp.take(labels, rows, axis=0)
         w = None if weights is None else xp.take(weights, rows, axis=0)
         loss, grads, logits, running = network.loss_and_grads(
@@ -135,11 +147,16 @@ def make_step(
             grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
         lr = xp.take(rates, state.step, axis=0)
         params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **options)
+        if config.max_norm is not None:
+            params = limit_norms(params, config.max_norm, xp=xp)
+        average = state.average
+        if config.average:
+            average = moving_average(average, params + running, state.step, decay=config.average, xp=xp)
         loss_sum = state.loss + loss * offsets.shape[0]
         hits = state.hits + xp.count_nonzero(xp.argmax(logits, axis=1) == y)
         # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
         healthy = state.healthy + xp.astype(xp.isfinite(loss_sum), state.healthy.dtype)
-        return State(params, running, slots, state.step + 1, loss_sum, hits, healthy)
+        return State(params, running, slots, average, state.step + 1, loss_sum, hits, healthy)
 
     return step
 
@@ -157,9 +174,18 @@ class Loop:
         self._loader = Loader(train, backend, run.batch_size)
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
-        self.state = State(params, running, slots, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
+        average = [backend.to_device(a) for a in run.params + run.running] if config.average else []
+        self.state = State(params, running, slots, average, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
         window = self._loader.steps if self._loader.steps < n_steps else None
-        step = make_step(network, config, xp=backend.xp, batch_size=run.batch_size, n_steps=n_steps, window=window)
+        step = make_step(
+            network,
+            config,
+            xp=backend.xp,
+            batch_size=run.batch_size,
+            n_steps=n_steps,
+            window=window,
+            image_shape=run.image_shape,
+        )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
         alike = min(self._loader.steps, n_steps - 1)
         self._steps_per_call = max(1, alike // max(1, math.ceil(alike / steps_per_call)))
@@ -184,6 +210,12 @@ class Loop:
                 offsets = self._offsets if done < n_steps else self._last_offsets
                 self.state = step(self.state, images, labels, order, self._rates, offsets, weights)
                 yield done
+
+    @property
+    def model(self) -> tuple[Arrays, Arrays]:
+        """The parameters and running statistics that are the trained network: their averages, where there are any."""
+        params, running, average = self.state.params, self.state.running, self.state.average
+        return (average[: len(params)], average[len(params) :]) if average else (params, running)
 
     @property
     def nodes_per_step(self) -> float | None:
@@ -227,6 +259,8 @@ def prepare(
     config = _resolve(config, network, data, backend)
     n = splits["train"].n
     batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
+    if config.augment is not None:
+        check_shape(data.image_shape)
     if network.batch_norm and (n - 1) % batch_size == 0:
         raise ConfigError(
             f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
@@ -324,11 +358,11 @@ def _epochs(run: Run, splits: dict[str, Examples], observers: list[Callback]) ->
         backend.synchronize()
         seconds = time.perf_counter() - start
         state = loop.state
-        params, running = ([backend.to_host(a) for a in arrays] for arrays in (state.params, state.running))
+        params, running = ([backend.to_host(a) for a in arrays] for arrays in loop.model)
         loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
         figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
         for name, loader in held_out.items():
-            scores = evaluate(state.params, state.running, loader)
+            scores = evaluate(*loop.model, loader)
             figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
         _check_finite(run, number, int(healthy), [*params, *running, *figures.values()])
         run.params, run.running, run.model_epoch = params, running, number

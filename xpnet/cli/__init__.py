@@ -112,10 +112,10 @@ def _as_typed(message: str) -> str:
     """A ConfigError's message with the setting that it begins with written as its flag."""
     from xpnet.cli.settings import flag_name, setting_names
 
-    if match := re.match(r"(\w+)(\[\d+\])?(?=[ :])", message):
-        name = match[1]
+    if match := re.match(r"(\w+)(?:\[\d+\]|\.(\w+))?(?=[ :])", message):
+        name, part = match.groups()
         if name in setting_names():
-            return flag_name(name) + message[match.end() :]
+            return flag_name(name) + (f" {part}" if part else "") + message[match.end() :]
     return message
 
 

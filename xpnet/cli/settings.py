@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
+from xpnet.augment import STANDARD, Distortion
 from xpnet.backend import LIBRARIES, Backend
 from xpnet.cli.terminal import download_bar
 from xpnet.config import TrainConfig, read_recipe
@@ -28,6 +29,7 @@ __all__ = [
     "DataDir",
     "NoDownload",
     "RecipeName",
+    "amounts",
     "chosen",
     "flag_name",
     "opened",
@@ -81,6 +83,8 @@ def takes_settings(command: Function) -> Function:
 
 def chosen(recipe: str | None, settings: dict[str, Any]) -> TrainConfig:
     """The settings of a recipe, and those typed as flags over them."""
+    if settings.get("augment") == ():  # the flag alone
+        settings = {**settings, "augment": STANDARD}
     return TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
 
 
@@ -109,6 +113,11 @@ def _flags() -> list[inspect.Parameter]:
             annotation = Annotated[
                 tuple[str, ...],
                 described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
+            ]
+        elif "Distortion" in str(field.type):
+            annotation = Annotated[
+                tuple[str, ...] | None,
+                described(converter=amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),
             ]
         else:
             text_only = str(field.type) in ("str", "str | None")
@@ -148,6 +157,18 @@ def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
     return tuple(_number(None, [Token(value=word)]) for word in words)
 
 
+def amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
+    """A converter for --augment: amounts by name, rotation=15 alpha=34, or none."""
+    words = [token.value for token in tokens]
+    if [word.lower() for word in words] == ["none"]:
+        return None
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"augment takes amounts such as rotation=15, or none, not {word!r}")
+    pairs = (word.split("=", 1) for word in words)
+    return {name: _number(None, [Token(value=value)]) for name, value in pairs}
+
+
 def _group(setting: str) -> Group:
     if setting in ("data", "device", "library", "tf32", "graph"):
         return SOURCE
@@ -156,6 +177,9 @@ def _group(setting: str) -> Group:
 
 def _help(setting: str, documents: dict[str, str]) -> str:
     text = documents.get(setting, "")
+    if setting == "augment":
+        amounts = ", ".join(field.name for field in dataclasses.fields(Distortion))
+        return f"{text} Amounts by name ({amounts}); with none given {STANDARD}."
     return f"{text} One of {', '.join(KNOWN[setting])}." if setting in KNOWN else text
 
 
