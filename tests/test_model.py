@@ -1,8 +1,10 @@
 """Model files: what is saved loads anywhere, and what is damaged is refused in one line."""
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import xpnet
 from xpnet.backend import select
 from xpnet.errors import ModelError
 from xpnet.files import write_atomically
+from xpnet.functional import LOSSES
 
 from .conftest import open_backend
 
@@ -54,6 +57,8 @@ def test_a_model_moves_between_libraries(library: str, device: str, dtype: str, 
     assert forth.outputs(images).dtype == dtype
     assert np.allclose(forth.outputs(images), reference.outputs(images), rtol=1e-5, atol=1e-7)
     assert forth.evaluate(images, labels).loss == pytest.approx(reference.evaluate(images, labels).loss, rel=1e-5)
+    of_labels = reference.outputs(images)[np.arange(1203), labels]
+    assert reference.evaluate(images, labels).loss == pytest.approx(-np.log(of_labels).mean(), rel=1e-5)
 
 
 def test_predict_takes_images_of_any_layout() -> None:
@@ -97,6 +102,122 @@ def test_evaluation_is_without_label_smoothing_and_dropout() -> None:
     smoothed = xpnet.MLP((36, 7, 3), label_smoothing=0.3, dropout=0.5)
     scores = [xpnet.Model(net, plain.init_params(), [], backend).evaluate(images, labels) for net in (plain, smoothed)]
     assert scores[0] == scores[1]
+
+
+def make_member(
+    seed: int, *, dtype: str = "float32", library: str = "numpy", device: str = "cpu", **description: Any
+) -> xpnet.Model:
+    network = xpnet.MLP(**{"sizes": (36, 4 + seed, 3), **description})
+    backend = open_backend(library, device)
+    params = [backend.to_device(p) for p in network.init_params(seed, dtype)]
+    return xpnet.Model(network, params, [backend.to_device(a + 0.5) for a in network.init_running(dtype)], backend)
+
+
+def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, 6, 6)).astype(np.uint8), rng.integers(0, 3, n)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize(("library", "device"), LIBRARIES)
+def test_an_ensemble_averages_its_members_outputs(library: str, device: str, loss: str) -> None:
+    images, labels = drawn(1203)
+    members = [
+        make_member(0, loss=loss),
+        make_member(1, loss=loss, library=library, device=device, activation="tanh", batch_norm=True, dropout=0.5),
+        make_member(2, loss=loss, sizes=(36, 5, 9, 3), dtype="float64", label_smoothing=0.2),
+    ]
+    ensemble = xpnet.Ensemble(members)
+    first, second, third = (member.outputs(images) for member in members)
+    outputs = ensemble.outputs(images)
+    assert outputs.dtype == np.float64
+    assert np.allclose(outputs, (first.astype(np.float64) + second + third) / 3, rtol=1e-15, atol=0.0)
+    assert np.array_equal(ensemble.predict(images), outputs.argmax(axis=1))
+    accuracy = np.mean(outputs.argmax(axis=1) == labels)
+    errors = (outputs - np.eye(3)[labels]) ** 2
+    by_hand = -np.log(outputs[np.arange(1203), labels]) if loss == "cross-entropy" else errors
+    measured = ensemble.measure(images, labels)
+    assert ensemble.evaluate(images, labels.tolist()) == measured.scores == (pytest.approx(by_hand.mean()), accuracy)
+    assert np.array_equal(measured.outputs, outputs)
+    assert list(measured.members) == [member.evaluate(images, labels) for member in members]
+    shuffled = xpnet.Ensemble(members[::-1])
+    assert np.allclose(shuffled.outputs(images), outputs, rtol=1e-14, atol=0.0)
+    assert shuffled.evaluate(images, labels).loss == pytest.approx(measured.scores.loss, rel=1e-14)
+    members.clear()
+    assert np.array_equal(ensemble.outputs(images), outputs), "the caller's list is not the ensemble's"
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_an_ensemble_of_one_is_its_member(loss: str) -> None:
+    images, labels = drawn(50)
+    alone, ensemble = make_member(0, loss=loss), xpnet.Ensemble([make_member(0, loss=loss)])
+    assert ensemble.outputs(images).dtype == np.float64
+    assert np.array_equal(ensemble.outputs(images), alone.outputs(images))
+    assert np.array_equal(ensemble.predict(images), alone.predict(images))
+    scores = alone.evaluate(images, labels)
+    assert ensemble.evaluate(images, labels) == (pytest.approx(scores.loss, rel=1e-6), scores.accuracy)
+    assert ensemble.outputs(images[:0]).shape == (0, 3)
+
+
+def test_each_member_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = drawn(50)
+    ensemble, ran, forward = xpnet.Ensemble([make_member(0), make_member(1)]), [], xpnet.MLP.forward
+
+    def counted(network: xpnet.MLP, *arguments: Any, **options: Any) -> Any:
+        ran.append(network)
+        return forward(network, *arguments, **options)
+
+    monkeypatch.setattr(xpnet.MLP, "forward", counted)
+    ensemble.measure(images, labels)
+    assert ran == [member.network for member in ensemble.members]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"sizes": (49, 4, 3)}, "49 inputs, but member 1 36 inputs"),
+        ({"sizes": (36, 4, 5)}, "5 classes, but member 1 3 classes"),
+        ({"loss": "mse-softmax"}, "the loss mse-softmax, but member 1 the loss cross-entropy"),
+    ],
+)
+def test_members_that_do_not_agree(other: dict[str, Any], message: str) -> None:
+    members = [make_member(0), make_member(1), make_member(2, **other)]
+    with pytest.raises(ModelError, match=f"^member 3 has {message}: members of an ensemble agree$"):
+        xpnet.Ensemble(members)
+    with pytest.raises(ModelError, match=r"^c has .+, but a "):
+        xpnet.Ensemble(members, ["a", "b", "c"])
+
+
+def test_an_ensemble_refuses_what_its_members_refuse() -> None:
+    images, labels = drawn(5)
+    with pytest.raises(ModelError, match="at least one member"):
+        xpnet.Ensemble([])
+    ensemble = xpnet.Ensemble([make_member(0), make_member(1)])
+    with pytest.raises(ModelError, match="takes images of 36 pixels"):
+        ensemble.predict(images[0])
+    with pytest.raises(ModelError, match="5 images need as many labels"):
+        ensemble.evaluate(images, labels[:4])
+    with pytest.raises(ModelError, match="label 3 at index 1"):
+        ensemble.evaluate(images, [0, 3, 0, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_ensemble_s_loss_stays_finite_where_a_probability_rounds_to_0(dtype: str) -> None:
+    image, arrays = np.ones((1, 36)), [np.zeros((36, 3), dtype), np.array([0, 2000, 0], dtype)]
+    sure = xpnet.Model(xpnet.MLP((36, 3)), arrays, [], select("cpu"))
+    assert sure.evaluate(image, [0]) == (2000.0, 0.0)
+    assert xpnet.Ensemble([sure, sure]).evaluate(image, [0]) == (pytest.approx(-math.log(1.1754944e-38)), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("biases", "loss"),
+    [((math.inf, math.inf), math.inf), ((math.inf, -math.inf), math.nan), ((1e200, 1e200), math.inf)],
+)
+def test_members_that_ran_away_show_in_the_loss(biases: tuple[float, float], loss: float) -> None:
+    network = xpnet.MLP((36, 3), loss="mse")
+    arrays = [[np.zeros((36, 3)), np.array([bias, 0.0, 0.0])] for bias in biases]
+    members = [xpnet.Model(network, params, [], select("cpu")) for params in arrays]
+    assert xpnet.Ensemble(members).evaluate(np.ones((1, 36)), [0]).loss == pytest.approx(loss, nan_ok=True)
 
 
 def saved(tmp_path: Path) -> bytes:

@@ -27,6 +27,7 @@ _HOMES = {
     "DeviceError": "backend",
     "Distortion": "augment",
     "EarlyStopping": "callbacks",
+    "Ensemble": "model",
     "Epoch": "history",
     "LearningRates": "callbacks",
     "MissingPackageError": "errors",
@@ -58,6 +59,7 @@ __all__ = [
     "DeviceError",
     "Distortion",
     "EarlyStopping",
+    "Ensemble",
     "Epoch",
     "LearningRates",
     "MissingPackageError",
@@ -95,7 +97,7 @@ if TYPE_CHECKING:
     from xpnet.data import DataError, Dataset, Split, load_data
     from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError
     from xpnet.history import Epoch
-    from xpnet.model import Model, Scores, load
+    from xpnet.model import Ensemble, Model, Scores, load
     from xpnet.network import MLP
     from xpnet.training import Result, fit
 

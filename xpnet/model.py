@@ -1,4 +1,4 @@
-"""A trained network on a device: predict, evaluate, save, load.
+"""A trained network on a device, or several as one: predict, evaluate, save, load.
 
 A model file is one safetensors file: the arrays, by MLP.param_shapes' and running_shapes' names, and one JSON text
 that describes the network, what it was trained on, and the SHA-256 of all that and of the arrays. It holds host arrays,
@@ -8,7 +8,7 @@ so a model trained on any device loads on any other. Nothing in it is executed.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,21 @@ from xpnet.backend import Backend, select
 from xpnet.data import rows_of
 from xpnet.errors import ModelError
 from xpnet.files import write_atomically
-from xpnet.functional import LOSSES
-from xpnet.loader import Examples, Loader
+from xpnet.functional import LOSSES, mean_squared_error
+from xpnet.loader import Loader
 from xpnet.network import MLP
 
-__all__ = ["Model", "Scores", "confusion_matrix", "load", "make_evaluate", "save", "scale_pixels"]
+__all__ = [
+    "Ensemble",
+    "Measured",
+    "Model",
+    "Scores",
+    "confusion_matrix",
+    "load",
+    "make_evaluate",
+    "save",
+    "scale_pixels",
+]
 
 Array = Any
 Arrays = list[Any]
@@ -40,6 +50,18 @@ class Scores(NamedTuple):
 
     loss: float
     accuracy: float
+
+
+class Measured(NamedTuple):
+    """What a model or an ensemble makes of labelled images.
+
+    scores : its loss and accuracy.   outputs : (n, n_classes), on the host.
+    members : the Scores of each of an ensemble's members; () for a single model.
+    """
+
+    scores: Scores
+    outputs: NDArray[Any]
+    members: tuple[Scores, ...] = ()
 
 
 def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> NDArray[np.intp]:
@@ -110,15 +132,8 @@ class Model:
         images : host array (n, height, width) or (n, n_features), uint8 or float in [0, 1].
         Returns a host array (n, n_classes).   Raises ModelError if the images have another number of pixels.
         """
-        xp, flat = self.backend.xp, self._flat(images)
-        parts = []
-        # Parameters that ran away show in the result, without NumPy's warnings.
-        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            for rows in _slices(len(flat)):
-                batch = rows_of(flat, np.arange(rows.start, rows.stop))
-                x = scale_pixels(self.backend.to_device(batch), self.params[0].dtype, xp=xp)
-                parts.append(self.backend.to_host(self.network.predict(self.params, x, running=self.running, xp=xp)))
-        return np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
+        outputs, _ = self._read(self._flat(images), None)
+        return outputs
 
     def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
         """The most probable class of each image: (n,) integers on the host; images and errors as in outputs."""
@@ -126,7 +141,11 @@ class Model:
         return classes
 
     def evaluate(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Scores:
-        """Mean loss and accuracy.
+        """Mean loss, without label smoothing, and accuracy; images, labels and errors as in measure."""
+        return self.measure(images, labels).scores
+
+    def measure(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Measured:
+        """Scores and outputs, by one pass over the images.
 
         images : as in outputs, at least one.   labels : (n,) integers on the host.
         Raises ModelError if the images have another number of pixels, images and labels differ in number, or a label is
@@ -144,15 +163,31 @@ class Model:
             raise ModelError(
                 f"label {labels[i]} at index {i}: the model knows {self.network.sizes[-1]} classes, from 0"
             )
-        evaluate = make_evaluate(self.network, self.backend)
-        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            loader = Loader(Examples(flat, labels.astype(np.int32)), self.backend)
-            return evaluate(self.params, self.running, loader)
+        outputs, loss = self._read(flat, labels.astype(np.int32))
+        return Measured(Scores(loss, _accuracy(outputs, labels)), outputs)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all.   Raises OSError where the file cannot be written."""
         params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
         save(path, self.network, params, running, self.data, self.image_shape)
+
+    def _read(self, flat: NDArray[Any], labels: NDArray[np.int32] | None) -> tuple[NDArray[Any], float]:
+        """Outputs and, where there are labels, the mean loss, which takes the logits: a probability may round to 0."""
+        xp, loss = self.backend.xp, LOSSES[self.network.loss]
+        parts = []
+        # Parameters that ran away show in the result, without NumPy's warnings.
+        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
+            total = xp.zeros_like(self.params[-1][:1])
+            for rows in _slices(len(flat)):
+                batch = rows_of(flat, np.arange(rows.start, rows.stop))
+                x = scale_pixels(self.backend.to_device(batch), self.params[0].dtype, xp=xp)
+                logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
+                parts.append(self.backend.to_host(loss.output(logits, xp=xp)[0]))
+                if labels is not None:
+                    of_batch, _ = loss.function(logits, self.backend.to_device(labels[rows]), xp=xp)
+                    total = total + of_batch * len(batch)
+            outputs = np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
+            return outputs, float(self.backend.to_host(total)[0]) / max(len(flat), 1)
 
     def _flat(self, images: NDArray[Any]) -> NDArray[Any]:
         images = np.asanyarray(images)  # a mapped file stays one
@@ -165,6 +200,70 @@ class Model:
         if images.dtype != np.uint8 and (images.dtype.kind != "f" or not np.all((images >= 0.0) & (images <= 1.0))):
             raise ModelError(f"pixels must be uint8, or floats in [0, 1]; these are {images.dtype}, or beyond")
         return images.reshape(len(images), n_in)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Several models that read as one: their outputs are averaged.
+
+        y = 1/m sum over the members of y_i
+
+    members : at least one Model. They agree in their number of inputs, of classes, and in their loss, which says what
+        outputs are and what they cost; all else may differ: layers, activation, data, device, library, dtype.
+    names : one for each, by which errors call it; by default "member 1", "member 2", ...
+    Raises ModelError if there is no member, or one does not agree with the first.
+    Source: Lakshminarayanan, Pritzel and Blundell 2017, section 2.4.
+    """
+
+    members: Sequence[Model]
+    names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))
+        object.__setattr__(self, "names", tuple(self.names or (f"member {i + 1}" for i in range(len(self.members)))))
+        if not self.members:
+            raise ModelError("an ensemble needs at least one member")
+        traits = [
+            (f"{net.sizes[0]} inputs", f"{net.sizes[-1]} classes", f"the loss {net.loss}")
+            for net in (member.network for member in self.members)
+        ]
+        for name, its in zip(self.names, traits, strict=True):
+            for trait, wanted in zip(its, traits[0], strict=True):
+                if trait != wanted:
+                    raise ModelError(f"{name} has {trait}, but {self.names[0]} {wanted}: members of an ensemble agree")
+
+    def outputs(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """The mean of the members' outputs, taken in float64; images, shape and errors as in Model.outputs."""
+        return _mean([member.outputs(images) for member in self.members])
+
+    def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
+        """The most probable class of each image: (n,) integers on the host; images and errors as in outputs."""
+        classes: NDArray[np.intp] = np.argmax(self.outputs(images), axis=1)
+        return classes
+
+    def evaluate(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Scores:
+        """Mean loss and accuracy; images, labels and errors as in Model.measure, the loss as in measure."""
+        return self.measure(images, labels).scores
+
+    def measure(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Measured:
+        """Scores and outputs of the ensemble, and the scores of its members, by one pass of each over the images.
+
+            loss = -1/n sum_i log y_i,label                  for members of cross-entropy
+            loss = 1/(n k) sum_ik (y_ik - [label_i = k])^2   for those of a squared error
+
+        A probability counts as no less than 1.2e-38, the least normal float32: so much can an example cost at most.
+        images, labels and errors as in Model.measure.
+        """
+        found, labels = [member.measure(images, labels) for member in self.members], np.asarray(labels)
+        outputs = _mean([each.outputs for each in found])
+        if self.members[0].network.loss == "cross-entropy":
+            of_labels = np.maximum(outputs[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+            loss = -np.log(of_labels).mean()
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss, _ = mean_squared_error(outputs, labels)
+        scores = Scores(float(loss), _accuracy(outputs, labels))
+        return Measured(scores, outputs, tuple(each.scores for each in found))
 
 
 def save(
@@ -238,6 +337,16 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
     moved = [backend.to_device(a) for a in host]
     n_params = len(network.param_shapes())
     return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
+
+
+def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean: NDArray[np.float64] = np.mean(outputs, axis=0, dtype=np.float64)
+    return mean
+
+
+def _accuracy(outputs: NDArray[Any], labels: NDArray[np.integer]) -> float:
+    return float(np.mean(np.argmax(outputs, axis=1) == labels))
 
 
 def _slices(n: int) -> Iterator[slice]:

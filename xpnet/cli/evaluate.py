@@ -9,10 +9,11 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName, data_for, part_of
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
 from xpnet.cli.terminal import class_names, result_console
 from xpnet.data import Dataset
-from xpnet.model import Model, Scores, confusion_matrix, load
+from xpnet.errors import ConfigError
+from xpnet.model import Ensemble, Measured, Model, confusion_matrix, load
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +22,14 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: ModelPath,
+    models: Annotated[
+        list[Path],
+        Parameter(
+            help="A run directory or a .safetensors file; the outputs of several are averaged.",
+            metavar="MODEL...",
+            negative="",
+        ),
+    ],
     /,
     *,
     data: DataName = None,
@@ -31,45 +39,65 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
-    """Measure a trained model: loss, accuracy, accuracy by class, confusion matrix."""
-    trained = load(model, device, library)
-    dataset = data_for(trained, data, data_dir)
+    """Measure a trained model, or several as one: loss, accuracy, accuracy by class, confusion matrix."""
+    members = [load(path, device, library) for path in models]
+    trained = Ensemble(members, list(map(str, models))) if len(members) > 1 else members[0]
+    if data is None and len(sets := dict.fromkeys(member.data for member in members)) > 1:
+        raise ConfigError(
+            f"the models were trained on different data, {', '.join(map(repr, sets))}: say with --data what to measure "
+            "them on"
+        )
+    dataset = data_for(members[0], data, data_dir)
     images, labels = part_of(dataset, split)
-    scores = trained.evaluate(images, labels)
-    confusion = confusion_matrix(labels, trained.predict(images), trained.network.sizes[-1])
+    measured = trained.measure(images, labels)
+    confusion = confusion_matrix(labels, measured.outputs.argmax(axis=1), measured.outputs.shape[1])
     if as_json:
-        print(json.dumps(_as_dict(model, trained, dataset, split, scores, confusion), indent=2))
+        print(json.dumps(_as_dict(models, members, dataset, split, measured, confusion), indent=2))
     else:
-        _print(model, trained, dataset, split, scores, confusion)
+        _print(models, members, dataset, split, measured, confusion)
 
 
 def _as_dict(
-    path: Path, model: Model, data: Dataset, split: str, scores: Scores, confusion: NDArray[np.intp]
+    paths: list[Path], models: list[Model], data: Dataset, split: str, measured: Measured, confusion: NDArray[np.intp]
 ) -> dict[str, Any]:
     n, hits = confusion.sum(axis=1), np.diagonal(confusion)
-    return {
-        "model": str(path),
-        "network": str(model.network),
-        "device": model.backend.device,
-        "library": model.backend.name,
+    names, networks = [str(path) for path in paths], [str(model.network) for model in models]
+    several = bool(measured.members)
+    found = {
+        "model": names if several else names[0],
+        "network": networks if several else networks[0],
+        "device": models[0].backend.device,
+        "library": models[0].backend.name,
         "data": data.name,
         "source": data.source,
         "split": split,
         "images": int(n.sum()),
-        "loss": scores.loss,
-        "accuracy": scores.accuracy,
+        "loss": measured.scores.loss,
+        "accuracy": measured.scores.accuracy,
         "classes": [
             {"class": name, "images": int(count), "accuracy": int(hit) / int(count) if count else None}
             for name, count, hit in zip(class_names(data, len(n)), n, hits, strict=True)
         ],
         "confusion": confusion.tolist(),
     }
+    if several:
+        found["members"] = [
+            {"path": name, "network": network, "accuracy": scores.accuracy, "loss": scores.loss}
+            for name, network, scores in zip(names, networks, measured.members, strict=True)
+        ]
+    return found
 
 
-def _print(path: Path, model: Model, data: Dataset, split: str, scores: Scores, confusion: NDArray[np.intp]) -> None:
-    console, backend = result_console(), model.backend
-    print(f"model     {path}: {model.network}, on {backend.device} with {backend.name}")
+def _print(
+    paths: list[Path], models: list[Model], data: Dataset, split: str, measured: Measured, confusion: NDArray[np.intp]
+) -> None:
+    console, backend, scores = result_console(), models[0].backend, measured.scores
+    networks = ", ".join(dict.fromkeys(str(model.network) for model in models))
+    name = f"ensemble of {len(models)}" if measured.members else paths[0]
+    print(f"model     {name}: {networks}, on {backend.device} with {backend.name}")
     print(f"data      {data.name}, {confusion.sum():,} {split} images ({data.source})")
+    for path, model, its in zip(paths, models, measured.members, strict=False):  # a single model has no members
+        print(f"member    {100 * its.accuracy:.2f} %, {path}: {model.network}")
     print(f"accuracy  {100 * scores.accuracy:.2f} %")
     print(f"loss      {scores.loss:.4f}\n")
     names = class_names(data, len(confusion))
