@@ -142,6 +142,10 @@ class TrainConfig:
         """The array library on the device that these settings name.   Raises DeviceError where it cannot be used."""
         return select(self.device, self.library, tf32=self.tf32, graph=self.graph)
 
+    def deciding(self) -> TrainConfig:
+        """A copy in which the settings that decide no more than where to compute, and so the rounding, are defaults."""
+        return self.replace(device="auto", library=None, tf32=False, graph=True)
+
     def replace(self, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         known = [f.name for f in dataclasses.fields(self)]
@@ -175,6 +179,9 @@ class Recipe(NamedTuple):
     settings : a dictionary for TrainConfig or TrainConfig.replace.
     what : the recipe in a sentence.   source : where it comes from.
     reported, measured : accuracy on MNIST's test set in %, as the source reports it and as xpnet reaches it, or None.
+    changed : what differs from the source.
+    seeds : over how many xpnet reproduce trains it; 0 for none, unless it is named.
+    members : networks, of consecutive seeds, in a committee; 0 for a recipe of single networks.
     """
 
     settings: dict[str, Any]
@@ -182,6 +189,9 @@ class Recipe(NamedTuple):
     source: str = ""
     reported: float | None = None
     measured: float | None = None
+    changed: str = ""
+    seeds: int = 0
+    members: int = 0
 
 
 def recipe_names() -> list[str]:
@@ -228,7 +238,11 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
 
 def _about(table: Any) -> dict[str, Any]:
     """The table [about] of a recipe, checked."""
-    kinds = {"what": "str", "source": "str", "reported": "float", "measured": "float"}
+    kinds = {
+        **dict.fromkeys(("what", "source", "changed"), "str"),
+        **dict.fromkeys(("reported", "measured"), "float"),
+        **dict.fromkeys(("seeds", "members"), "int"),
+    }
     if not isinstance(table, dict):
         raise ConfigError(f"about must be a table, not {table!r}")
     for key in table:

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.augment import check_shape, distort
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
+from xpnet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from xpnet.config import TrainConfig
 from xpnet.data import SETS, Dataset, is_mapped
-from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.functional import clip_by_global_norm
 from xpnet.history import Epoch
 from xpnet.loader import WINDOW_BYTES, Examples, Loader
@@ -217,6 +218,29 @@ class Loop:
         params, running, average = self.state.params, self.state.running, self.state.average
         return (average[: len(params)], average[len(params) :]) if average else (params, running)
 
+    def model_on_host(self) -> tuple[Arrays, Arrays]:
+        """Host copies of the model."""
+        params, running = ([self._run.backend.to_host(a) for a in arrays] for arrays in self.model)
+        return params, running
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Host copies of all that a step changes, by name."""
+        return {name: self._run.backend.to_host(array) for name, array in _named(self.state)}
+
+    def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from the state whose host copies these are.   Raises ValueError if they are not such a state's."""
+        backend, wanted = self._run.backend, dict(_named(self.state))
+        there, own = ({name: tuple(a.shape) for name, a in named.items()} for named in (arrays, wanted))
+        if there != own:
+            raise ValueError("its arrays are not those of this run")
+        moved = {name: backend.to_device(arrays[name]) for name in wanted}
+        self.state = State(
+            *(
+                [moved[f"{field}.{i}"] for i in range(len(part))] if isinstance(part, list) else moved[field]
+                for field, part in zip(State._fields, self.state, strict=True)
+            )
+        )
+
     @property
     def nodes_per_step(self) -> float | None:
         """Nodes of the captured graph for each step; None where there is no graph."""
@@ -228,6 +252,15 @@ class Loop:
         dtypes = self._run.config.dtype, np.int64, np.int64
         loss, hits, healthy = (self._run.backend.to_device(np.zeros(1, dtype)) for dtype in dtypes)
         return loss, hits, healthy
+
+
+def _named(state: State) -> Iterator[tuple[str, Array]]:
+    """The arrays of a state, each with its name: params.0, params.1, ..., step, loss, ..."""
+    for field, part in zip(State._fields, state, strict=True):
+        if isinstance(part, list):
+            yield from ((f"{field}.{i}", array) for i, array in enumerate(part))
+        else:
+            yield field, part
 
 
 @contextlib.contextmanager
@@ -295,6 +328,7 @@ def fit(
     callbacks: Iterable[Callback] | None = None,
     out: str | Path | None = None,
     sample_weight: ArrayLike | None = None,
+    checkpoint: str | Path | None = None,
     **settings: Any,
 ) -> Result:
     """Train a network on a data set.
@@ -307,11 +341,14 @@ def fit(
     out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png); None writes none.
     sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
+    checkpoint : a file that keeps the run's state after each epoch; where it exists, the run goes on from it, and ends
+        with the same bits as one that never stopped, on the same device.
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
-    Raises ConfigError for settings that do not fit the network or the data, before any training; NonFiniteError when
-    the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the files of out hold
-    the parameters as of the last finished epoch, or of the best one with early stopping.
+    Raises ConfigError for settings that do not fit the network, the data or the checkpoint, before any training;
+    ModelError for a damaged checkpoint; NonFiniteError when the loss or a parameter stops being finite. However a run
+    ends, KeyboardInterrupt included, the files of out hold the parameters as of the last finished epoch, or of the best
+    one with early stopping.
     """
     check_arguments(network, data, config, backend)
     for name in settings.keys() & _DESCRIBED:
@@ -319,6 +356,7 @@ def fit(
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or config.backend()
     run, splits = prepare(network, data, config, backend, sample_weight)
+    kept = _kept(Path(checkpoint), run) if checkpoint is not None else None
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
@@ -331,8 +369,20 @@ def fit(
             observer.on_start(run)
             ending.callback(observer.on_end, run)
         ending.enter_context(computing(run))
-        for epoch in _epochs(run, splits, observers):
+        loop = Loop(run, splits["train"])
+        if kept is not None:
+            try:
+                loop.resume(kept.arrays)
+            except ValueError as error:
+                raise ModelError(f"the checkpoint {checkpoint} is damaged: {error}") from None
+            run.history += kept.history
+            run.params, run.running = loop.model_on_host()
+            run.model_epoch = len(run.history)
+        for epoch in _epochs(run, loop, splits, observers):
             run.history.append(epoch)
+            if checkpoint is not None:
+                deciding = run.config.deciding().to_toml()
+                write_checkpoint(Path(checkpoint), Checkpoint(deciding, run.n_examples, run.history, loop.arrays()))
             for observer in observers:
                 observer.on_epoch(run)
             if run.stop_reason is not None:
@@ -340,13 +390,32 @@ def fit(
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason)
 
 
-def _epochs(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> Iterator[Epoch]:
+def _kept(path: Path, run: Run) -> Checkpoint | None:
+    """The checkpoint from which a run goes on; None where there is none yet.   Raises ConfigError, ModelError."""
+    if run.config.early_stopping is not None:
+        raise ConfigError("early_stopping cannot go on from a checkpoint, which does not hold the best epoch")
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write the checkpoint {path}: there is no directory {path.parent}")
+    if not path.exists():
+        return None
+    kept = read_checkpoint(path)
+    if kept.n_examples != run.n_examples:
+        raise ConfigError(
+            f"the checkpoint {path} is of a run on {kept.n_examples} training examples, and these are {run.n_examples}"
+        )
+    if differences := kept.differences(run.config.deciding().to_toml()):
+        raise ConfigError(
+            f"the checkpoint {path} is of a run with another {', '.join(differences)}; name another file, or delete it"
+        )
+    return kept
+
+
+def _epochs(run: Run, loop: Loop, splits: dict[str, Examples], observers: list[Callback]) -> Iterator[Epoch]:
     """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
     backend, n, n_steps = run.backend, run.n_examples, run.n_steps
-    loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, backend)
     held_out = {name: Loader(examples, backend) for name, examples in splits.items() if name != "train"}
-    for number in range(1, run.config.epochs + 1):
+    for number in range(len(run.history) + 1, run.config.epochs + 1):
         backend.synchronize()
         start = time.perf_counter()
         told = 0
@@ -358,7 +427,7 @@ def _epochs(run: Run, splits: dict[str, Examples], observers: list[Callback]) ->
         backend.synchronize()
         seconds = time.perf_counter() - start
         state = loop.state
-        params, running = ([backend.to_host(a) for a in arrays] for arrays in loop.model)
+        params, running = loop.model_on_host()
         loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
         figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
         for name, loader in held_out.items():
