@@ -25,6 +25,7 @@ COMMANDS = {
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "recipes": "List the recipes, or print one.",
+    "reproduce": "Train published networks again, and compare the errors.",
     "lr-find": "Look for a good learning rate.",
     "tune": "Search for good settings.",
     "gradcheck": "Check the gradients: finite differences, and library against library.",

@@ -39,9 +39,11 @@ def _print_all() -> None:
         recipe = read_recipe(name)
         reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
         measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
+        changed = [f"differs from it: {recipe.changed}"] if recipe.changed else []
         blank = [("", "")] if i else []
-        for first, line in (*blank, (name, recipe.what), ("", recipe.source), ("", reported + measured)):
+        told = [("", line) for line in (recipe.source, *changed, reported + measured)]
+        for first, line in (*blank, (name, recipe.what), *told):
             table.add_row(first, line)
     console.print(table)
     print("\nAccuracies are those on MNIST's test set, here the mean of three seeds.")
-    print("xpnet train --recipe NAME runs one; xpnet recipes NAME prints it.")
+    print("xpnet train --recipe NAME runs one, xpnet reproduce NAME measures it; xpnet recipes NAME prints it.")

@@ -1,0 +1,246 @@
+"""xpnet reproduce: runs that go on where they were stopped, committees, the table, the recipes."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.cli import main
+from xpnet.config import read_recipe, recipe_names
+from xpnet.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
+
+RECIPE = """
+hidden = [6]
+epochs = 3
+batch_size = 50
+
+[about]
+what = "A small one."
+source = "Somebody 1999."
+reported = 90.5
+"""
+COMMITTEE = RECIPE.replace("epochs = 3", "epochs = 3\nlr = 0.05").replace("[about]", "[about]\nmembers = 3")
+
+
+@pytest.fixture
+def small(own_directory: None, small_data: xpnet.Dataset) -> Callable[..., list[Record]]:
+    """reproduce(names, ...) on small_data, by the recipes "one", "same", which has one's settings, and "three"."""
+    for name, text in {"one": RECIPE, "same": RECIPE, "three": COMMITTEE}.items():
+        Path(f"{name}.toml").write_text(text)
+
+    def run(*names: str, data: xpnet.Dataset = small_data, **options: Any) -> list[Record]:
+        files = [f"{name}.toml" for name in names]
+        return list(reproduce(files, data, xpnet.select("cpu"), Path("runs"), **options))
+
+    return run
+
+
+class Epochs(xpnet.Callback):
+    """Counts the epochs that are trained, and fails in one of them."""
+
+    def __init__(self, fail: int = 0) -> None:
+        self.count, self.fail = 0, fail
+
+    def on_epoch(self, run: Any) -> None:
+        self.count += 1
+        if self.count == self.fail:
+            raise KeyboardInterrupt
+
+
+def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset
+) -> None:
+    first, second = small("one", seeds=2)
+    assert (first.recipe, first.source, first.published, first.seeds) == ("one", "Somebody 1999", 9.5, [0])
+    assert (second.seeds, second.epochs, second.n_test, second.library) == ([1], 3, 60, "numpy")
+    config = xpnet.TrainConfig(hidden=(6,), epochs=3, batch_size=50, seed=1, device="cpu")
+    result = xpnet.fit(config.network(36, 3), small_data, config, callbacks=[])
+    images, labels = small_data.test or ()
+    assert second.wrong == np.flatnonzero(result.model.predict(images) != labels).tolist()
+    assert second.error == pytest.approx(100 * (1 - result.history[-1].test_accuracy))
+    (directory,) = Path("runs/numpy").glob("36-6-3-*-seed1")
+    assert {file.name for file in directory.iterdir()} == {
+        *("config.toml", "history.csv", "model.safetensors", "result.json")
+    }
+    assert np.array_equal(xpnet.load(directory, "cpu").predict(images), result.model.predict(images))
+
+
+def test_training_never_sees_the_test_images(small: Callable[..., list[Record]]) -> None:
+    class Look(xpnet.Callback):
+        def on_epoch(self, run: Any) -> None:
+            assert run.history[-1].test_loss is run.history[-1].test_accuracy is None
+
+    assert len(small("one", callbacks=[Look()])) == 1
+
+
+def test_what_is_finished_is_not_repeated_and_what_was_stopped_goes_on(small: Callable[..., list[Record]]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small("one", callbacks=[Epochs(fail=2)])
+    rest = Epochs()
+    stopped = small("one", callbacks=[rest])
+    assert rest.count == 1, "the third epoch alone"
+    again = Epochs()
+    assert small("one", callbacks=[again]) == stopped
+    assert again.count == 0
+    Path("runs").rename("first")
+    whole = small("one")
+    assert [dataclasses.replace(run, seconds=0.0) for run in (*whole, *stopped)] == 2 * [
+        dataclasses.replace(whole[0], seconds=0.0)
+    ]
+
+
+def test_the_budget_ends_after_an_epoch_and_the_next_call_goes_on(small: Callable[..., list[Record]]) -> None:
+    epochs, found, calls = Epochs(), [], 0
+    while not found:
+        # Shorter than any epoch, longer than what comes before the first: an epoch for each call.
+        found = small("one", minutes=1e-9 if calls == 0 else 1e-4, callbacks=[epochs])
+        calls += 1
+        assert calls < 1000
+    assert epochs.count == 3, "none of them twice"
+    assert [record.epochs for record in found] == [3]
+
+
+def test_recipes_of_the_same_settings_share_their_runs(small: Callable[..., list[Record]]) -> None:
+    epochs = Epochs()
+    one, same = small("one", "same", callbacks=[epochs])
+    assert epochs.count == 3
+    assert (one.recipe, same.recipe) == ("one", "same")
+    assert one.wrong == same.wrong
+
+
+def test_a_committee_averages_the_outputs_of_its_networks(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset
+) -> None:
+    *members, committee = small("three")
+    assert [member.seeds for member in members] == [[0], [1], [2]]
+    assert committee.seeds == [0, 1, 2]
+    assert committee.network == "3 x 36-6-3 relu"
+    assert committee.seconds == pytest.approx(sum(member.seconds for member in members))
+    images, labels = small_data.test or ()
+    models = [xpnet.load(path, "cpu") for path in sorted(Path("runs/numpy").iterdir())]
+    outputs = np.mean([model.outputs(images) for model in models], axis=0)
+    assert committee.wrong == np.flatnonzero(outputs.argmax(axis=1) != labels).tolist()
+    assert [row.errors for row in tabulate([*members, committee])] == [[committee.error]]
+
+
+def test_a_run_that_fails_is_reported_and_not_repeated(small: Callable[..., list[Record]]) -> None:
+    Path("bad.toml").write_text(RECIPE.replace("epochs = 3", 'epochs = 3\nlr = 1e30\nloss = "mse"'))
+    (record,) = small("bad")
+    assert record.failure is not None
+    assert "stopped being finite in epoch 1" in record.failure
+    assert record.error == math.inf
+    assert small("bad") == [record]
+    (row,) = tabulate([record])
+    assert row.cells()["error here"] == "failed"
+
+
+def test_records_are_read_back_and_take_the_place_of_the_same_runs(
+    small: Callable[..., list[Record]], tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+    first, second = small("one", seeds=2)
+    assert write_records(path, [second]) == [second]
+    assert write_records(path, [first]) == [first, second] == read_records(path)
+    newer = dataclasses.replace(first, seconds=5.0)
+    elsewhere = dataclasses.replace(first, machine="another machine")
+    assert sorted(write_records(path, [newer, elsewhere]), key=lambda r: (r.seeds, r.machine)) == [
+        *(newer, elsewhere),
+        second,
+    ]
+    assert read_records(tmp_path / "none.json") == []
+    for damaged in ("", "{}", "[]", '{"runs": [{}]}', '{"runs": 3}', "\xff"):
+        path.write_text(damaged, encoding="latin-1")
+        with pytest.raises(xpnet.ModelError, match=str(path)):
+            read_records(path)
+
+
+def record(**changes: Any) -> Record:
+    settings = {"recipe": "x", "source": "Y 2000, On X", "published": 1.5, "members": 0, "settings": {}, "seeds": [0]}
+    settings |= {"data": "mnist", "network": "784-10 relu", "wrong": [1, 2], "n_test": 100, "epochs": 1, "seconds": 4.0}
+    return Record(**{**settings, "device": "cpu", "library": "numpy", "machine": "2 CPU threads, NumPy", **changes})
+
+
+def test_table_shows_mean_and_spread_and_keeps_machines_apart() -> None:
+    runs = [record(), record(seeds=[1], wrong=[3], seconds=90.0), record(machine="NVIDIA H200", wrong=[])]
+    first, second = tabulate(runs)
+    assert first.cells() == {
+        "recipe": "x",
+        "network": "784-10 relu",
+        "source": "Y 2000",
+        "published error": "1.50 %",
+        "error here": "1.50 ± 0.71 %",
+        "runs": "2",
+        "training": "47.0 s",
+        "on": "2 CPU threads, NumPy",
+    }
+    assert second.cells()["error here"] == "0.00 %"
+    (row,) = tabulate([record(published=None, seconds=90.0)])
+    assert (row.cells()["published error"], row.cells()["training"]) == ("", "1.5 min")
+
+
+def test_table_leaves_out_runs_of_a_recipe_that_has_changed() -> None:
+    assert tabulate([record(recipe="fast")]) == []
+
+
+def test_milestones_are_recipes_with_a_source_and_the_cheapest_comes_first() -> None:
+    names = milestones()
+    assert set(names) <= set(recipe_names())
+    assert {"fast", "best-cpu", "best", "committee", "simard2003-elastic", "ciresan2010-4"} <= set(names)
+    assert names.index("lecun1998-300") < names.index("ciresan2010-1") < names.index("ciresan2010-4")
+    for name in names:
+        recipe = read_recipe(name)
+        assert recipe.what
+        assert recipe.source
+        published = recipe.reported is not None
+        assert published == ("xpnet" not in recipe.source), name
+        assert published == bool(recipe.changed), name
+
+
+def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.toml").write_text(RECIPE)
+    command = ("reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--seeds", "2", "--out", "r/r.json")
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "one, seed 1: 36-6-3 relu, in runs/reproduce/numpy/36-6-3-" in err
+    assert "9.50 %" in out
+    content = json.loads(Path("r/r.json").read_text())
+    assert [run["seeds"] for run in content["runs"]] == [[0], [1]]
+    head, rule, row = Path("r/r.md").read_text().splitlines()
+    assert head.startswith("| recipe | network | source | published error | error here |")
+    assert len({line.count("|") for line in (head, rule, row)}) == 1
+    assert row.startswith("| one | 36-6-3 relu | Somebody 1999 | 9.50 % | ")
+    assert main([*command, "--quiet"]) == 0
+    again = capsys.readouterr()
+    assert again.out == out
+    assert "one, seed" not in again.err
+
+
+def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -> None:
+    unknown = fails(2, "reproduce", "fats", "--data", patterns)
+    assert unknown.startswith("unknown recipe 'fats'; did you mean 'fast'? known are")
+    assert fails(2, "reproduce", "--out", "r.txt") == "--out must name a .json file, not r.txt"
+    assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
+    assert "seeds must be at least 1" in fails(2, "reproduce", "--data", patterns, "--seeds", "0")
+    Path("r.json").write_text("{}")
+    assert "r.json is damaged" in fails(1, "reproduce", "fast", "--data", patterns, "--out", "r.json")
+
+
+def test_command_that_is_interrupted_shows_what_is_finished_and_says_how_to_go_on(
+    patterns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("one.toml").write_text(RECIPE)
+    command = ("reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--seeds", "2")
+    epochs = Epochs(fail=5)
+    monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: epochs)
+    assert main(command) == 130
+    out, err = capsys.readouterr()
+    assert "interrupted; the same command goes on from the last finished epoch" in err
+    assert "one " in out
+    assert main(command) == 0
+    assert epochs.count == 6

@@ -1,0 +1,108 @@
+"""xpnet reproduce."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from xpnet.backend import select
+from xpnet.callbacks import Progress
+from xpnet.cli.datasets import DataDir, DeviceName, LibraryName
+from xpnet.cli.settings import NoDownload, whole_numbers
+from xpnet.cli.terminal import device_line, download_bar, result_console
+from xpnet.data import load_data
+from xpnet.errors import ConfigError
+from xpnet.files import write_atomically
+from xpnet.reproduce import Row, milestones, tabulate, write_records
+from xpnet.reproduce import reproduce as train
+
+__all__ = ["reproduce"]
+
+COLUMNS = ("recipe", "network", "source", "published error", "error here", "runs", "training", "on")
+RIGHT = {"published error", "error here", "runs", "training"}
+
+
+def reproduce(
+    recipe: Annotated[
+        list[str] | None,
+        Parameter(help="Names or files of recipes; by default all that are to be reproduced.", negative=""),
+    ] = None,
+    /,
+    *,
+    budget: Annotated[
+        float | None, Parameter(help="Minutes after which no further epoch is begun.", metavar="MINUTES")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        Parameter(
+            converter=whole_numbers, help="Runs of each recipe; by default as many as it says itself.", metavar="N"
+        ),
+    ] = None,
+    data: Annotated[str, Parameter(help="Name or path of a data set with a test split.")] = "mnist",
+    device: DeviceName = "auto",
+    library: LibraryName = None,
+    data_dir: DataDir = None,
+    no_download: NoDownload = False,
+    runs: Annotated[Path, Parameter(help="Where the runs are kept, finished or not.", metavar="DIR")] = Path(
+        "runs/reproduce"
+    ),
+    out: Annotated[
+        Path,
+        Parameter(help="Where the results of all runs are gathered, and beside it a table, .md.", metavar="FILE.json"),
+    ] = Path("bench/results/reproduce.json"),
+    quiet: Annotated[bool, Parameter(negative="", help="Print the table alone.", show_default=False)] = False,
+) -> int:
+    """Train published networks again, and compare the errors.
+
+    Each recipe is trained over its seeds on all training images; the test
+    images are read once, when a run has come to its end. The same command
+    again goes on where it was stopped; finished runs are not repeated.
+    """
+    if out.suffix != ".json":
+        raise ConfigError(f"--out must name a .json file, not {out}")
+    backend = select(device, library)
+    with download_bar() as bar:
+        dataset = load_data(data, data_dir=data_dir, download=not no_download, progress=bar)
+    if not quiet:
+        print(f"{dataset.name} ({dataset.source}), {device_line(backend)}", file=sys.stderr)
+    names = recipe or milestones()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    records = write_records(out, [])  # before any work: it may not be writable
+    status = 0
+    try:
+        for record in train(
+            names,
+            dataset,
+            backend,
+            runs,
+            seeds=seeds,
+            minutes=budget,
+            callbacks=[] if quiet else [Progress()],
+        ):
+            records = write_records(out, [record])
+    except KeyboardInterrupt:
+        print("xpnet: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        status = 130
+    rows = tabulate(records)
+    write_atomically(out.with_suffix(".md"), _markdown(rows).encode())
+    _print([row for row in rows if row.recipe in {Path(name).stem for name in names}])
+    return status
+
+
+def _print(rows: list[Row]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in RIGHT else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.cells().values())
+    result_console().print(table)
+
+
+def _markdown(rows: list[Row]) -> str:
+    """The table for a README."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'|'.join('---:' if name in RIGHT else '---' for name in COLUMNS)}|"]
+    lines += [f"| {' | '.join(row.cells().values())} |" for row in rows]
+    return "\n".join(lines) + "\n"
