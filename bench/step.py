@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 import xpnet
 from bench._common import Parser
+from xpnet.augment import STANDARD, distort
 from xpnet.config import TrainConfig
 from xpnet.functional import LOSSES
 from xpnet.model import scale_pixels
@@ -32,21 +33,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--optimizer", default="momentum")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=200, help="rounds of 10 steps each")
+    parser.add_argument("--augment", action="store_true", help=f"time the distortion of a batch too: {STANDARD}")
     parser.add_argument("--parts", action="store_true", help="tell where the time of a step goes")
     options = parser.parse_args(argv)
     sizes, batch_size = (784, *options.hidden, 10), options.batch_size
     config = TrainConfig(optimizer=options.optimizer, weight_decay=options.weight_decay)
     backend = xpnet.select("cpu")
-    step, floor = _step(sizes, batch_size, config), products(sizes, batch_size)
-    times: dict[str, list[float]] = {"step": [], "products": [], "products, all threads": []}
+    floor = products(sizes, batch_size)
+    measured = {"step": _step(sizes, batch_size, config), "products": floor}
+    if options.augment:
+        measured["step, augmented"] = _step(sizes, batch_size, config.replace(augment=STANDARD))
+        measured["distortion"] = _distortion(batch_size)
+    times: dict[str, list[float]] = {name: [] for name in (*measured, "products, all threads")}
     for round_ in range(options.rounds + 5):
         with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
             threads = _blas_threads()
-            measured = {"step": _time(step), "products": _time(floor)}
-        measured["products, all threads"] = _time(floor)
+            seconds = {name: _time(run) for name, run in measured.items()}
+        seconds["products, all threads"] = _time(floor)
         if round_ >= 5:
-            for name, seconds in measured.items():
-                times[name].append(1e6 * seconds)
+            for name, each in seconds.items():
+                times[name].append(1e6 * each)
     print(
         f"{'-'.join(map(str, sizes))}, batch {batch_size}, {config.optimizer}, weight decay {config.weight_decay:g}, "
         f"float32, NumPy {np.__version__}, {threads} of {_blas_threads()} BLAS threads"
@@ -57,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  {name:21} {medians[name]:8.0f} us median; the middle half of the rounds {low:.0f} to {high:.0f} us")
     for name in ("products", "products, all threads"):
         print(f"  step / {name} = {medians['step'] / medians[name]:.2f}")
+    if options.augment:
+        for name in ("distortion", "step, augmented"):
+            print(f"  {name} / step = {medians[name] / medians['step']:.2f}")
     if options.parts:
         with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
             _print_parts(sizes, batch_size, config, options.rounds)
@@ -135,7 +144,7 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     images = rng.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
     labels = rng.integers(0, sizes[-1], n).astype(np.int32)
     n_steps = n // batch_size
-    step = make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps)
+    step = make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps, image_shape=(28, 28))
     order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
     params = network.init_params()
     zeros: list[Any] = [np.zeros(1, dtype) for dtype in (np.int64, np.float32, np.int64, np.int64)]
@@ -144,6 +153,19 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     def run() -> None:
         nonlocal state
         state = step(state, images, labels, order, rates, offsets)
+
+    return run
+
+
+def _distortion(batch_size: int) -> Callable[[], None]:
+    """The distortion of a batch of random images, with other draws every time."""
+    xp, step = xpnet.select("cpu").xp, np.zeros(1, np.int64)
+    images = np.random.default_rng(0).random((batch_size, 784), dtype=np.float32)
+
+    def run() -> None:
+        nonlocal step
+        distort(images, (28, 28), STANDARD, step, xp=xp)
+        step = step + 1
 
     return run
 

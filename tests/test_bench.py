@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, _peers, accuracy, cpu, scale, startup
+from bench import __main__, _common, _peers, accuracy, cpu, scale, startup, step
 from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, PeerError, Worker, installed
 from xpnet import optim
@@ -356,6 +356,23 @@ def test_startup(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     for wall, memory, code in ((1.7, 349.0, 0), (1.8, 349.0, 1), (1.7, 351.0, 1)):
         assert startup._judge("mnist", _common.TrainRun(wall, 0.5, 1e5, memory, "")) == code
         assert ("NOT LESS" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_step(capsys: pytest.CaptureFixture[str], augment: bool) -> None:
+    arguments = ["--hidden", "8", "--batch-size", "16", "--rounds", "2"]
+    assert step.main([*arguments, *(["--augment"] if augment else ["--parts"])]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("784-8-10, batch 16, momentum, ")
+    medians = {name: int(us) for name, us in re.findall(r"^  (\w.*?) +(\d+) us median", out, re.MULTILINE)}
+    ratios = re.findall(r"^  (\w.*) / (\w.*) = (\d+\.\d\d)$", out, re.MULTILINE)
+    extra = {"step, augmented", "distortion"} if augment else set()
+    assert set(medians) == {"step", "products", "products, all threads"} | extra
+    assert {upper for upper, _, _ in ratios} == {"step"} | extra
+    for upper, lower, ratio in ratios:
+        assert (medians[upper] - 1) / (medians[lower] + 1) - 0.01 < float(ratio)
+        assert float(ratio) < (medians[upper] + 1) / max(medians[lower] - 1, 0.1) + 0.01
+    assert ("where the time goes" in out) == (not augment)
 
 
 def test_scale(patterns: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,10 +18,13 @@ import pytest
 
 import xpnet
 import xpnet.history
+from xpnet.augment import STANDARD, Distortion
 from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe, recipe_names
 from xpnet.data import write_idx
 from xpnet.gradcheck import Comparison
+
+from .conftest import write_npz
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
 
@@ -166,6 +169,26 @@ def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.Captur
     assert "also     batch norm yes, dropout 0.1, clip norm 5, validation 30, early stopping 1\n" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "desired"),
+    [
+        ([], STANDARD),
+        (["rotation=7.5", "alpha=3", "sigma=2"], Distortion(rotation=7.5, alpha=3.0, sigma=2.0)),
+        (["None"], None),
+    ],
+    ids=["alone", "amounts", "none"],
+)
+def test_augment(
+    patterns: str, words: list[str], desired: Distortion | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is typed takes the place of the recipe's, amount by amount."""
+    Path("mine.toml").write_text("epochs = 1\n[augment]\nshear = 3.0\n", encoding="utf-8")
+    arguments = ["--recipe", "mine.toml", "--data", patterns, "--device", "cpu", "--out", "run", "--augment"]
+    assert main(["train", *arguments, *words]) == 0
+    assert config_of("run").augment == desired
+    assert (f"augment {desired}" in " ".join(capsys.readouterr().err.split())) == (desired is not None)
+
+
 def test_data_that_replaces_mnist_is_loud(
     small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +216,14 @@ def test_data_that_replaces_mnist_is_loud(
         (["--hidden", "4", "0"], "--hidden must be at least 1, not 0"),
         (["--hidden", "4", "x"], "must be a whole number, not 'x'"),
         (["--hidden"], "--hidden requires at least 1 element"),
+        (["--augment", "15"], "--augment takes amounts such as rotation=15, or none, not '15'"),
+        (["--augment", "none", "shear=3"], "--augment takes amounts such as rotation=15, or none, not 'none'"),
+        (["--augment", "rotate=15"], "--augment: unknown setting 'rotate'; did you mean 'rotation'?"),
+        (["--augment", "rotation=far"], "--augment rotation must be a number, not 'far'"),
+        (["--augment", "rotation="], "--augment rotation must be a number, not ''"),
+        (["--augment", "rotation=200"], "--augment rotation must be in [0, 180], not 200"),
+        (["--max-norm", "0"], "--max-norm must be more than 0, not 0"),
+        (["--average", "1"], "--average must be in [0, 1), not 1"),
         (["--validation", "1.5"], "--validation must be a share below 1 or a whole number, not 1.5"),
         (["--activation", "rleu"], "--activation: unknown value 'rleu'; did you mean 'relu'?"),
         (["--optimizer", "adma"], "did you mean 'adam'?"),
@@ -285,8 +316,10 @@ def test_recipes_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str
     listed = " ".join(capsys.readouterr().out.split())
     for name in recipe_names():
         recipe = read_recipe(name)
+        changed = f"differs from it: {recipe.changed} " if recipe.changed else ""
         reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
-        assert f"{name} {recipe.what} {recipe.source} {reported}, here {recipe.measured:.2f} %" in listed
+        measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
+        assert f"{name} {recipe.what} {recipe.source} {changed}{reported}{measured}" in listed
     assert main(["recipes", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(recipe_names())
 
@@ -450,7 +483,11 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
         (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
         (["run", "--data", "more.npz"], 1, "the model has 3 classes, but more.npz has 5"),
-        ([], 2, "MODEL requires an argument"),
+        ([], 2, "MODELS requires an argument"),
+        (["run", "nothere"], 1, "nothere: no such file"),
+        (["run", "patterns.npz"], 1, "patterns.npz is damaged or not a safetensors file"),
+        (["run", "other"], 1, "other has the loss mse, but run the loss cross-entropy: members of an ensemble agree"),
+        (["run", "run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
     ],
 )
 def test_evaluate_what_does_not_fit(
@@ -471,7 +508,70 @@ def test_evaluate_what_does_not_fit(
         x_test=np.ones((3, 6, 6), np.uint8),
         y_test=labels,
     )
+    xpnet.Model(xpnet.MLP((36, 3), loss="mse"), xpnet.MLP((36, 3)).init_params(), [], xpnet.select("cpu")).save("other")
     assert message in fails(code, "evaluate", *arguments)
+
+
+@pytest.fixture
+def three(trained: str, patterns: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The paths of three networks trained on patterns, which differ, and so do their readings."""
+    quick = ["--device", "cpu", "--epochs", "1", "--lr", "0.03", "--data", patterns]
+    for name, hidden, activation in (("tanh", "16", "tanh"), ("small", "4", "relu")):
+        assert main(["train", *quick, "--hidden", hidden, "--activation", activation, "--out", name]) == 0
+    capsys.readouterr()
+    return ["small/model.safetensors", "tanh", trained]
+
+
+def test_evaluate_averages_several_models(three: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = xpnet.load_data("patterns.npz").test
+    models = [xpnet.load(path, "cpu") for path in three]
+    scores = xpnet.Ensemble(models).evaluate(images, labels)
+    alone = []
+    for path in three:
+        assert main(["evaluate", path, "--device", "cpu", "--json"]) == 0
+        alone.append(json.loads(capsys.readouterr().out))
+    assert main(["evaluate", *three, "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {*alone[0], "members"}
+    assert (found["model"], found["network"]) == (three, [each["network"] for each in alone])
+    assert (found["loss"], found["accuracy"]) == scores
+    assert found["members"] == [
+        {"path": each["model"], "network": each["network"], "accuracy": each["accuracy"], "loss": each["loss"]}
+        for each in alone
+    ]
+    read = np.mean([model.outputs(images) for model in models], axis=0).argmax(axis=1)
+    assert found["confusion"] == [[np.sum(read[labels == i] == j) for j in range(3)] for i in range(3)]
+    assert all(each["confusion"] != found["confusion"] for each in alone[:2])
+
+
+def test_evaluate_prints_each_member_and_the_ensemble(three: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *three, "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["evaluate", *three, "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert lines[0] == "model     ensemble of 3: 36-4-3 relu, 36-16-3 tanh, 36-16-3 relu, on cpu with numpy"
+    assert lines[2:7] == [
+        *(f"member    {100 * m['accuracy']:.2f} %, {m['path']}: {m['network']}" for m in found["members"]),
+        f"accuracy  {100 * found['accuracy']:.2f} %",
+        f"loss      {found['loss']:.4f}",
+    ]
+    table = [line.replace("%", "").split() for line in lines[-3:]]
+    assert [row[3:] for row in table] == [[str(n or ".") for n in row] for row in found["confusion"]]
+    assert main(["evaluate", three[0], three[0], "--device", "cpu"]) == 0
+    assert "ensemble of 2: 36-4-3 relu, on" in capsys.readouterr().out
+
+
+def test_evaluate_asks_for_data_where_the_members_had_other(
+    trained: str, small_data: xpnet.Dataset, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_npz("others.npz", small_data)
+    assert main(["train", "--data", "others.npz", *QUICK, "--out", "others"]) == 0
+    capsys.readouterr()
+    message = fails(2, "evaluate", trained, "others")
+    assert message.startswith("the models were trained on different data, ")
+    assert message.index("patterns.npz'") < message.index("others.npz'")
+    assert message.endswith(": say with --data what to measure them on")
+    assert main(["evaluate", trained, "others", "--data", "others.npz"]) == 0
 
 
 def test_evaluate_finds_a_path_s_data_from_any_folder(
@@ -575,6 +675,46 @@ def test_data_show_draws_in_shades_where_there_is_no_colour(capsys: pytest.Captu
     assert lines == ["1: 7", "  @@", "     ="]
     assert main(["data", "show", "few.npz", "--split", "test", "--count", "2"]) == 0
     assert capsys.readouterr().out.split("\n")[0].split() == ["0:", "4", "1:", "7"]
+
+
+@pytest.mark.parametrize(("columns", "copies", "across"), [("44", 4, 5), ("25", 2, 3), ("11", 1, 1)])
+def test_data_show_draws_distortions_beside_each_image(
+    patterns: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+    copies: int,
+    across: int,
+) -> None:
+    """As many as fit, at least one, which stands below where the terminal is too narrow."""
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = ["data", "show", patterns, "--index", "8", "3"]
+    assert main([*shown, "--augment", "shift=3", "alpha=20"]) == 0
+    distorted = capsys.readouterr().out
+    assert main([*shown, "--augment", "shift=3", "alpha=20"]) == 0
+    assert capsys.readouterr().out == distorted
+    assert main(shown) == 0
+    plain = capsys.readouterr().out.splitlines()
+    lines = distorted.splitlines()
+    assert len(lines) == 2 * 4 * (1 if across > 1 else 2), "a title and three lines of a picture each"
+    for i, index in enumerate((8, 3)):
+        title, *picture = lines[i * len(lines) // 2 :]
+        assert re.fullmatch(rf"{index}: \d", title)
+        drawn = [[line[k : k + 6].rstrip() for line in picture[:3]] for k in range(0, 8 * across, 8)]
+        if across == 1:
+            drawn.append([line.rstrip() for line in picture[4:7]])
+        assert len(drawn) == copies + 1
+        assert all(drawn.count(each) == 1 for each in drawn), "each differs"
+        begin = 8 * i if across > 1 else 0
+        own = plain[1:4] if across > 1 else plain[4 * i + 1 : 4 * i + 4]
+        assert drawn[0] == [line[begin : begin + 6].rstrip() for line in own]
+
+
+def test_data_show_with_distortions_that_cannot_be(fails: Callable[..., str], patterns: str) -> None:
+    assert "--augment shift must be in [0, 1000], not -1" in fails(2, "data", "show", patterns, "--augment", "shift=-1")
+    images = np.zeros((2, 1, 5), np.uint8)
+    np.savez("lines.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[0, 1])
+    assert "--augment needs images of a height and a width" in fails(2, "data", "show", "lines.npz", "--augment")
 
 
 def test_data_show_draws_half_blocks_in_grey_on_a_terminal() -> None:

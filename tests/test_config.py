@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.augment import STANDARD, Distortion
 from xpnet.checks import required
 from xpnet.config import TrainConfig, read_recipe, recipe_names
 from xpnet.errors import ConfigError, MissingPackageError
@@ -26,6 +27,9 @@ CONFIGS = st.builds(
     batch_norm=st.booleans(),
     early_stopping=st.none() | st.integers(1, 99),
     data=st.text(),
+    max_norm=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
+    average=st.floats(0, 1, exclude_max=True),
+    augment=st.none() | st.builds(Distortion, rotation=st.floats(0, 180), alpha=st.floats(0, 10_000)),
 )
 
 
@@ -56,6 +60,12 @@ def test_toml_and_back(config: TrainConfig) -> None:
         ("validation", -0.5, "validation must be at least 0, not -0.5"),
         ("validation", 1.5, "validation must be a share below 1 or a whole number, not 1.5"),
         ("clip_norm", 0.0, "clip_norm must be more than 0, not 0"),
+        ("max_norm", 0.0, "max_norm must be more than 0, not 0"),
+        ("average", 1.0, "average must be in [0, 1), not 1"),
+        ("input_dropout", 1.0, "input_dropout must be in [0, 1), not 1"),
+        ("augment", {"shear": 90.0}, "augment.shear must be in [0, 90), not 90"),
+        ("augment", {"shear": "much"}, "augment.shear must be a number, not 'much'"),
+        ("augment", True, "augment must be a table of settings such as rotation = 15, not True"),
         ("warmup", 1.0, "warmup must be in [0, 1), not 1"),
         ("decay", 0.0, "decay must be in (0, 1], not 0"),
         ("decay_every", 0, "decay_every must be at least 1, not 0"),
@@ -93,6 +103,12 @@ def test_unknown_setting() -> None:
         TrainConfig().replace(momentun=0.1)
 
 
+def test_unknown_distortion() -> None:
+    message = "^augment: unknown setting 'rotate'; did you mean 'rotation'\\? known are rotation, scaling, "
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(augment={"rotate": 15.0})  # type: ignore[arg-type]
+
+
 def test_network_takes_every_setting_that_describes_it() -> None:
     changed: dict[str, Any] = {
         "activation": "gelu", "loss": "mse", "label_smoothing": 0.1, "dropout": 0.2,
@@ -121,7 +137,15 @@ def test_recipe_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('hidden = [300, 100]\nbatch_size = "full"\n')
     assert TrainConfig().replace(**read_recipe(path).settings).hidden == (300, 100)
+    path.write_text("epochs = 3\n[augment]\nrotation = 15\nalpha = 36.0\nsigma = 6.0\n")
+    assert read_recipe(path).settings == {"epochs": 3, "augment": {"rotation": 15, "alpha": 36.0, "sigma": 6.0}}
+    assert TrainConfig(**read_recipe(path).settings).augment == Distortion(rotation=15.0, alpha=36.0, sigma=6.0)
+    path.write_text(TrainConfig(augment=STANDARD).to_toml())
+    assert TrainConfig(**read_recipe(path).settings) == TrainConfig(augment=STANDARD)
     for text, message in [
+        ("[augment]\nrotaton = 15", "augment: unknown setting 'rotaton'; did you mean 'rotation'"),
+        ("augment = 15", "augment must be a table of settings"),
+        ("[augment]\nsigma = 0", "augment.sigma must be in"),
         ("hiden = [3]", "unknown setting 'hiden'; did you mean 'hidden'"),
         ("lr = -1.0", "lr must be more than 0"),
         ("lr = ", "not valid TOML"),

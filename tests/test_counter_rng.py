@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpnet.counter_rng import uniform
+from xpnet.counter_rng import bits, uniform
 
 from .conftest import ArrayLibrary
 
@@ -50,6 +50,30 @@ def test_low_bits_are_random_too() -> None:
     for k in range(24):
         share = np.mean(bits >> k & 1)
         assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(len(bits)), f"bit {k} is set in {share:.4f} of the draws"
+
+
+def test_every_byte_is_even() -> None:
+    words = bits(1 << 18, np.array([0]), seed=0, stream=-3)
+    assert words.dtype == np.int32
+    for shift in (0, 8, 16, 24):
+        counts = np.bincount(words >> shift & 255, minlength=256)
+        chi2 = float(np.sum((counts - counts.mean()) ** 2) / counts.mean())
+        assert 255 - 5 * np.sqrt(2 * 255) < chi2 < 255 + 5 * np.sqrt(2 * 255), f"byte {shift // 8}"
+
+
+def test_bytes_are_not_correlated() -> None:
+    """With one another, with those of the words that follow, and with the draws of other streams."""
+    words = bits(1 << 18, np.array([0]), seed=0, stream=-3)
+    draws = [(words >> shift & 255) - 127.5 for shift in (0, 8, 16, 24)]
+    draws += [np.roll(byte, -lag) for byte in draws for lag in (1, 28)]
+    draws += [draw(1 << 18, stream=stream) for stream in (-2, -1, 0)]
+    assert np.abs(np.corrcoef(draws) - np.eye(len(draws))).max() < 5 / np.sqrt(len(words))
+
+
+def test_uniform_draws_are_the_upper_bits() -> None:
+    words = bits(1000, np.array([9]), seed=4, stream=2, start=3)
+    draws = uniform((1000,), np.array([9]), seed=4, stream=2, start=3, dtype=np.float64)
+    assert np.array_equal(draws * 2**24, words.view(np.uint32) >> 8)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 28, 128, 784])

@@ -137,6 +137,14 @@ def test_sigmoid_s_gradient_keeps_its_digits_on_both_sides() -> None:
     assert np.array_equal(up, down)
 
 
+def test_scaled_tanh_is_made_for_targets_of_one() -> None:
+    """It maps 1 and -1 to themselves, where its curvature is greatest."""
+    assert np.allclose(F.scaled_tanh(np.array([-1.0, 0.0, 1.0]))[0], [-1.0, 0.0, 1.0], atol=1e-4)
+    z = np.linspace(0, 3, 3001)
+    slope = F.scaled_tanh(z)[1](np.ones(3001))
+    assert z[np.argmin(np.diff(slope))] == pytest.approx(1.0, abs=0.02)
+
+
 def test_rectifiers_at_zero(xp: ArrayLibrary) -> None:
     """The gradient at the kink is the left one, as documented."""
     one = xp(np.ones(1))

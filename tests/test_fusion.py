@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xpnet.augment import Distortion, distort
 from xpnet.backend import Backend, select
 from xpnet.backend._kernels import Group, Kernel, Node, Store
 
@@ -652,6 +653,15 @@ def test_tables_that_an_int_cannot_index() -> None:
     _, _, code = kernel.source()
     assert "const long long j = i - 0;" in code
     assert [line for line in code.splitlines() if line.startswith("const int ")] == ["const int t3 = j % 784;"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_distortions(dtype: str) -> None:
+    """Affine and elastic, the draws included."""
+    cuda = select("cuda")
+    bent = Distortion(rotation=20.0, scaling=0.2, shear=10.0, shift=1.0, alpha=5.0, sigma=2.0)
+    images = np.random.default_rng(0).random((3, 35)).astype(dtype)
+    assert_fuses(cuda, lambda x, step: distort(x, (7, 5), bent, step, xp=cuda.xp), images, np.array([4]))
 
 
 @pytest.mark.parametrize("width", [1, 3, 10, 32])

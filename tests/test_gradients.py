@@ -151,6 +151,7 @@ def _torch_forward(network: MLP, params: list[Any], running: list[Any], x: Any) 
         "leaky-relu": TF.leaky_relu,
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
+        "scaled-tanh": lambda z: 1.7159 * torch.tanh(2 * z / 3),
         "gelu": lambda z: TF.gelu(z, approximate="tanh"),
         "identity": lambda z: z,
     }

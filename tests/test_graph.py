@@ -23,6 +23,15 @@ NETWORKS: list[dict[str, Any]] = [
     {},
     {"hidden": (40, 9, 8), "dropout": 0.2, "batch_norm": True, "dtype": "float64", "optimizer": "adam"},
 ]
+# Every technique at once.
+TECHNIQUES: dict[str, Any] = {
+    "augment": xpnet.Distortion(rotation=10.0, scaling=0.1, shear=5.0, shift=0.5, alpha=3.0, sigma=2.0),
+    "input_dropout": 0.1,
+    "dropout": 0.2,
+    "max_norm": 1.5,
+    "batch_norm": True,
+    "average": 0.9,
+}
 MORE_NETWORKS: list[dict[str, Any]] = [
     *({"optimizer": name} for name in xpnet.optim.OPTIMIZERS if name != "nesterov"),
     *({"activation": name} for name in xpnet.functional.ACTIVATIONS if name not in ("relu", "identity")),
@@ -48,7 +57,8 @@ def trained(
                 if disturb is not None:
                     disturb(backend)
         state = loop.state
-        leaves = [*state.params, *state.running, *state.optimizer, state.step, state.loss, state.hits, state.healthy]
+        leaves = [*state.params, *state.running, *state.optimizer, *state.average]
+        leaves += [state.step, state.loss, state.hits, state.healthy]
         return [backend.to_host(leaf) for leaf in leaves], loop
 
 
@@ -60,7 +70,9 @@ def junk(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [*NETWORKS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE_NETWORKS)], ids=str
+    "settings",
+    [*NETWORKS, TECHNIQUES, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE_NETWORKS)],
+    ids=str,
 )
 def test_replayed_steps_are_the_steps(
     small_data: xpnet.Dataset, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
@@ -76,11 +88,12 @@ def test_replayed_steps_are_the_steps(
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_step_is_few_nodes(small_data: xpnet.Dataset) -> None:
-    """Gather, two layers of three nodes forward and back, the loss, the update, the books."""
-    _, loop = trained(small_data, graph=True)
+@pytest.mark.parametrize(("settings", "nodes"), [({}, 20), (TECHNIQUES, 48)], ids=["plain", "techniques"])
+def test_a_step_is_few_nodes(small_data: xpnet.Dataset, settings: dict[str, Any], nodes: int) -> None:
+    """Gather, two layers of three nodes forward and back, the loss, the update, the books; and what techniques add."""
+    _, loop = trained(small_data, graph=True, epochs=1, **settings)
     assert loop.nodes_per_step is not None
-    assert loop.nodes_per_step <= 20
+    assert loop.nodes_per_step <= nodes
 
 
 def test_training_by_graph_is_training_on_the_cpu(small_data: xpnet.Dataset) -> None:

@@ -85,10 +85,35 @@ def test_dropout_masks_of_two_layers_are_independent() -> None:
     assert np.mean(logits != 0.0) == pytest.approx(0.25, abs=0.1)
 
 
-def test_dropout_is_for_training_only() -> None:
-    network = MLP((4, 50, 3), dropout=0.5)
+def test_input_dropout_drops_its_share_of_the_pixels_and_scales_up_the_rest() -> None:
+    network = MLP((500, 500), input_dropout=0.2)
+    x = 1.0 + np.random.default_rng(0).random((20, 500))
+    seen, vjp, _ = network.forward([np.eye(500), np.zeros(500)], x, training=True, step=np.array([4]))
+    assert np.mean(seen == 0.0) == pytest.approx(0.2, abs=5 * np.sqrt(0.2 * 0.8 / x.size))
+    assert np.allclose(seen[seen != 0.0], x[seen != 0.0] / 0.8)
+    dW, _ = vjp(np.ones((20, 500)))
+    assert np.allclose(dW[:, 0], seen.sum(0)), "the gradient is that of the pixels that were seen"
+
+
+def test_input_dropout_masks_are_no_layer_s() -> None:
+    """A pixel and its unit survive with probability 1/4; and what the hidden layer drops stays as it was."""
+    eye, zero, x, step = np.eye(400), np.zeros(400), np.ones((5, 400)), np.array([0])
+    seen = [
+        MLP((400, 400, 400), activation="identity", dropout=0.5, input_dropout=rate).forward(
+            [eye, zero, eye, zero], x, training=True, step=step
+        )[0]
+        for rate in (0.0, 0.5)
+    ]
+    assert np.mean(seen[1] != 0.0) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / x.size))
+    assert np.all(seen[0][seen[1] != 0.0] != 0.0)
+
+
+@pytest.mark.parametrize("rates", [{"dropout": 0.5}, {"input_dropout": 0.5}], ids=str)
+def test_dropout_is_for_training_only(rates: dict[str, float]) -> None:
+    network = MLP((4, 50, 3), **rates)  # type: ignore[arg-type]
     params, x = network.init_params(dtype="float64"), np.ones((2, 4))
     assert np.array_equal(network.predict(params, x), MLP((4, 50, 3)).predict(params, x))
+    assert np.array_equal(network.forward(params, x, step=np.array([0]))[0], network.forward(params, x)[0])
     with pytest.raises(ValueError, match="needs step"):
         network.loss_and_grads(params, x, np.zeros(2, np.int32))
 
@@ -130,6 +155,7 @@ def test_normalised_network_predicts_with_running_statistics() -> None:
         ({"initializer": "he"}, "known are auto, he-normal"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1"),
         ({"dropout": float("nan")}, "not nan"),
+        ({"input_dropout": 1.0}, r"input_dropout must be in \[0, 1\), not 1"),
         ({"label_smoothing": -0.1}, "label_smoothing must be"),
     ],
 )

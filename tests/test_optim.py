@@ -1,11 +1,14 @@
-"""Optimizers: ten steps against torch.optim, the same on every library, in place where arrays are mutable."""
+"""Optimizers: ten steps against torch.optim, the same on every library, in place where arrays are mutable.
+
+And what follows an update: the limit of norms, and the moving average.
+"""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xpnet.optim import OPTIMIZERS, init_state
+from xpnet.optim import OPTIMIZERS, init_state, limit_norms, moving_average
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -102,3 +105,62 @@ def test_lists_that_do_not_fit(name: str) -> None:
         OPTIMIZERS[name].update(params, state, grads[:-1], lr=0.1)
     with pytest.raises(ValueError, match="make it by init_state"):
         OPTIMIZERS[name].update(params, [*state, *state, params[0]], grads, lr=0.1)
+
+
+def test_norms_are_limited(xp: ArrayLibrary) -> None:
+    """Those of the columns of all matrices but the last; what is within the limit stays as it is, to the last bit."""
+    if xp.variant.mode == "readonly":
+        pytest.skip("it writes into its arrays")
+    rng = np.random.default_rng(2)
+    shapes = [(5, 7), (7,), (7,), (7, 4), (4,), (4, 3), (3,)]  # the first layer is normalised
+    host = [(rng.normal(size=shape) * rng.choice([0.5, 3.0], shape[-1])).astype(xp.dtype) for shape in shapes]
+    limited = xp.run(lambda *params: limit_norms(list(params), 2.0, xp=xp.xp), *map(xp, host))
+    for i, (actual, before) in enumerate(zip(limited, host, strict=True)):
+        after = xp.numpy(actual)
+        if i not in (0, 3):
+            assert np.array_equal(after, before)
+            continue
+        norms = np.linalg.norm(before, axis=0)
+        assert 0 < np.sum(norms > 2.0) < len(norms), "the limit must bind for some units and not for others"
+        assert np.array_equal(after[:, norms <= 2.0], before[:, norms <= 2.0])
+        xp.assert_close(actual, before * np.minimum(1.0, 2.0 / norms))
+
+
+def test_norms_are_limited_in_place_where_there_are_hidden_units() -> None:
+    params, _ = problem()
+    before, copies = [*params], [p.copy() for p in params]
+    assert all(np.array_equal(a, b) for a, b in zip(limit_norms(params[:2], 1e-3), copies, strict=False))
+    assert all(a is b for a, b in zip(limit_norms(params, 1e-3), before, strict=True))
+    assert np.allclose(np.linalg.norm(params[0], axis=0), 1e-3)
+
+
+def test_the_moving_average(xp: ArrayLibrary) -> None:
+    """Twenty steps written out: the decay begins at 1/10 and is the one asked for from step 8 on."""
+    if xp.variant.mode == "readonly":
+        pytest.skip("it writes into its arrays")
+    rng = np.random.default_rng(5)
+    desired = [rng.normal(size=shape) for shape in SHAPES]
+    average, decays = list(map(xp, desired)), []
+
+    def call(average: Any, values: Any, step: Any) -> Any:
+        return moving_average(average, values, step, decay=0.5, xp=xp.xp)
+
+    for step in range(20):
+        values = [rng.normal(size=shape) for shape in SHAPES]
+        average = xp.run(call, average, list(map(xp, values)), xp(np.array([step])))
+        decays.append(min(0.5, (1 + step) / (10 + step)))
+        desired = [decays[-1] * a + (1 - decays[-1]) * v for a, v in zip(desired, values, strict=True)]
+        for actual, each in zip(average, desired, strict=True):
+            xp.assert_close(actual, each, 10 * xp.tolerance)
+    assert decays.index(0.5) == 8
+
+
+def test_the_average_is_written_in_place_and_only_reads_the_values() -> None:
+    params, (values, *_) = problem()
+    before = [*params]
+    for value in values:
+        value.flags.writeable = False
+    average = moving_average(params, values, np.array([0]), decay=0.9)
+    assert all(a is b for a, b in zip(average, before, strict=True))
+    with pytest.raises(ValueError, match="4 arrays but 3 averages: the lists must run in parallel"):
+        moving_average(params[:-1], values, np.array([0]), decay=0.9)

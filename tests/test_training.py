@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.augment import Distortion, distort
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
@@ -24,7 +25,8 @@ from xpnet.training import Loop, _splits, computing, fit, make_step, prepare
 from .conftest import ArrayLibrary, open_backend, relative_error
 
 # Every part of a step at once.
-EVERYTHING = {"batch_norm": True, "dropout": 0.2, "label_smoothing": 0.05}
+EVERYTHING = {"batch_norm": True, "dropout": 0.2, "input_dropout": 0.1, "label_smoothing": 0.05}
+BENT = Distortion(rotation=10.0, scaling=0.1, shear=5.0, shift=0.5, alpha=3.0, sigma=2.0)
 
 
 def small_fit(data: xpnet.Dataset, library: str = "numpy", device: str = "cpu", **settings: Any) -> Any:
@@ -60,7 +62,13 @@ def test_the_history_tells_what_happened(small_data: xpnet.Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, EVERYTHING, {"optimizer": "adam", "clip_norm": 0.5, "class_weight": "balanced"}], ids=str
+    "settings",
+    [
+        {},
+        {**EVERYTHING, "augment": BENT, "max_norm": 0.8, "average": 0.9},
+        {"optimizer": "adam", "clip_norm": 0.5, "class_weight": "balanced"},
+    ],
+    ids=["plain", "everything", "adam"],
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
@@ -95,7 +103,8 @@ def test_weights_after_20_steps(
 def test_a_step_is_compilable(small_data: xpnet.Dataset) -> None:
     """jax.jit refuses what a graph capture refuses: reading a value on the host, branching on one, masks."""
     open_backend("jax")
-    small_fit(small_data, "jax", epochs=1, **EVERYTHING, clip_norm=1.0, optimizer="adamw", weight_decay=0.1)
+    settings = {**EVERYTHING, "augment": BENT, "max_norm": 1.0, "average": 0.9}
+    small_fit(small_data, "jax", epochs=1, clip_norm=1.0, optimizer="adamw", weight_decay=0.1, **settings)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,61 @@ def test_a_run_written_out(small_data: xpnet.Dataset) -> None:
     for actual, desired in zip(result.model.params, params, strict=True):
         assert relative_error(actual, desired) < 1e-10
     assert [epoch.learning_rate for epoch in result.history] == pytest.approx([rates[3], rates[7]])
+
+
+def test_techniques_written_out(small_data: xpnet.Dataset) -> None:
+    """Two epochs equal gradient descent written out: distortion and masks by the step, then limit, then average."""
+    network = xpnet.MLP((36, 16, 3), input_dropout=0.2, batch_norm=True)
+    settings: dict[str, Any] = {
+        "batch_size": 110, "epochs": 2, "seed": 3, "optimizer": "sgd", "lr": 0.5, "weight_decay": 0.0,
+        "schedule": "constant", "dtype": "float64", "max_norm": 1.45, "average": 0.3, "augment": BENT,
+    }  # fmt: skip
+    result = fit(network, small_data, backend=open_backend("numpy"), callbacks=[], **settings)
+    params, running = network.init_params(3, "float64"), network.init_running("float64")
+    average = [np.copy(a) for a in params + running]
+    images, labels = small_data.train.images.reshape(330, -1) / 255.0, small_data.train.labels
+    losses, scaled = [], 0
+    for t in range(6):
+        order = np.random.Generator(np.random.PCG64([3, 2, 1 + t // 3])).permutation(330)
+        rows, step = order[110 * (t % 3) : 110 * (t % 3 + 1)], np.array([t])
+        x = distort(images[rows], (6, 6), BENT, step, seed=3)
+        loss, grads, _, running = network.loss_and_grads(params, x, labels[rows], running=running, step=step, seed=3)
+        params = [p - 0.5 * g for p, g in zip(params, grads, strict=True)]
+        factors = np.minimum(1.0, 1.45 / np.linalg.norm(params[0], axis=0))
+        scaled += np.sum(factors < 1.0)
+        params[0] = params[0] * factors
+        d = min(0.3, (1 + t) / (10 + t))
+        average = [d * a + (1 - d) * v for a, v in zip(average, params + running, strict=True)]
+        losses.append(float(loss))
+    assert 0 < scaled < 6 * 16, "the limit must bind for some units and not for others"
+    assert [epoch.train_loss for epoch in result.history] == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])])
+    model = result.model
+    for actual, desired in zip([*model.params, *model.running], average, strict=True):
+        assert relative_error(actual, desired) < 1e-10
+    assert small_data.test is not None
+    assert model.evaluate(*small_data.test).loss == pytest.approx(result.history[-1].test_loss, rel=1e-12)
+    assert not np.allclose(params[0], average[0])
+
+
+def test_an_average_changes_nothing_but_the_model(small_data: xpnet.Dataset) -> None:
+    plain, averaged = (small_fit(small_data, average=average, validation=0.1) for average in (0.0, 0.9))
+    for one, other in zip(plain.history, averaged.history, strict=True):
+        assert (one.train_loss, one.train_accuracy) == (other.train_loss, other.train_accuracy)
+        assert one.validation_loss != other.validation_loss
+        assert one.test_loss != other.test_loss
+
+
+def test_techniques_are_off_unless_asked_for(small_data: xpnet.Dataset) -> None:
+    config = TrainConfig()
+    assert (config.input_dropout, config.max_norm, config.average, config.augment) == (0.0, None, 0.0, None)
+    run, splits = prepare(config.network(36, 3), small_data, config, xpnet.select("cpu"))
+    assert Loop(run, splits["train"]).state.average == []
+
+
+def test_distortion_of_what_is_no_image() -> None:
+    rows = xpnet.Split(np.zeros((20, 6), np.uint8), np.arange(20, dtype=np.int32) % 3)
+    with pytest.raises(ConfigError, match=r"^augment needs images of a height and a width, at least 2 by 2; these are"):
+        small_fit(xpnet.Dataset("rows", rows, n_classes=3), augment=BENT)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])

@@ -11,7 +11,7 @@ import pytest
 import xpnet
 
 PACKAGE = Path(xpnet.__file__).parent
-NUMERICS = ["functional.py", "counter_rng.py", "network.py", "optim.py"]
+NUMERICS = ["functional.py", "counter_rng.py", "network.py", "optim.py", "augment.py"]
 LIBRARY = re.compile(r"\b(numpy|cupy|torch|jax|cuda)\b", re.IGNORECASE)
 HEAVY = {
     "cupy",

@@ -139,6 +139,7 @@ def cases() -> list[Case]:
     networks += [MLP((n_in, 7, k), activation="tanh", loss=loss) for loss in F.LOSSES if loss != "cross-entropy"]
     networks += [
         MLP((n_in, k)),
+        MLP((n_in, 7, k), input_dropout=0.2),
         MLP((n_in, 7, 6, k), dropout=0.4, label_smoothing=0.1),
         MLP((n_in, 7, 6, k), activation="gelu", batch_norm=True, dropout=0.2),
     ]
@@ -196,5 +197,5 @@ def _whole(network: MLP) -> Callable[..., tuple[Any, Callable[[Any], list[Any]]]
 
 def _title(network: MLP) -> str:
     extras = [network.loss] if network.loss != "cross-entropy" else []
-    extras += [name for name in ("dropout", "label_smoothing", "batch_norm") if getattr(network, name)]
+    extras += [name for name in ("dropout", "input_dropout", "label_smoothing", "batch_norm") if getattr(network, name)]
     return " ".join([f"network {network}", *extras])

@@ -17,9 +17,9 @@ __all__ = ["Epoch", "read_history", "write_history"]
 class Epoch:
     """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
 
-    The training figures are those of the batches as they were trained on: before each update, with dropout, and with
-    label smoothing and the examples' weights in the loss, which the other splits' losses are without;
-    learning_rate is that of the last step; seconds are training alone, without the evaluation.
+    The training figures are those of the batches as they were trained on: before each update, with dropout and
+    distortion, and with label smoothing and the examples' weights in the loss, which the other splits' losses are
+    without; learning_rate is that of the last step; seconds are training alone, without the evaluation.
     """
 
     epoch: int

@@ -1,16 +1,23 @@
 """xpnet data list, download and show."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import App, Parameter
 
+from xpnet.augment import Distortion, distort
+from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
-from xpnet.cli.settings import whole_numbers
+from xpnet.cli.settings import AMOUNTS, Amounts, chosen, whole_numbers
 from xpnet.cli.terminal import class_names, download_bar, draw, result_console
 from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError
+from xpnet.model import scale_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["app"]
 
@@ -65,9 +72,11 @@ def show(
     count: Annotated[
         int, Parameter(converter=whole_numbers, help="How many, where no --index is given.", metavar="N")
     ] = 10,
+    augment: Annotated[Amounts, Parameter(help=f"Draw distortions of each image beside it. {AMOUNTS}")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Draw images in the terminal, each with its index and label."""
+    distortion = chosen(None, {"augment": augment}).augment
     with download_bar() as bar:
         data = load_data(name, data_dir=data_dir, progress=bar)
     part = part_of(data, split)
@@ -76,8 +85,8 @@ def show(
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     n = len(part.labels)
-    chosen = index or list(range(min(count, n)))
-    if outside := [i for i in chosen if not 0 <= i < n]:
+    indices = index or list(range(min(count, n)))
+    if outside := [i for i in indices if not 0 <= i < n]:
         raise ConfigError(f"--index {outside[0]} is out of range: the {split} split of {data.name} has 0 to {n - 1}")
     from rich.table import Table
 
@@ -85,14 +94,26 @@ def show(
     names = class_names(data, data.n_classes)
     width = data.image_shape[1]
     across = max(1, (console.width + 2) // (width + 2))
-    for start in range(0, len(chosen), across):
-        group = chosen[start : start + across]
+    pictures: list[tuple[str, NDArray[Any]]] = []
+    for i in indices:
+        pictures.append((f"{i}: {names[part.labels[i]]}", part.images[i]))
+        if distortion is not None:  # as many as complete the line, or one below the image
+            pictures += [("", copy) for copy in _distorted(part.images[i], distortion, i, max(across - 1, 1))]
+    for start in range(0, len(pictures), across):
+        group = pictures[start : start + across]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for i in group:
-            label = part.labels[i]
-            table.add_column(f"{i}: {names[label]}", width=min(width, console.width), no_wrap=True)
-        table.add_row(*(draw(part.images[i], console) for i in group))
+        for title, _ in group:
+            table.add_column(title, width=min(width, console.width), no_wrap=True)
+        table.add_row(*(draw(image, console) for _, image in group))
         console.print(table)
+
+
+def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int) -> "NDArray[Any]":
+    """So many distortions of an image (height, width): (n, height, width) float32."""
+    xp = select("cpu").xp
+    pixels = scale_pixels(np.broadcast_to(image.reshape(1, -1), (n, image.size)), np.float32, xp=xp)
+    copies = distort(pixels, image.shape, distortion, np.array([step]), xp=xp)
+    return copies.reshape(n, *image.shape)  # type: ignore[no-any-return]
 
 
 def _whereabouts(info: SetInfo, data_dir: Path | None) -> str:

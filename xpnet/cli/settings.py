@@ -24,12 +24,13 @@ from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
 __all__ = [
+    "AMOUNTS",
     "RUN",
     "SOURCE",
+    "Amounts",
     "DataDir",
     "NoDownload",
     "RecipeName",
-    "amounts",
     "chosen",
     "flag_name",
     "opened",
@@ -52,6 +53,9 @@ NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Download
 RecipeName = Annotated[
     str | None, Parameter(group=RUN, help="Settings by the name of a recipe, or from a TOML file; flags override.")
 ]
+
+# How --augment is explained, wherever it is a flag.
+AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Distortion))}); with none given {STANDARD}."
 
 KNOWN = {
     "library": LIBRARIES,
@@ -115,10 +119,7 @@ def _flags() -> list[inspect.Parameter]:
                 described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
             ]
         elif "Distortion" in str(field.type):
-            annotation = Annotated[
-                tuple[str, ...] | None,
-                described(converter=amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),
-            ]
+            annotation = Annotated[Amounts, described()]
         else:
             text_only = str(field.type) in ("str", "str | None")
             converter = None if text_only else _number
@@ -157,16 +158,23 @@ def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
     return tuple(_number(None, [Token(value=word)]) for word in words)
 
 
-def amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
-    """A converter for --augment: amounts by name, rotation=15 alpha=34, or none."""
+def _amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
+    """Amounts by name, rotation=15 alpha=34, or none."""
     words = [token.value for token in tokens]
     if [word.lower() for word in words] == ["none"]:
         return None
     for word in words:
         if "=" not in word:
-            raise ConfigError(f"augment takes amounts such as rotation=15, or none, not {word!r}")
+            raise ConfigError(f"--augment takes amounts such as rotation=15, or none, not {word!r}")
     pairs = (word.split("=", 1) for word in words)
     return {name: _number(None, [Token(value=value)]) for name, value in pairs}
+
+
+# What --augment takes; alone it is an empty tuple, from which chosen makes STANDARD.
+Amounts = Annotated[
+    tuple[str, ...] | None,
+    Parameter(converter=_amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),
+]
 
 
 def _group(setting: str) -> Group:
@@ -178,8 +186,7 @@ def _group(setting: str) -> Group:
 def _help(setting: str, documents: dict[str, str]) -> str:
     text = documents.get(setting, "")
     if setting == "augment":
-        amounts = ", ".join(field.name for field in dataclasses.fields(Distortion))
-        return f"{text} Amounts by name ({amounts}); with none given {STANDARD}."
+        return f"{text} {AMOUNTS}"
     return f"{text} One of {', '.join(KNOWN[setting])}." if setting in KNOWN else text
 
 
