@@ -1,6 +1,7 @@
 """fit(checkpoint=...): a run that was stopped and goes on ends with the same bits as one that never stopped."""
 
 import dataclasses
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import xpnet
 from xpnet.checkpoint import read_checkpoint, write_checkpoint
+from xpnet.history import read_history
 
 SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "sgd"},
@@ -110,6 +112,38 @@ def test_another_number_of_examples_is_refused(
     fewer = dataclasses.replace(small_data, train=xpnet.Split(*(part[:200] for part in small_data.train)))
     with pytest.raises(xpnet.ConfigError, match=r"330 training examples.*200"):
         train(checkpoint=path, data=fewer)
+
+
+def test_a_model_is_not_taken_for_a_checkpoint_to_be_deleted(
+    train: Callable[..., xpnet.Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    train().model.save(path)
+    with pytest.raises(xpnet.ModelError) as error:
+        train(checkpoint=path)
+    assert str(error.value) == f"{path} is no checkpoint of this xpnet; name another file"
+
+
+def test_the_log_and_the_progress_of_a_run_that_goes_on(
+    small_data: xpnet.Dataset, tmp_path: Path, train: Callable[..., xpnet.Result]
+) -> None:
+    """Epochs before the stop are in the log from the start, and the table on the screen has its head."""
+    train(2, checkpoint=tmp_path / "checkpoint")
+    log, screen = tmp_path / "history.csv", io.StringIO()
+    config = xpnet.TrainConfig(hidden=(7,), epochs=4, batch_size=50, device="cpu")
+    seen: list[int] = []
+
+    class Look(xpnet.Callback):
+        def on_start(self, run: Any) -> None:
+            seen.append(len(read_history(log)))
+
+    callbacks = [xpnet.CSVLog(log), Look(), xpnet.Progress(screen)]
+    network = config.network(36, 3)
+    xpnet.fit(network, small_data, config, callbacks=callbacks, checkpoint=tmp_path / "checkpoint")
+    assert seen == [2]
+    head, *lines = screen.getvalue().splitlines()
+    assert head.split()[0] == "epoch"
+    assert [line.split()[0] for line in lines] == ["3/4", "4/4"]
 
 
 @pytest.mark.parametrize("damage", ["half", "other format", "no history", "no arrays", "other arrays", "directory"])

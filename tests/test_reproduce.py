@@ -12,6 +12,7 @@ import pytest
 
 import xpnet
 from xpnet.cli import main
+from xpnet.cli.reproduce import _markdown, _print
 from xpnet.config import read_recipe, recipe_names
 from xpnet.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
 
@@ -160,6 +161,94 @@ def test_records_are_read_back_and_take_the_place_of_the_same_runs(
             read_records(path)
 
 
+def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Record]]) -> None:
+    """Between saving the model and writing the result, and between that and removing the checkpoint."""
+    with pytest.raises(KeyboardInterrupt):
+        small("one", callbacks=[Epochs(fail=3)])
+    (directory,) = Path("runs/numpy").iterdir()
+    kept = (directory / "checkpoint.safetensors").read_bytes()
+    log = directory / "history.csv"
+    assert log.read_text().count("\n") == 1 + 3
+    (first,) = small("one")
+    assert log.read_text().count("\n") == 1 + 3, "the epochs before it was stopped"
+    (directory / "checkpoint.safetensors").write_bytes(kept)
+    assert small("one") == [first]
+    assert not (directory / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": ['])
+def test_a_damaged_result_is_told_with_what_to_do(small: Callable[..., list[Record]], damaged: str) -> None:
+    small("one")
+    (directory,) = Path("runs/numpy").iterdir()
+    (directory / "result.json").write_text(damaged)
+    with pytest.raises(xpnet.ModelError, match=r"result.json .*delete it$"):
+        small("one")
+    (directory / "result.json").unlink()
+    assert len(small("one")) == 1
+
+
+def test_recipes_are_checked_before_any_training(small: Callable[..., list[Record]]) -> None:
+    Path("more").mkdir()
+    for path, text, message in (
+        ("fast.toml", RECIPE, "there is another recipe named fast"),
+        ("more/one.toml", COMMITTEE, "recipe more/one.toml: there is another recipe named one; rename the file"),
+        ("stops.toml", "early_stopping = 2\nvalidation = 0.1", "recipe stops: early_stopping cannot be reproduced"),
+        ("single.toml", "batch_norm = true\nbatch_size = 1", "recipe single: batch_size 1 leaves a last batch of one"),
+    ):
+        Path(path).write_text(text)
+        with pytest.raises(xpnet.ConfigError, match=message):
+            small("one", path.removesuffix(".toml"))
+    Path("more/one.toml").write_text(RECIPE)
+    assert not Path("runs").exists()
+    assert len(small("one", "more/one")) == 1, "the same recipe"
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("members = -3", "members must be at least 0, not -3"),
+        ("seeds = -1", "seeds must be at least 0, not -1"),
+        ("reported = nan", r"reported must be in \[0, 100\], not nan"),
+        ("measured = 100.5", r"measured must be in \[0, 100\], not 100.5"),
+    ],
+)
+def test_a_recipe_tells_numbers_that_can_be(own_directory: None, about: str, message: str) -> None:
+    Path("wrong.toml").write_text(f"[about]\n{about}\n")
+    with pytest.raises(xpnet.ConfigError, match=f"recipe wrong.toml: {message}"):
+        read_recipe("wrong.toml")
+
+
+def test_no_committee_where_a_network_failed(
+    small: Callable[..., list[Record]], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("bad.toml").write_text(COMMITTEE.replace("lr = 0.05", 'lr = 1e30\nloss = "mse"'))
+    records = small("bad")
+    assert [len(record.seeds) for record in records] == [1, 1, 1]
+    told = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert told[0].startswith("bad, seed 0 failed: the loss stopped being finite in epoch 1")
+    assert told[-1] == "bad: no committee, since 3 of its 3 networks failed"
+
+
+def test_a_committee_is_where_its_networks_were_trained(small: Callable[..., list[Record]]) -> None:
+    *_, committee = small("three")
+    for number, path in enumerate(sorted(Path("runs/numpy").glob("*/result.json"))):
+        (member,) = read_records(path)
+        write_records(path.with_name("other.json"), [dataclasses.replace(member, machine=f"machine {min(number, 1)}")])
+        path.with_name("other.json").replace(path)
+    *_, moved = small("three")
+    assert moved == dataclasses.replace(committee, machine="machine 0 and machine 1")
+
+
+def test_files_of_the_same_name_in_two_folders_are_two_data_sets(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset
+) -> None:
+    sources = [dataclasses.replace(small_data, source=str(Path(folder).resolve() / "x.npz")) for folder in "ab"]
+    epochs = Epochs()
+    first, second = (small("one", data=source, callbacks=[epochs])[0] for source in sources)
+    assert epochs.count == 6
+    assert len(tabulate([first, second])) == 2
+
+
 def record(**changes: Any) -> Record:
     settings = {"recipe": "x", "source": "Y 2000, On X", "published": 1.5, "members": 0, "settings": {}, "seeds": [0]}
     settings |= {"data": "mnist", "network": "784-10 relu", "wrong": [1, 2], "n_test": 100, "epochs": 1, "seconds": 4.0}
@@ -182,6 +271,14 @@ def test_table_shows_mean_and_spread_and_keeps_machines_apart() -> None:
     assert second.cells()["error here"] == "0.00 %"
     (row,) = tabulate([record(published=None, seconds=90.0)])
     assert (row.cells()["published error"], row.cells()["training"]) == ("", "1.5 min")
+
+
+def test_table_keeps_data_and_settings_apart() -> None:
+    """A recipe's file may change, and its runs on another set are not comparable."""
+    other = record(data="digits", settings={"data": "digits"}, wrong=[])
+    first, second, third = tabulate([record(), record(settings={"epochs": 3}, wrong=[1]), other])
+    assert [row.errors for row in (first, second, third)] == [[2.0], [1.0], [0.0]]
+    assert [row.cells()["recipe"] for row in (first, third)] == ["x", "x (digits)"]
 
 
 def test_table_leaves_out_runs_of_a_recipe_that_has_changed() -> None:
@@ -214,11 +311,39 @@ def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     head, rule, row = Path("r/r.md").read_text().splitlines()
     assert head.startswith("| recipe | network | source | published error | error here |")
     assert len({line.count("|") for line in (head, rule, row)}) == 1
-    assert row.startswith("| one | 36-6-3 relu | Somebody 1999 | 9.50 % | ")
+    assert row.startswith("| one (patterns.npz) | 36-6-3 relu | Somebody 1999 | 9.50 % | ")
     assert main([*command, "--quiet"]) == 0
     again = capsys.readouterr()
     assert again.out == out
     assert "one, seed" not in again.err
+
+
+def test_command_that_is_quiet_prints_the_table_alone(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.toml").write_text(RECIPE)
+    assert main(["reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "9.50 %" in out
+    assert not err
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_no_broken_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "lecun1998-300-100-distorted"
+    rows = tabulate([record(recipe=f"{name}-2"), record(recipe=f"{name}-2", seeds=[1], wrong=[], seconds=6000.0)])
+    for columns, shown in (("80", "runs  training\n"), ("200", "on\n")):
+        monkeypatch.setenv("COLUMNS", columns)
+        _print(rows)
+        head, line = capsys.readouterr().out.splitlines(keepends=True)
+        assert head.endswith(shown)
+        assert line.startswith(f"{name}-2 ")
+        assert "1.50 %" in line
+        assert "1.00 ± 1.41 %" in line
+
+
+def test_markdown_is_a_line_for_each_row_whatever_a_recipe_says() -> None:
+    (*_, line) = _markdown(tabulate([record(source="A | B\n 1999")])).splitlines()
+    assert line.startswith(r"| x | 784-10 relu | A \| B 1999 | 1.50 % |")
 
 
 def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -> None:
@@ -227,6 +352,10 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
     assert fails(2, "reproduce", "--out", "r.txt") == "--out must name a .json file, not r.txt"
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
     assert "seeds must be at least 1" in fails(2, "reproduce", "--data", patterns, "--seeds", "0")
+    assert "seeds" not in fails(2, "reproduce", "fats", "--data", patterns, "--seeds", f"1{'0' * 400}")
+    assert not Path("bench").exists(), "nothing is written before all is checked"
+    Path("t.md").mkdir()
+    assert fails(1, "reproduce", "fast", "--data", patterns, "--out", "t.json") == "t.md: Is a directory"
     Path("r.json").write_text("{}")
     assert "r.json is damaged" in fails(1, "reproduce", "fast", "--data", patterns, "--out", "r.json")
 
@@ -236,11 +365,16 @@ def test_command_that_is_interrupted_shows_what_is_finished_and_says_how_to_go_o
 ) -> None:
     Path("one.toml").write_text(RECIPE)
     command = ("reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--seeds", "2")
-    epochs = Epochs(fail=5)
+    monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: Epochs(fail=1))
+    assert main(command) == 130
+    out, err = capsys.readouterr()
+    assert "there is no result to show yet" in err
+    assert not out
+    epochs = Epochs(fail=4)
     monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: epochs)
     assert main(command) == 130
     out, err = capsys.readouterr()
     assert "interrupted; the same command goes on from the last finished epoch" in err
     assert "one " in out
     assert main(command) == 0
-    assert epochs.count == 6
+    assert epochs.count == 5

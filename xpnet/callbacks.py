@@ -277,9 +277,11 @@ class Progress(Callback):
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file or sys.stderr
         self.bar: RichProgress | None = None
+        self.headed = False
 
     def on_start(self, run: Run) -> None:
         """Show the bar, if this is a terminal."""
+        self.headed = False
         if not self.file.isatty():
             return
         from rich.console import Console
@@ -313,7 +315,8 @@ class Progress(Callback):
                 width = len(split) + 6
                 head += f"{split + ' loss':>{width}}{'accuracy':>9}"
                 line += f"{loss:>{width}{'.4f' if loss < 1e4 else '.3g'}}{100 * accuracy:>7.2f} %"
-        if len(run.history) == 1:
+        if not self.headed:  # a run that goes on does not begin with epoch 1
+            self.headed = True
             self._print(f"{head}{'seconds':>8}")
         self._print(f"{line}{last.seconds:>8.2f}")
 

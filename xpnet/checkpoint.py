@@ -58,12 +58,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         description = json.loads(metadata.get("xpnet", "{}"))
         if description.get("format") != FORMAT:
-            raise ModelError(f"{path} is no checkpoint of this xpnet; delete it to train from the start")
+            raise ModelError(f"{path} is no checkpoint of this xpnet; name another file")
         history = [Epoch(**epoch) for epoch in description["history"]]
         checkpoint = Checkpoint(description["settings"], int(description["n_examples"]), history, arrays)
         checkpoint.differences(checkpoint.settings)
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error}); delete it to train from the start") from None
+        raise ModelError(
+            f"{path} is damaged or no checkpoint ({error}); name another file, or delete it to train from the start"
+        ) from None
     return checkpoint

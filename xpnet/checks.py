@@ -72,7 +72,7 @@ def check_range(
     """Raise ConfigError unless value is a finite number between low and high; NaN never is."""
     above = value > low if low_open else value >= low
     below = value < high if high_open else value <= high
-    if not (above and below and math.isfinite(value)):
+    if not (above and below and abs(value) < math.inf):
         if math.isinf(high):
             wanted = f"more than {low:g}" if low_open else f"at least {low:g}"
         else:

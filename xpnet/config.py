@@ -248,4 +248,9 @@ def _about(table: Any) -> dict[str, Any]:
     for key in table:
         if key not in kinds:
             raise ConfigError(f"unknown key {key!r} in [about]; {nearest(key, kinds)}known are {', '.join(kinds)}")
-    return {key: typed(key, value, kinds[key]) for key, value in table.items()}
+    about = {key: typed(key, value, kinds[key]) for key, value in table.items()}
+    for key in about.keys() & {"seeds", "members"}:
+        check_range(key, about[key], 0)
+    for key in about.keys() & {"reported", "measured"}:
+        check_range(key, about[key], 0.0, 100.0, high_open=False)
+    return about

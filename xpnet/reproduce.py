@@ -30,7 +30,7 @@ from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.files import write_atomically
 from xpnet.model import Ensemble, load
-from xpnet.training import fit
+from xpnet.training import fit, prepare
 
 __all__ = ["Record", "Row", "milestones", "read_records", "reproduce", "tabulate", "write_records"]
 
@@ -83,6 +83,7 @@ class Row(NamedTuple):
     """
 
     recipe: str
+    data: str
     network: str
     source: str
     published: float | None
@@ -95,7 +96,7 @@ class Row(NamedTuple):
         mean = statistics.mean(self.errors)
         spread = f" ± {statistics.stdev(self.errors):.2f}" if len(self.errors) > 1 and mean < math.inf else ""
         return {
-            "recipe": self.recipe,
+            "recipe": self.recipe if self.data == "mnist" else f"{self.recipe} ({self.data})",
             "network": self.network,
             "source": self.source.partition(",")[0],
             "published error": f"{self.published:.2f} %" if self.published is not None else "",
@@ -129,7 +130,8 @@ def reproduce(
     seeds : runs of each recipe, from its own seed on; None takes each recipe's own number. A committee has as many
         networks as its recipe says.
     minutes : after which no further epoch is begun; None for no limit.   callbacks : see callbacks.py.
-    Raises ConfigError for an unknown recipe, or settings that do not fit the data, before any training of that recipe.
+    Raises ConfigError, before any training, for a recipe that is unknown, has another one's name or does not fit the
+    data; ModelError for a damaged file of a run.
     """
     if data.test is None:
         raise ConfigError(f"{data.name} has no test split, on which the finished networks are measured")
@@ -137,22 +139,29 @@ def reproduce(
         check_range("seeds", seeds, 1)
     if minutes is not None:
         check_range("budget", minutes, 0.0, low_open=True)
-    recipes = {Path(name).stem: read_recipe(name) for name in names}
+    recipes = _recipes(names)
+    configs = {name: _fitting(name, recipe, data, backend) for name, recipe in recipes.items()}
     trainer = _Trainer(data, backend, folder, math.inf if minutes is None else time.monotonic() + 60.0 * minutes)
-    for name, recipe in recipes.items():
-        config = TrainConfig(**recipe.settings)
-        config = config.replace(data=data.name)
-        count = recipe.members or seeds or recipe.seeds or 1
-        records = []
-        for seed in range(config.seed, config.seed + count):
-            record = trainer.run(name, recipe, config.replace(seed=seed), callbacks)
-            if record is None:
-                logger.info("the budget is spent; the same command goes on")
-                return
-            records.append(record)
-            yield record
-        if recipe.members and not any(record.failure for record in records):
-            yield trainer.committee(name, recipe, records)
+
+    def records() -> Iterator[Record]:
+        for name, recipe in recipes.items():
+            first, count = configs[name].seed, recipe.members or seeds or recipe.seeds or 1
+            members = []
+            for seed in range(first, first + count):
+                record = trainer.run(name, recipe, configs[name].replace(seed=seed), callbacks)
+                if record is None:
+                    logger.info("the budget is spent; the same command goes on")
+                    return
+                members.append(record)
+                yield record
+            if not recipe.members:
+                continue
+            if failed := sum(record.failure is not None for record in members):
+                logger.warning("%s: no committee, since %d of its %d networks failed", name, failed, count)
+            else:
+                yield trainer.committee(members)
+
+    return records()
 
 
 def read_records(path: Path) -> list[Record]:
@@ -164,7 +173,7 @@ def read_records(path: Path) -> list[Record]:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged or not a file of xpnet reproduce ({error})") from None
+        raise ModelError(f"{path} is damaged or no file of xpnet reproduce ({error}); mend it or delete it") from None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> list[Record]:
@@ -177,27 +186,29 @@ def write_records(path: Path, records: Iterable[Record]) -> list[Record]:
 
 
 def tabulate(records: Iterable[Record]) -> list[Row]:
-    """A row for each recipe and machine, the largest error first.
+    """A row for each recipe, its settings, the data and the machine, the largest error first.
 
     Runs of a recipe that has changed since are left out, and so are the members of a committee.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         recipe = read_recipe(record.recipe) if record.recipe in recipe_names() else None
-        current = recipe is None or record.settings == _settings(TrainConfig(**recipe.settings, data=record.data))
+        data = {"data": record.settings.get("data")}
+        current = recipe is None or record.settings == _settings(TrainConfig(**recipe.settings)) | data
         if current and len(record.seeds) >= record.members:
-            groups.setdefault((record.recipe, record.machine), []).append(record)
+            groups.setdefault(_group(record), []).append(record)
     rows = [
         Row(
-            name,
+            group[0].recipe,
+            group[0].data,
             group[0].network,
             group[0].source,
             group[0].published,
             [record.error for record in group],
             statistics.mean(record.seconds for record in group),
-            machine,
+            group[0].machine,
         )
-        for (name, machine), group in groups.items()
+        for group in groups.values()
     ]
     return sorted(rows, key=lambda row: (-statistics.mean(row.errors), row.recipe))
 
@@ -215,17 +226,19 @@ class _Trainer:
         """The record of one run, trained to its end; None where the deadline comes first."""
         network = config.network(self.data.n_features, self.data.n_classes)
         directory = self._directory(config)
-        finished = directory / "result.json"
+        finished, checkpoint = directory / "result.json", directory / "checkpoint.safetensors"
         if finished.exists():
+            checkpoint.unlink(missing_ok=True)  # if the run was killed between the two
+            known = read_records(finished)
+            if len(known) != 1:
+                raise ModelError(f"{finished} holds {len(known)} runs, not one; delete it")
             # Another recipe with the same settings may have brought it about.
-            (record,) = read_records(finished)
-            return dataclasses.replace(record, **_about(name, recipe))
+            return dataclasses.replace(known[0], **_about(name, recipe))
         if time.monotonic() >= self.deadline:
             return None
         logger.info("%s, seed %d: %s, in %s", name, config.seed, network, directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_atomically(directory / "config.toml", config.to_toml().encode())
-        checkpoint = directory / "checkpoint.safetensors"
         limit = _Deadline(self.deadline)
         log = CSVLog(directory / "history.csv")
         try:
@@ -238,29 +251,34 @@ class _Trainer:
                 checkpoint=checkpoint,
             )
         except NonFiniteError as error:
-            nothing = np.empty(0, np.int64)
-            record = self._record(name, recipe, config, [config.seed], nothing, 0, 0.0, str(error))
+            logger.warning("%s, seed %d failed: %s", name, config.seed, error)
+            record = self._record(name, recipe, config, np.empty(0, np.int64), 0, 0.0, str(error))
         else:
             if len(result.history) < config.epochs and result.stop_reason == SPENT:
                 return None
             result.model.save(directory / "model.safetensors")
             wrong = np.flatnonzero(result.model.predict(self.images) != self.labels)
             seconds = sum(epoch.seconds for epoch in result.history)
-            record = self._record(name, recipe, config, [config.seed], wrong, len(result.history), seconds)
+            record = self._record(name, recipe, config, wrong, len(result.history), seconds)
         write_records(finished, [record])
         checkpoint.unlink(missing_ok=True)
         return record
 
-    def committee(self, name: str, recipe: Recipe, members: Sequence[Record]) -> Record:
+    def committee(self, members: Sequence[Record]) -> Record:
         """The record of the networks of several runs, whose outputs are averaged."""
-        configs = [TrainConfig(**m.settings, seed=m.seeds[0]) for m in members]
-        models = [
-            load(self._directory(config) / "model.safetensors", self.backend.device, self.backend.name)
-            for config in configs
-        ]
+        seeds = [seed for member in members for seed in member.seeds]
+        directories = [self._directory(TrainConfig(**members[0].settings, seed=seed)) for seed in seeds]
+        models = [load(d / "model.safetensors", self.backend.device, self.backend.name) for d in directories]
         wrong = np.flatnonzero(Ensemble(models).predict(self.images) != self.labels)
-        seeds, seconds = [config.seed for config in configs], sum(member.seconds for member in members)
-        return self._record(name, recipe, configs[0], seeds, wrong, members[0].epochs, seconds)
+        return dataclasses.replace(
+            members[0],
+            seeds=seeds,
+            network=f"{len(seeds)} x {members[0].network}",
+            wrong=wrong.tolist(),
+            seconds=round(sum(member.seconds for member in members), 1),
+            # Where they were trained, which need not be here.
+            machine=" and ".join(dict.fromkeys(member.machine for member in members)),
+        )
 
     def _directory(self, config: TrainConfig) -> Path:
         widths = "-".join(map(str, (self.data.n_features, *config.hidden, self.data.n_classes)))
@@ -272,20 +290,18 @@ class _Trainer:
         name: str,
         recipe: Recipe,
         config: TrainConfig,
-        seeds: list[int],
         wrong: np.ndarray,
         epochs: int,
         seconds: float,
         failure: str | None = None,
     ) -> Record:
-        network = str(config.network(self.data.n_features, self.data.n_classes))
         return Record(
             **_about(name, recipe),
             settings=_settings(config),
-            seeds=seeds,
+            seeds=[config.seed],
             data=self.data.name,
-            network=f"{len(seeds)} x {network}" if len(seeds) > 1 else network,
-            wrong=[int(i) for i in wrong],
+            network=str(config.network(self.data.n_features, self.data.n_classes)),
+            wrong=wrong.tolist(),
             n_test=len(self.labels),
             epochs=epochs,
             seconds=round(seconds, 1),
@@ -307,6 +323,31 @@ class _Deadline(Callback):
             run.stop(SPENT)
 
 
+def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
+    """Recipes by the names under which their runs are kept, a file's without its ending.   Raises ConfigError."""
+    recipes: dict[str, Recipe] = {}
+    for path in names:
+        name, recipe = Path(path).stem, read_recipe(path)
+        known = recipes.get(name) or (read_recipe(name) if name in recipe_names() else recipe)
+        if recipe != known:
+            raise ConfigError(f"recipe {path}: there is another recipe named {name}; rename the file")
+        recipes[name] = recipe
+    return recipes
+
+
+def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> TrainConfig:
+    """The settings of a recipe on a data set.   Raises ConfigError, which names the recipe, unless they fit it."""
+    try:
+        config = TrainConfig(**recipe.settings)
+        if config.early_stopping is not None:
+            raise ConfigError("early_stopping cannot be reproduced: a run that was stopped does not go on with it")
+        run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+    except ConfigError as error:
+        raise ConfigError(f"recipe {name}: {error}") from None
+    # Files of the same name in two folders are two data sets.
+    return config.replace(data=run.config.data)
+
+
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """What decides a run, but for its seed and what is as ever: a setting that xpnet learns later changes no run."""
     settings, usual = (tomllib.loads(c.to_toml()) for c in (config.deciding().replace(seed=0), TrainConfig()))
@@ -326,7 +367,12 @@ def _about(name: str, recipe: Recipe) -> dict[str, Any]:
 
 def _key(record: Record) -> tuple[Any, ...]:
     """What tells a run from all others."""
-    return record.recipe, record.machine, json.dumps(record.settings, sort_keys=True), *record.seeds
+    return *_group(record), *record.seeds
+
+
+def _group(record: Record) -> tuple[Any, ...]:
+    """What runs have in common that differ in their seeds alone."""
+    return record.recipe, record.machine, json.dumps(record.settings, sort_keys=True)
 
 
 def _work(recipe: Recipe) -> float:

@@ -342,7 +342,7 @@ def fit(
     sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
     checkpoint : a file that keeps the run's state after each epoch; where it exists, the run goes on from it, and ends
-        with the same bits as one that never stopped, on the same device.
+        with the same bits as one that never stopped, on the same device, with the same data and sample_weight.
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the checkpoint, before any training;
@@ -364,6 +364,8 @@ def fit(
         observers.insert(0, EarlyStopping(config.early_stopping))
     if out is not None:
         observers.insert(0, RunDirectory(out))
+    if kept is not None:
+        run.history += kept.history  # before on_start, which may write it down
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
         for observer in observers:
             observer.on_start(run)
@@ -375,7 +377,6 @@ def fit(
                 loop.resume(kept.arrays)
             except ValueError as error:
                 raise ModelError(f"the checkpoint {checkpoint} is damaged: {error}") from None
-            run.history += kept.history
             run.params, run.running = loop.model_on_host()
             run.model_epoch = len(run.history)
         for epoch in _epochs(run, loop, splits, observers):

@@ -1,8 +1,9 @@
 """xpnet reproduce."""
 
+import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,10 +18,15 @@ from xpnet.files import write_atomically
 from xpnet.reproduce import Row, milestones, tabulate, write_records
 from xpnet.reproduce import reproduce as train
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = ["reproduce"]
 
 COLUMNS = ("recipe", "network", "source", "published error", "error here", "runs", "training", "on")
 RIGHT = {"published error", "error here", "runs", "training"}
+# What a terminal that is too narrow for all does without, in this order; the recipe's name tells most of it.
+LESS = ("network", "source", "on")
 
 
 def reproduce(
@@ -61,48 +67,62 @@ def reproduce(
     """
     if out.suffix != ".json":
         raise ConfigError(f"--out must name a .json file, not {out}")
+    if quiet:
+        logging.getLogger("xpnet").setLevel(logging.WARNING)
     backend = select(device, library)
     with download_bar() as bar:
         dataset = load_data(data, data_dir=data_dir, download=not no_download, progress=bar)
     if not quiet:
         print(f"{dataset.name} ({dataset.source}), {device_line(backend)}", file=sys.stderr)
     names = recipe or milestones()
+    trained = train(names, dataset, backend, runs, seeds=seeds, minutes=budget, callbacks=[] if quiet else [Progress()])
     out.parent.mkdir(parents=True, exist_ok=True)
-    records = write_records(out, [])  # before any work: it may not be writable
+    records, table = write_records(out, []), out.with_suffix(".md")
+    write_atomically(table, _markdown(tabulate(records)).encode())  # both before any work: they may not be writable
     status = 0
     try:
-        for record in train(
-            names,
-            dataset,
-            backend,
-            runs,
-            seeds=seeds,
-            minutes=budget,
-            callbacks=[] if quiet else [Progress()],
-        ):
+        for record in trained:
             records = write_records(out, [record])
     except KeyboardInterrupt:
         print("xpnet: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         status = 130
-    rows = tabulate(records)
-    write_atomically(out.with_suffix(".md"), _markdown(rows).encode())
-    _print([row for row in rows if row.recipe in {Path(name).stem for name in names}])
+    finally:
+        rows = tabulate(records)
+        write_atomically(table, _markdown(rows).encode())
+    if asked := [row for row in rows if row.recipe in {Path(name).stem for name in names}]:
+        _print(asked)
+    else:
+        print("there is no result to show yet", file=sys.stderr)
+    if not quiet:
+        print(f"all results are in {out} and {table}", file=sys.stderr)
     return status
 
 
 def _print(rows: list[Row]) -> None:
+    console = result_console()
+    unbounded = console.options.update(max_width=sys.maxsize)
+    for n in range(len(LESS) + 1):
+        table = _table(rows, [name for name in COLUMNS if name not in LESS[:n]])
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            break
+    console.print(table)
+
+
+def _table(rows: list[Row], columns: list[str]) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in COLUMNS:
+    for name in columns:
         table.add_column(name, justify="right" if name in RIGHT else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row.cells().values())
-    result_console().print(table)
+        cells = row.cells()
+        table.add_row(*(cells[name] for name in columns))
+    return table
 
 
 def _markdown(rows: list[Row]) -> str:
     """The table for a README."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'|'.join('---:' if name in RIGHT else '---' for name in COLUMNS)}|"]
-    lines += [f"| {' | '.join(row.cells().values())} |" for row in rows]
-    return "\n".join(lines) + "\n"
+    lines = [COLUMNS, tuple("---:" if name in RIGHT else "---" for name in COLUMNS)]
+    # A bar in a cell, or the end of a line, would end it.
+    lines += [tuple(" ".join(text.replace("|", r"\|").split()) for text in row.cells().values()) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -165,7 +165,7 @@ def _amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
         return None
     for word in words:
         if "=" not in word:
-            raise ConfigError(f"--augment takes amounts such as rotation=15, or none, not {word!r}")
+            raise ConfigError(f"{word!r} is no amount of distortion such as rotation=15")
     pairs = (word.split("=", 1) for word in words)
     return {name: _number(None, [Token(value=value)]) for name, value in pairs}
 
