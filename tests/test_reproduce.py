@@ -65,7 +65,7 @@ def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
     images, labels = small_data.test or ()
     assert second.wrong == np.flatnonzero(result.model.predict(images) != labels).tolist()
     assert second.error == pytest.approx(100 * (1 - result.history[-1].test_accuracy))
-    (directory,) = Path("runs/numpy").glob("36-6-3-*-seed1")
+    (directory,) = Path("runs/numpy-cpu").glob("36-6-3-*-seed1")
     assert {file.name for file in directory.iterdir()} == {
         *("config.toml", "history.csv", "model.safetensors", "result.json")
     }
@@ -107,6 +107,14 @@ def test_the_budget_ends_after_an_epoch_and_the_next_call_goes_on(small: Callabl
     assert [record.epochs for record in found] == [3]
 
 
+def test_a_run_is_known_by_the_settings_that_are_not_as_ever(small: Callable[..., list[Record]]) -> None:
+    Path("bent.toml").write_text(RECIPE.replace("[about]", "[augment]\nalpha = 3.0\nsigma = 4.0\n\n[about]"))
+    (bent,) = small("bent")
+    assert bent.settings == {"hidden": [6], "epochs": 3, "batch_size": 50, "augment": {"alpha": 3.0}} | {
+        "data": bent.settings["data"]
+    }
+
+
 def test_recipes_of_the_same_settings_share_their_runs(small: Callable[..., list[Record]]) -> None:
     epochs = Epochs()
     one, same = small("one", "same", callbacks=[epochs])
@@ -124,7 +132,7 @@ def test_a_committee_averages_the_outputs_of_its_networks(
     assert committee.network == "3 x 36-6-3 relu"
     assert committee.seconds == pytest.approx(sum(member.seconds for member in members))
     images, labels = small_data.test or ()
-    models = [xpnet.load(path, "cpu") for path in sorted(Path("runs/numpy").iterdir())]
+    models = [xpnet.load(path, "cpu") for path in sorted(Path("runs/numpy-cpu").iterdir())]
     outputs = np.mean([model.outputs(images) for model in models], axis=0)
     assert committee.wrong == np.flatnonzero(outputs.argmax(axis=1) != labels).tolist()
     assert [row.errors for row in tabulate([*members, committee])] == [[committee.error]]
@@ -138,7 +146,7 @@ def test_a_run_that_fails_is_reported_and_not_repeated(small: Callable[..., list
     assert record.error == math.inf
     assert small("bad") == [record]
     (row,) = tabulate([record])
-    assert row.cells()["error here"] == "failed"
+    assert row.cells()["error here"] == "1 failed"
 
 
 def test_records_are_read_back_and_take_the_place_of_the_same_runs(
@@ -165,7 +173,7 @@ def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Recor
     """Between saving the model and writing the result, and between that and removing the checkpoint."""
     with pytest.raises(KeyboardInterrupt):
         small("one", callbacks=[Epochs(fail=3)])
-    (directory,) = Path("runs/numpy").iterdir()
+    (directory,) = Path("runs/numpy-cpu").iterdir()
     kept = (directory / "checkpoint.safetensors").read_bytes()
     log = directory / "history.csv"
     assert log.read_text().count("\n") == 1 + 3
@@ -179,7 +187,7 @@ def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Recor
 @pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": ['])
 def test_a_damaged_result_is_told_with_what_to_do(small: Callable[..., list[Record]], damaged: str) -> None:
     small("one")
-    (directory,) = Path("runs/numpy").iterdir()
+    (directory,) = Path("runs/numpy-cpu").iterdir()
     (directory / "result.json").write_text(damaged)
     with pytest.raises(xpnet.ModelError, match=r"result.json .*delete it$"):
         small("one")
@@ -231,7 +239,7 @@ def test_no_committee_where_a_network_failed(
 
 def test_a_committee_is_where_its_networks_were_trained(small: Callable[..., list[Record]]) -> None:
     *_, committee = small("three")
-    for number, path in enumerate(sorted(Path("runs/numpy").glob("*/result.json"))):
+    for number, path in enumerate(sorted(Path("runs/numpy-cpu").glob("*/result.json"))):
         (member,) = read_records(path)
         write_records(path.with_name("other.json"), [dataclasses.replace(member, machine=f"machine {min(number, 1)}")])
         path.with_name("other.json").replace(path)
@@ -269,6 +277,8 @@ def test_table_shows_mean_and_spread_and_keeps_machines_apart() -> None:
         "on": "2 CPU threads, NumPy",
     }
     assert second.cells()["error here"] == "0.00 %"
+    (row,) = tabulate([*runs[:2], record(seeds=[2], wrong=[], seconds=0.0, failure="burst")])
+    assert (row.cells()["error here"], row.cells()["training"]) == ("1.50 ± 0.71 %, 1 failed", "47.0 s")
     (row,) = tabulate([record(published=None, seconds=90.0)])
     assert (row.cells()["published error"], row.cells()["training"]) == ("", "1.5 min")
 
@@ -304,7 +314,7 @@ def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--seeds", "2", "--out", "r/r.json")
     assert main(command) == 0
     out, err = capsys.readouterr()
-    assert "one, seed 1: 36-6-3 relu, in runs/reproduce/numpy/36-6-3-" in err
+    assert "one, seed 1: 36-6-3 relu, in runs/reproduce/numpy-cpu/36-6-3-" in err
     assert "9.50 %" in out
     content = json.loads(Path("r/r.json").read_text())
     assert [run["seeds"] for run in content["runs"]] == [[0], [1]]

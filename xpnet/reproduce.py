@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.augment import Distortion
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, CSVLog, Run
 from xpnet.checks import check_range
@@ -93,14 +94,17 @@ class Row(NamedTuple):
 
     def cells(self) -> dict[str, str]:
         """The row as text, by the names of the columns."""
-        mean = statistics.mean(self.errors)
-        spread = f" ± {statistics.stdev(self.errors):.2f}" if len(self.errors) > 1 and mean < math.inf else ""
+        errors = [error for error in self.errors if error < math.inf]
+        spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+        found = [f"{statistics.mean(errors):.2f}{spread} %"] if errors else []
+        failed = len(self.errors) - len(errors)
+        found += [f"{failed} failed"] if failed else []
         return {
             "recipe": self.recipe if self.data == "mnist" else f"{self.recipe} ({self.data})",
             "network": self.network,
             "source": self.source.partition(",")[0],
             "published error": f"{self.published:.2f} %" if self.published is not None else "",
-            "error here": f"{mean:.2f}{spread} %" if mean < math.inf else "failed",
+            "error here": ", ".join(found),
             "runs": str(len(self.errors)),
             "training": f"{self.seconds / 60:.1f} min" if self.seconds >= 60 else f"{self.seconds:.1f} s",
             "on": self.machine,
@@ -205,7 +209,7 @@ def tabulate(records: Iterable[Record]) -> list[Row]:
             group[0].source,
             group[0].published,
             [record.error for record in group],
-            statistics.mean(record.seconds for record in group),
+            statistics.mean([record.seconds for record in group if not record.failure] or [0.0]),
             group[0].machine,
         )
         for group in groups.values()
@@ -283,7 +287,8 @@ class _Trainer:
     def _directory(self, config: TrainConfig) -> Path:
         widths = "-".join(map(str, (self.data.n_features, *config.hidden, self.data.n_classes)))
         digest = hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode()).hexdigest()[:8]
-        return self.folder / self.backend.name / f"{widths}-{digest}-seed{config.seed}"
+        place = f"{self.backend.name}-{self.backend.device.partition(':')[0]}"
+        return self.folder / place / f"{widths}-{digest}-seed{config.seed}"
 
     def _record(
         self,
@@ -350,8 +355,17 @@ def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> Trai
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """What decides a run, but for its seed and what is as ever: a setting that xpnet learns later changes no run."""
-    settings, usual = (tomllib.loads(c.to_toml()) for c in (config.deciding().replace(seed=0), TrainConfig()))
-    return {name: value for name, value in settings.items() if value != usual.get(name)}
+    usual = TrainConfig(augment=Distortion() if config.augment else None)
+    return _changes(*(tomllib.loads(c.to_toml()) for c in (config.deciding().replace(seed=0), usual)))
+
+
+def _changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not as usual, and those within tables."""
+    return {
+        name: _changes(value, usual[name]) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if value != usual.get(name)
+    }
 
 
 def _about(name: str, recipe: Recipe) -> dict[str, Any]:
