@@ -29,9 +29,12 @@ def test_default_settings_reach_98_percent(mnist: xpnet.Dataset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", [name for name in recipe_names() if not read_recipe(name).seeds])
 def test_recipes_reach_what_their_sources_report(mnist: xpnet.Dataset, name: str) -> None:
-    """And come within a point of what the recipe says of itself; sigmoid-mse, whose source reports nothing, 93 %."""
+    """And come within a point of what the recipe says of itself; sigmoid-mse, whose source reports nothing, 93 %.
+
+    Those of xpnet reproduce take hours: their results are in bench/results.
+    """
     recipe = read_recipe(name)
     config = xpnet.TrainConfig(**recipe.settings)
     result = xpnet.fit(config.network(784, 10), mnist, config, device="cpu", callbacks=[])
