@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpnet import files
 from xpnet.data import SETS, DataError, digits, download, formats, load_data, locate, sources, write_idx
 from xpnet.data.sets import SetFile, SetInfo
 
@@ -379,7 +380,7 @@ def test_waiting_for_another_process_does_not_count_as_being_offline(tmp_path, s
         clock[0] += 1000
         return next(locks)
 
-    monkeypatch.setattr(sources, "_try_lock", try_lock)
+    monkeypatch.setattr(files, "_try_lock", try_lock)
     assert is_whole(download("mnist"))
 
 
@@ -416,7 +417,7 @@ def test_two_processes_at_once_make_one_good_copy(tmp_path, server):
         server.asked.wait()
         with child(info, tmp_path) as second:
             assert second.stderr is not None
-            assert any("waiting for another process" in line for line in second.stderr)
+            assert any(f"waiting for process {first.pid} on " in line for line in second.stderr)
             server.release.set()
             assert (first.wait(), second.wait()) == (0, 0)
     assert is_whole(tmp_path / "mnist")

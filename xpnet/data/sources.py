@@ -4,15 +4,15 @@ import errno
 import hashlib
 import logging
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from xpnet.files import flush, locked, move_into_place
 
 from .dataset import DataError, Dataset, Split
 from .formats import (
@@ -360,9 +360,13 @@ def _download(info: SetInfo, data_dir: str | os.PathLike[str] | None, progress: 
     if not info.files:
         raise DataError(f"{info.name} is drawn by xpnet itself; there is nothing to download")
     folder = _writable(data_dir) / info.folder
+
+    def tell(holder: str) -> None:
+        logger.info("waiting for %s, which is downloading to %s", holder, folder)
+
     try:
         folder.mkdir(exist_ok=True)
-        with _alone(folder):
+        with locked(folder / ".lock", waiting=tell):
             network = _Network(progress)
             for file in info.files:
                 _fetch(info, file, folder / file.name, network)
@@ -387,7 +391,8 @@ def _fetch(info: SetInfo, file: SetFile, target: Path, network: _Network) -> Non
             failures.append(f"{url.removesuffix(file.name)}: {error}")
             logger.warning("%s: %s%s", url, error, "; trying the next source" if network.sources_left > 1 else "")
         else:
-            os.replace(part, target)
+            flush(part)
+            move_into_place(part, target)
             return
     if network.answered:
         raise DataError(f"{info.name}: {file.name} could be had from no source: {'; '.join(failures)}")
@@ -466,39 +471,3 @@ def _receive(url: str, file: SetFile, part: Path, network: _Network) -> None:
                 network.progress(file.name, done, total)
     if total is not None and done < total:
         raise _SourceError(f"cut off after {done} of {total} bytes")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system releases even if the process is killed, so that downloads do not mix."""
-    path = folder / ".lock"
-    with path.open("w") as lock:
-        waiting = False
-        while not _try_lock(lock.fileno()):
-            if not waiting:
-                logger.info("waiting for another process that is downloading to %s", folder)
-                waiting = True
-            time.sleep(0.2)
-        try:
-            yield
-        finally:
-            # Whoever waits finds everything in place, with or without the lock's file; Windows keeps it while they do.
-            with suppress(OSError):
-                path.unlink()
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError as error:
-        logger.info("no lock on this file system (%s); going on without one", error.strerror)
-    return True

@@ -1,0 +1,174 @@
+"""Files are whole whatever fails while they are written; locks end with their process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xpnet import files
+
+from .faults import CALLS, Faults
+
+SPARES = pytest.mark.skipif(sys.platform == "win32", reason="Windows flushes no folders")
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    yield Faults(monkeypatch)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    files.write_atomically(path, content)
+
+
+def write_folder(path: Path, content: bytes) -> None:
+    files.write_folder(path, {"a": content, "b": content[:1]})
+
+
+def content_of(path: Path) -> Any:
+    return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else path.read_bytes()
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+@pytest.mark.parametrize("code", ["ENOSPC", "EIO"])
+def test_each_call_that_fails_leaves_the_old_content_or_the_new(
+    tmp_path: Path, faults: Faults, write: Callable[[Path, bytes], None], code: str
+) -> None:
+    path = tmp_path / "name"
+    write(path, b"old")
+    old = content_of(path)
+    with faults.counting() as calls:
+        write(path, b"new!")
+    new = content_of(path)
+    assert {"write", "fsync", "replace"} <= set(calls)
+    failed = 0
+    for number, call in enumerate(calls):
+        write(path, b"old")
+        with faults.failing(number, code):
+            try:
+                write(path, b"new!")
+            except OSError as error:
+                failed += 1
+                assert str(path) in str(error)
+        found = content_of(path) if path.exists() else None
+        # A folder is not replaced in one call: between two there may be none, but never a part of one.
+        assert found in (old, new, *([None] if write is write_folder else [])), call
+        files.sweep(tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} <= {"name"}
+    assert failed >= len(calls) - calls.count("unlink") - calls.count("rmdir") - calls.count("close")
+
+
+@SPARES
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_all_is_flushed_before_it_is_renamed_and_the_name_after(
+    tmp_path: Path, faults: Faults, write: Callable[[Path, bytes], None]
+) -> None:
+    with faults.counting() as calls:
+        write(tmp_path / "name", b"new")
+    kept = [call for call in calls if call in ("write", "fsync", "replace")]
+    if write is write_file:
+        assert kept == ["write", "fsync", "replace", "fsync"]
+    else:  # two files, the folder that names them, and, in place of the old one, the new one
+        assert kept == ["write", "fsync", "write", "fsync", "fsync", "replace", "replace", "fsync"]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".model.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
+    (tmp_path / ".step-1.0a1b2c3d.tmp").mkdir()
+    (tmp_path / ".step-1.0a1b2c3d.tmp" / "state.json").write_bytes(b"half")
+    (tmp_path / "notes.tmp").write_bytes(b"somebody's")
+    (tmp_path / ".hidden").write_bytes(b"somebody's")
+    files.sweep(tmp_path)
+    files.sweep(tmp_path / "missing")
+    assert {p.name for p in tmp_path.iterdir()} == {"notes.tmp", ".hidden"}
+
+
+def test_faults_fail() -> None:
+    """The checks above see something: every call that they count is one of the system's."""
+    assert {name for name in CALLS if not hasattr(os, name)} == set()
+
+
+# --- locks -----------------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from xpnet.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which holds tmp_path / "lock" until its stdin ends."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[1])}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_lock_is_refused_with_the_name_of_its_holder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    with (
+        pytest.raises(files.InUseError, match=rf"^process {other.pid} on .+, since \d+"),
+        files.locked(tmp_path / "lock"),
+    ):
+        pass
+    assert other.communicate("")[0] == ""
+    with files.locked(tmp_path / "lock"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    other.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    other.wait()
+    assert (tmp_path / "lock").exists()
+    with files.locked(tmp_path / "lock"):
+        pass
+
+
+def test_whoever_waits_gets_it_in_the_end(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    told: list[str] = []
+
+    def waiting(holder: str) -> None:
+        told.append(holder)
+        assert other.stdin is not None
+        other.stdin.close()
+
+    with files.locked(tmp_path / "lock", waiting):
+        assert other.wait() == 0
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b"{}", b'{"pid": "x"}', bytes(range(256))])
+def test_a_lock_file_of_any_content_is_free_unless_it_is_held(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    assert files._holder(tmp_path / "lock") == "another process"
+    with files.locked(tmp_path / "lock"):
+        assert files._holder(tmp_path / "lock").startswith(f"process {os.getpid()} on ")
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two would hold one lock: one on the file that is there, one on the file that is gone."""
+    path, try_lock, tries = tmp_path / "lock", files._try_lock, []
+
+    def removed_first(descriptor: int) -> bool:
+        tries.append(descriptor)
+        if len(tries) == 1:
+            path.unlink()
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(files, "_try_lock", removed_first)
+    with files.locked(path):
+        assert len(tries) == 2
+        assert path.exists()
