@@ -23,8 +23,9 @@ from bench._peers import PeerError, Worker
 from xpnet.backend._base import first_line
 from xpnet.data import Dataset
 from xpnet.loader import Loader
+from xpnet.loop import STEPS_PER_CALL, Loop, computing
 from xpnet.model import make_evaluate
-from xpnet.training import STEPS_PER_CALL, Loop, computing, prepare
+from xpnet.training import prepare
 
 # What the floor goes by: rows and columns of a matrix, float32 numbers to copy, nodes of a graph.
 SIZES = {"cpu": {"gemm": 256, "bandwidth": 1 << 20}, "cuda": {"gemm": 8192, "bandwidth": 1 << 27, "node": 100}}

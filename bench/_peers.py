@@ -27,7 +27,8 @@ import xpnet
 from bench.step import products
 from xpnet.backend._base import first_line
 from xpnet.data import Dataset
-from xpnet.training import Loop, computing, prepare
+from xpnet.loop import Loop, computing
+from xpnet.training import prepare
 
 # After a parallel loop a library's threads spin for up to 100 ms before they sleep; the next system must not meet them.
 SETTLE = 0.15

@@ -20,9 +20,9 @@ from bench._common import Parser
 from xpnet.augment import STANDARD, distort
 from xpnet.config import TrainConfig
 from xpnet.functional import LOSSES
+from xpnet.loop import State, hyperparameters, largest_product, make_step
 from xpnet.model import scale_pixels
 from xpnet.optim import OPTIMIZERS, init_state
-from xpnet.training import State, hyperparameters, largest_product, make_step
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,8 @@ import pytest
 import xpnet
 from xpnet.backend import Backend, select
 from xpnet.counter_rng import uniform
-from xpnet.training import Loop, computing, prepare
+from xpnet.loop import Loop, computing
+from xpnet.training import prepare
 
 from . import fake_cupy
 

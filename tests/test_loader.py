@@ -19,7 +19,8 @@ from xpnet.backend import Backend, select
 from xpnet.backend._cupy import CupyBackend
 from xpnet.data import DataError, formats, is_mapped, read, rows_of, write_idx
 from xpnet.loader import Examples, Loader, Window
-from xpnet.training import ORDER_STREAM, Loop, _generator, computing, fit, prepare
+from xpnet.loop import ORDER_STREAM, Loop, computing, generator
+from xpnet.training import fit, prepare
 
 N = 1003  # a prime, so that nothing comes out even
 
@@ -63,7 +64,7 @@ def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, sub
     found = Loader(examples, open_backend("numpy"), 8)
     orders = []
     for epoch in (1, 2):
-        windows = list(found.shuffled(_generator(0, epoch)))
+        windows = list(found.shuffled(generator(0, epoch)))
         assert len(windows) == (1 if whole else -(-examples.n // 80))
         assert all(len(window.labels) == found.steps * 8 for window in windows[:-1])
         for window in windows:
@@ -74,7 +75,7 @@ def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, sub
         orders.append(np.concatenate([numbers(window)[window.order] for window in windows]))
         assert sorted(orders[-1]) == list(range(N) if rows is None else rows)
     assert not np.array_equal(*orders)
-    again = [numbers(window)[window.order] for window in found.shuffled(_generator(0, 1))]
+    again = [numbers(window)[window.order] for window in found.shuffled(generator(0, 1))]
     assert np.array_equal(np.concatenate(again), orders[0]), "the generator decides"
     in_order = np.concatenate([numbers(window) for window in found])
     assert np.array_equal(in_order, np.arange(N) if rows is None else rows)
@@ -85,7 +86,7 @@ def test_a_window_has_chunks_from_all_over_the_file(mapped: xpnet.Dataset) -> No
     found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
     beginnings = []
     for epoch in (1, 2):
-        window = next(iter(found.shuffled(_generator(0, epoch))))
+        window = next(iter(found.shuffled(generator(0, epoch))))
         read = numbers(window)
         starts = read[::16]
         assert np.array_equal(read, ((starts[:, None] + np.arange(16)) % N).ravel())
@@ -98,7 +99,7 @@ def test_a_window_has_chunks_from_all_over_the_file(mapped: xpnet.Dataset) -> No
 @pytest.mark.parametrize("n", [80, 160, 64, 8, 5, 1])
 def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int) -> None:
     found = Loader(Examples(*mapped.train, rows=np.arange(n)), open_backend("numpy"), 8)
-    for windows in (list(found), list(found.shuffled(_generator(0)))):
+    for windows in (list(found), list(found.shuffled(generator(0)))):
         assert sorted(np.concatenate([numbers(window) for window in windows])) == list(range(n))
         assert all(len(window.labels) for window in windows)
 
@@ -127,7 +128,7 @@ def test_training_from_a_file_is_training_in_that_order(
     assert done[-1] == run.n_steps == 126
     assert steps_per_call == 1 or done[:4] == [3, 6, 9, 10], "a window has ten steps"
 
-    windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(_generator(3, ORDER_STREAM, 1))
+    windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(generator(3, ORDER_STREAM, 1))
     order = np.concatenate([numbers(window)[window.order] for window in windows])
     images, labels = mapped.train
     sorted_data = dataclasses.replace(mapped, train=xpnet.Split(np.array(images[order]), labels[order]))
@@ -205,7 +206,7 @@ def test_the_next_window_is_read_meanwhile(mapped: xpnet.Dataset, monkeypatch: p
     calls = iter(begun)
     take = Examples.take
     monkeypatch.setattr(Examples, "take", lambda self, positions: (next(calls).set(), take(self, positions))[1])
-    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(_generator(0))
+    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(generator(0))
     next(windows)
     assert begun[1].wait(60), "the second window is asked for while the first is in use"
     assert not begun[2].is_set()
@@ -269,7 +270,7 @@ def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
 
 
 def test_no_reader_is_left_behind(mapped: xpnet.Dataset) -> None:
-    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(_generator(0))
+    windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(generator(0))
     next(windows)
     windows.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("xpnet-reader")]
@@ -330,12 +331,12 @@ def test_images_beyond_the_free_memory_are_streamed(
     """Every example once and with its label, in the windows and the order that a file's would have."""
     caplog.set_level("INFO", "xpnet")
     cuda, numpy = select("cuda"), select("cpu")
-    from_file = [numbers(w)[w.order] for w in Loader(Examples(*mapped.train), numpy, 8).shuffled(_generator(0))]
+    from_file = [numbers(w)[w.order] for w in Loader(Examples(*mapped.train), numpy, 8).shuffled(generator(0))]
     crowded(monkeypatch)
     images, labels = in_memory(mapped).train
     moved = Loader(Examples(images, labels), cuda, 8)
     addresses = set()
-    for window, expected in zip(moved.shuffled(_generator(0)), from_file, strict=True):
+    for window, expected in zip(moved.shuffled(generator(0)), from_file, strict=True):
         host = Window(*(None if each is None else cuda.to_host(each) for each in window))
         assert np.array_equal(numbers(host)[host.order], expected)
         assert np.array_equal(host.labels, numbers(host) % 3)

@@ -20,7 +20,8 @@ from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.history import read_history
-from xpnet.training import Loop, _splits, computing, fit, make_step, prepare
+from xpnet.loop import Loop, computing, make_step
+from xpnet.training import _splits, fit, prepare
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -751,8 +752,8 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
     """One step from arrays of each variant: it takes rate, indices and masks from device arrays, and consumes state."""
     if xp.variant.mode == "readonly":
         pytest.skip("a step consumes its state")
+    from xpnet.loop import State
     from xpnet.optim import init_state
-    from xpnet.training import State
 
     network = MLP_EVERYTHING
     config = TrainConfig(optimizer="adam", clip_norm=1.0, dtype=xp.dtype)

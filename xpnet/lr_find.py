@@ -15,8 +15,9 @@ from xpnet.checks import check_range
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
+from xpnet.loop import Loop, computing
 from xpnet.network import MLP
-from xpnet.training import Loop, check_arguments, computing, prepare
+from xpnet.training import check_arguments, prepare
 
 __all__ = ["RateRange", "find_lr"]
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from xpnet.checks import nearest, typed
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
+from xpnet.loop import HYPERPARAMETERS
 from xpnet.optim import OPTIMIZERS
-from xpnet.training import HYPERPARAMETERS
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
