@@ -21,12 +21,14 @@ class Faults:
     Calls are those of one list, in the order in which they come; reading files and folders is not counted.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch | None = None, flush: bool = True) -> None:
+        """flush : whether files are really flushed, which takes milliseconds."""
         self.calls: list[str] = []
         self._act: Callable[[str, Callable[[], Any], tuple[Any, ...]], Any] | None = None
         setattr_ = setattr if monkeypatch is None else monkeypatch.setattr
         for name in CALLS:
-            setattr_(os, name, self._watched(name, getattr(os, name)))
+            call = getattr(os, name) if flush or name != "fsync" else lambda _: None
+            setattr_(os, name, self._watched(name, call))
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 import xpnet
+import xpnet.checkpoint
 import xpnet.history
 from xpnet.augment import STANDARD, Distortion
 from xpnet.cli import main
@@ -62,7 +64,7 @@ def test_train_writes_a_run_and_says_what_it_did(patterns: str, capsys: pytest.C
         "    2/2 ",
     ):
         assert said in err
-    files = {"config.toml", "history.csv", "model.safetensors"}
+    files = {"config.toml", "history.csv", "model.safetensors", "checkpoints"}
     assert {p.name for p in Path("run").iterdir()} - {"curves.png"} == files
     with open("run/history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -844,7 +846,7 @@ def test_interrupt_before_training(
 
     monkeypatch.setattr("xpnet.cli.settings.load_data", interrupt)
     assert main(["train", "--data", patterns]) == 130
-    assert capsys.readouterr().err == "xpnet: interrupted\n"
+    assert capsys.readouterr().err == "xpnet: interrupted; nothing was trained yet\n"
 
 
 def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch, patterns: str) -> None:
@@ -869,7 +871,11 @@ def test_interrupt_saves_and_exits_130(patterns: str) -> None:
     assert process.wait() == 130
     process.stdout.close()  # type: ignore[union-attr]
     process.stderr.close()
-    match = re.fullmatch(r"xpnet: interrupted; the parameters of epoch (\d+) are saved in run\n", last)
+    match = re.fullmatch(
+        r"xpnet: interrupted; the parameters of epoch (\d+) are saved in run; xpnet train --resume run goes on after "
+        r"epoch \d+(, step \d+)?\n",
+        last,
+    )
     assert match, last
     assert int(match[1]) >= 1
     with open("run/history.csv") as history:
@@ -877,26 +883,185 @@ def test_interrupt_saves_and_exits_130(patterns: str) -> None:
     assert xpnet.load("run", "cpu").network.sizes[0] == 36
 
 
+TRAIN = ["train", "--device", "cpu", "--batch-size", "5", "--epochs", "3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize(("number", "status", "what"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_finishes_the_epoch_and_a_second_one_does_not(
-    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, times: int
+def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no_step(
+    patterns: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    number: str,
+    status: int,
+    what: str,
 ) -> None:
     class Impatient(xpnet.Callback):
         def on_steps(self, run: object, epoch: int, done: int) -> None:
             for _ in range(times if epoch == 2 and done < 64 else 0):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(getattr(signal, number))
 
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("xpnet.cli.train.Progress", Impatient)
-    arguments = ["train", "--data", patterns, "--device", "cpu", "--batch-size", "5", "--epochs", "3", "--out", "run"]
-    assert main(arguments) == 130
+    handler = signal.getsignal(getattr(signal, number))
+    with monkeypatch.context() as patched:
+        patched.setattr("xpnet.cli.train.Progress", Impatient)
+        assert main([*TRAIN, "--data", patterns, "--out", "run"]) == status
     out, err = capsys.readouterr()
     assert not out
-    assert ("interrupted: epoch 2 will be finished and saved; Ctrl-C again ends at once\n" in err) == (times == 1)
-    finished = 3 - times
-    assert f"xpnet: interrupted; the parameters of epoch {finished} are saved in run\n" in err
-    assert len(xpnet.history.read_history("run")) == finished
-    assert signal.getsignal(signal.SIGINT) is handler
+    where = "epoch 2, step 42" if times == 1 else "epoch 1"
+    line = f"the parameters of epoch 1 are saved in run; xpnet train --resume run goes on after {where}"
+    assert err.endswith(f"\nxpnet: {what}; {line}\n")
+    assert len(xpnet.history.read_history("run")) == 1
+    assert not os.path.exists("run/curves.png"), "somebody waits"
+    assert signal.getsignal(getattr(signal, number)) is handler
+    assert main([*TRAIN, "--data", patterns, "--out", "whole"]) == 0
+    whole = capsys.readouterr().out.splitlines()[0]
+    assert main(["train", "--resume", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{whole}\nsaved in run\n"
+    assert f"going on after {where} of run\n" in err
+    assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_terminated_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], patterns: str
+) -> None:
+    monkeypatch.setattr("xpnet.cli.settings.load_data", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert main(["train", "--data", patterns]) == 143
+    assert capsys.readouterr().err == "xpnet: terminated; nothing was trained yet\n"
+
+
+SLOW_DISK = """
+import os, sys, time
+import xpnet.cli
+flush = os.fsync
+def slowly(descriptor):
+    print("flushing", flush=True)
+    time.sleep(0.5)
+    flush(descriptor)
+os.fsync = slowly
+sys.exit(xpnet.cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_signals_while_files_are_written_leave_them_whole(patterns: str) -> None:
+    """The first saves, the second ends at once: but for the file in hand."""
+    arguments = [*TRAIN[:-1], "100000", "--data", patterns, "--out", "run"]
+    process = subprocess.Popen([sys.executable, "-c", SLOW_DISK, *arguments], stdout=-1, stderr=-1, text=True)
+    assert process.stdout is not None
+    for _ in range(12):  # into the second checkpoint
+        assert process.stdout.readline() == "flushing\n"
+    process.send_signal(signal.SIGTERM)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert "xpnet: terminated; the parameters of epoch" in err
+    assert not [*Path("run").rglob("*.tmp"), *Path("run").rglob(".lock")]
+    newest, faults = xpnet.checkpoint.newest_checkpoint(Path("run/checkpoints"))
+    assert newest is not None
+    assert not faults
+    assert xpnet.load("run", "cpu").network.sizes[0] == 36
+
+
+# --- resuming --------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_says_so_and_epochs_may_grow(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
+    result = capsys.readouterr().out
+    assert main(["train", "--resume", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert out == result
+    assert err.endswith("run is finished; --epochs trains it for longer\n")
+    assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("epoch 5")
+    assert len(xpnet.history.read_history("run")) == 5
+
+
+def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
+    patterns: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TRAIN, "--data", patterns, "--out", "run", "--seed", "3"]) == 0
+    expected = Path("run/model.safetensors").read_bytes()
+    for path in Path("run").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink() if path.name != "config.toml" else None
+    assert main(["train", "--resume", "run"]) == 0
+    assert Path("run/model.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "line"),
+    [
+        (
+            1,
+            ["--resume", "nowhere"],
+            "nowhere holds no run to go on with: neither checkpoints nor a config.toml; see --out",
+        ),
+        (
+            2,
+            ["--resume", "run", "--out", "b"],
+            "--resume goes on in run, with the settings of that run: leave --out away",
+        ),
+        (
+            2,
+            ["--resume", "run", "--recipe", "fast"],
+            "--resume goes on in run, with the settings of that run: leave --rec",
+        ),
+        (
+            2,
+            ["--resume", "run", "--lr", "9"],
+            "the run has lr 0.15 and not 9.0: it goes on with its own settings; start",
+        ),
+        (2, ["--resume", "run", "--hidden", "9"], "the run has hidden [128] and not [9]: it goes on with its own"),
+        (2, ["--resume", "run", "--batch-size", "9"], "the run has batch_size 5 and not 9: it goes on with its own"),
+        (2, ["--resume", "run", "--epochs", "2"], "--epochs must be at least 3, as many as the run has behind it"),
+        (2, ["--resume", "run", "--data", "digits"], "the run has other data: "),
+        (
+            2,
+            ["--resume", "run", "--checkpoint-every", "5m"],
+            "--checkpoint-every must be a number of steps, or of seconds",
+        ),
+        (2, ["--resume", "run", "--keep", "-1"], "--keep must be at least 0, not -1"),
+        (2, ["--resume", "run", "--on-nonfinite", "stp"], "--on-nonfinite: unknown value 'stp'; did you mean 'stop'?"),
+    ],
+)
+def test_what_does_not_go_on(
+    fails: Callable[..., str],
+    patterns: str,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    arguments: list[str],
+    line: str,
+) -> None:
+    if "digits" in arguments:
+        xpnet.load_data("digits")  # which is drawn for the first time
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*.*") if path.is_file()}
+    assert fails(code, "train", *arguments).startswith(line)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_second_process_is_refused(fails: Callable[..., str], patterns: str) -> None:
+    process = program("train", "--data", patterns, "--epochs", "1000000", "--device", "cpu", "--out", "run")
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.lstrip().startswith("1/1000000"):
+                break
+        for arguments in (["--resume", "run"], ["--data", patterns, "--out", "run"]):
+            line = fails(2, "train", *arguments)
+            assert line.startswith(f"run is in use: process {process.pid} on ")
+            assert line.endswith(" is training there; name another directory")
+    finally:
+        process.kill()
+        process.communicate()
+    assert fails(2, "train", "--resume", "run", "--lr", "9").startswith("the run has lr"), "the lock went with it"
 
 
 def test_a_signal_that_is_ignored_stays_ignored(

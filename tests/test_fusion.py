@@ -549,8 +549,10 @@ def test_special_numbers() -> None:
             pairs = [xp.maximum, xp.minimum, xp.equal, xp.less, xp.greater_equal, xp.multiply, xp.divide]
             return [f(y, z) for f in pairs] + [f(x) for f in (xp.isnan, xp.isfinite, xp.abs, xp.sqrt, xp.negative)]
 
-        maxima, *_ = assert_fuses(cuda, reductions, cases + 0)  # CuPy does not say which zero is the largest
-        assert np.isnan(maxima[np.isnan(cases).any(axis=1)]).all()
+        # CuPy does not say which zero is the largest, nor, on a real GPU, which of two NaNs.
+        told = cases[np.isnan(cases).sum(axis=1) < 2] + 0
+        maxima, *_ = assert_fuses(cuda, reductions, told)
+        assert np.isnan(maxima[np.isnan(told).any(axis=1)]).all()
         assert_fuses(cuda, elementwise, cases)
     literals = (math.inf, -math.inf, math.nan, -0.0, 5e-324, 1e308, 1e-45, 2**53 + 1)
     assert_fuses(cuda, lambda x: [x * value for value in literals], SPECIAL)

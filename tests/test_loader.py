@@ -135,7 +135,7 @@ def test_training_from_a_file_is_training_in_that_order(
     plain, splits = prepare(network, sorted_data, config, open_backend("numpy"))
     with computing(plain):
         expected = Loop(plain, splits["train"])
-        expected._loader.shuffled = lambda generator: [  # type: ignore[method-assign,assignment,return-value]
+        expected._loader.shuffled = lambda generator, skip: [  # type: ignore[method-assign,assignment,return-value]
             expected._loader._whole._replace(order=np.arange(N))  # type: ignore[union-attr]
         ]
         for _ in expected.epoch(1):

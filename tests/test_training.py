@@ -149,17 +149,18 @@ def test_run_directory(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     assert len(rows) == 3
     assert rows[0]["validation_loss"] == ""
     assert float(rows[-1]["test_loss"]) == result.history[-1].test_loss
-    assert {path.name for path in out.iterdir()} - {"curves.png"} == {"config.toml", "history.csv", "model.safetensors"}
+    files = {"config.toml", "history.csv", "model.safetensors", "checkpoints"}
+    assert {path.name for path in out.iterdir()} - {"curves.png"} == files
     model = xpnet.load(out, device="cpu")
     assert np.array_equal(model.outputs(small_data.test.images), result.model.outputs(small_data.test.images))
 
 
 def test_a_run_is_never_overwritten(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     small_fit(small_data, out=tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="already holds a run"):
         small_fit(small_data, out=tmp_path, seed=1)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_unwritable_directory_is_said_before_training(small_data: xpnet.Dataset, tmp_path: Path) -> None:

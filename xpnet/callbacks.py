@@ -7,11 +7,16 @@ A callback is any subclass of Callback that overrides what it needs. It sees the
             if run.history[-1].test_accuracy > 0.98: run.stop("98 % reached")
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
 import sys
 import time
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -21,10 +26,11 @@ from numpy.typing import NDArray
 
 from xpnet import plots
 from xpnet.backend import Backend
+from xpnet.checkpoint import Checkpoint, checkpoints, newest_checkpoint, prune, write_checkpoint
 from xpnet.checks import required
 from xpnet.config import TrainConfig
-from xpnet.errors import ConfigError, MissingPackageError
-from xpnet.files import write_atomically
+from xpnet.errors import ConfigError, MissingPackageError, ModelError
+from xpnet.files import InUseError, locked, remove, sweep, write_atomically
 from xpnet.history import Epoch, write_history
 from xpnet.model import Model, save
 from xpnet.network import MLP
@@ -57,7 +63,11 @@ class Run:
     rates : (steps of the run,), the learning rate of each.
     history : one Epoch for each finished epoch.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
-    stop_reason : why the run was told to stop, or None.
+    fingerprint : the SHA-256 of the data, which may yet be being computed.
+    best : params, running and epoch of the least validation loss, with early stopping; or None.
+    checkpoint : the newest, from which the run goes on if it has to go back, or was stopped before; or None.
+    rollbacks : for each time that the learning rate was halved, the step from which on.
+    stop_reason : why the run was told to stop, or None.   at_once : whether within the epoch.
     """
 
     network: MLP
@@ -71,16 +81,66 @@ class Run:
     running: Arrays
     model_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
+    fingerprint: Callable[[], str] = field(default=lambda: "")
+    best: tuple[Arrays, Arrays, int] | None = None
+    checkpoint: Checkpoint | None = None
+    rollbacks: list[int] = field(default_factory=list)
     stop_reason: str | None = None
+    at_once: bool = False
 
     @property
     def n_steps(self) -> int:
         """Steps per epoch."""
         return math.ceil(self.n_examples / self.batch_size)
 
-    def stop(self, reason: str) -> None:
-        """End the run after this epoch; the reason, a short clause, is reported."""
-        self.stop_reason = reason
+    def stop(self, reason: str, *, at_once: bool = False) -> None:
+        """End the run after this epoch, or at once, within it; the reason, a short clause, is reported."""
+        self.stop_reason, self.at_once = reason, at_once
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch of the least validation loss; None without a validation split, or before any epoch."""
+        losses = [epoch.validation_loss for epoch in self.history if epoch.validation_loss is not None]
+        return losses.index(min(losses)) + 1 if losses else None
+
+    def note_best(self) -> None:
+        """Remember the newest epoch's parameters if none had a smaller validation loss."""
+        if self.best is None or self.best_epoch == self.model_epoch:
+            self.best = self.params, self.running, self.model_epoch
+
+    def halve_rates(self, step: int) -> None:
+        """Halve the learning rate from a step of the run on."""
+        self.rates[step:] *= 0.5
+        self.rollbacks.append(step)
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take up a run where a checkpoint was made.   Raises ConfigError if that is of another run, and says why."""
+        own, theirs = (
+            tomllib.loads(c.deciding().to_toml())
+            for c in (self.config, TrainConfig().replace(**tomllib.loads(checkpoint.settings)))
+        )
+        # Of data, the content counts; more epochs may be added, and what is to be done when they fail.
+        different = sorted(
+            n for n in {*own, *theirs} - {"data", "epochs", "on_nonfinite"} if own.get(n) != theirs.get(n)
+        )
+        if different:
+            told = ", ".join(
+                f"{name} {theirs.get(name, 'unset')} and not {own.get(name, 'unset')}" for name in different
+            )
+            raise ConfigError(f"the run has {told}: it goes on with its own settings; start another one for others")
+        if checkpoint.data["sha256"] != self.fingerprint():
+            raise ConfigError(
+                f"the run has other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training examples, "
+                f"SHA-256 {checkpoint.data['sha256'][:12]}; this is {self.config.data}, {self.n_examples} examples, "
+                f"{self.fingerprint()[:12]}"
+            )
+        if self.config.epochs < len(checkpoint.history):
+            raise ConfigError(f"epochs must be at least {len(checkpoint.history)}, as many as the run has behind it")
+        if divmod(checkpoint.step, self.n_steps) != (len(checkpoint.history), checkpoint.done):
+            raise ModelError(f"the checkpoint after {checkpoint.step} steps is damaged: it is of no such run")
+        self.checkpoint, self.history[:] = checkpoint, checkpoint.history
+        for step in checkpoint.rollbacks:
+            self.halve_rates(step)
 
     def model(self) -> Model:
         """A Model of params and running, on the device."""
@@ -100,6 +160,9 @@ class Callback:
     def on_epoch(self, run: Run) -> None:
         """After an epoch, whose figures are run.history[-1]."""
 
+    def on_checkpoint(self, run: Run) -> None:
+        """After run.checkpoint was made; a run makes none unless a callback has a method of this name."""
+
     def on_end(self, run: Run) -> None:
         """After the run, also when it was stopped, was interrupted or failed; the last callback first."""
 
@@ -112,33 +175,56 @@ class EarlyStopping(Callback):
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
-        self.best_loss = math.inf
-        self.best: tuple[Arrays, Arrays, int] | None = None
 
     def on_start(self, run: Run) -> None:
-        """Forget the run before."""
-        self.best_loss, self.best = math.inf, None
+        """Stop a run that goes on from an end that it has reached before."""
+        self._judge(run)
 
     def on_epoch(self, run: Run) -> None:
         """Remember the epoch if it is the best yet; stop if the last patience epochs were not."""
-        loss = run.history[-1].validation_loss
-        if loss is None:
+        if run.history[-1].validation_loss is None:
             raise ConfigError("early stopping needs a validation split: set validation to a share or a number")
-        if loss < self.best_loss or self.best is None:
-            self.best_loss = loss
-            self.best = run.params, run.running, run.model_epoch
-        elif run.model_epoch - self.best[2] >= self.patience:
-            run.stop(
-                f"no validation loss below epoch {self.best[2]}'s in {self.patience} epoch{'s'[: self.patience > 1]}"
-            )
+        run.note_best()
+        self._judge(run)
 
     def on_end(self, run: Run) -> None:
         """Bring back the parameters of the best epoch."""
-        if self.best is not None:
-            run.params, run.running, run.model_epoch = self.best
+        if run.best is not None:
+            run.params, run.running, run.model_epoch = run.best
+
+    def _judge(self, run: Run) -> None:
+        best = run.best_epoch
+        if best is not None and len(run.history) - best >= self.patience:
+            run.stop(f"no validation loss below epoch {best}'s in {self.patience} epoch{'s'[: self.patience > 1]}")
 
 
-class CSVLog(Callback):
+class _Writer(Callback):
+    """What a callback shares that writes files: a disk that fails ends no run."""
+
+    fault: OSError | None = None
+    """Why the newest attempt to write failed, or None."""
+
+    _told = False
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A context in which a failure to write is noted, and told if it is the first."""
+        try:
+            yield
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                logger.warning(
+                    "cannot write %s: %s; training goes on, and what was written before is whole",
+                    error.filename or "its files",
+                    error.strerror or error,
+                )
+            self.fault = error
+        else:
+            self.fault = None
+
+
+class CSVLog(_Writer):
     """Writes the history as CSV, anew after each epoch.
 
     path : of the file; its directory is made.   Raises ConfigError, before any training, where it cannot be written.
@@ -157,10 +243,11 @@ class CSVLog(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Write a line for each epoch so far."""
-        write_history(self.path, run.history)
+        with self._writing():
+            write_history(self.path, run.history)
 
 
-class TensorBoardLog(Callback):
+class TensorBoardLog(_Writer):
     """Writes the figures of each epoch as TensorBoard's scalars: loss/train, accuracy/test, learning_rate, ...
 
     path : a directory, as TensorBoard calls a run.
@@ -190,8 +277,9 @@ class TensorBoardLog(Callback):
             tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy") else name
             if value is not None:
                 event.summary.value.add(tag=tag, simple_value=value)
-        self._writer.write_event(event)
-        self._writer.flush()
+        with self._writing():
+            self._writer.write_event(event)
+            self._writer.flush()
 
     def on_end(self, run: Run) -> None:
         """Close the file."""
@@ -213,50 +301,120 @@ class LearningRates(Callback):
         self.rates = run.rates[: run.history[-1].epoch * run.n_steps]
 
 
-class RunDirectory(Callback):
-    """Writes a run's files: config.toml at the start, history.csv and model.safetensors after each epoch, curves.png.
+class RunDirectory(_Writer):
+    """Writes a run's files: config.toml at the start, history.csv, model.safetensors and a checkpoint after each epoch,
+    curves.png at the end.
 
-    path : of the directory, which is made.
-    Raises ConfigError, before any training, where it cannot be written or already holds a run.
+    path : of the directory, which is made, and which no other process may train in meanwhile.
+    resume : whether to go on with the run that it holds, from its newest checkpoint that is whole, or from the start if
+        there is none yet.
+    Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to go on, or
+    one that has other settings or data; ModelError if the run has checkpoints, and none is whole.
+
+    Files are written in a thread: a disk takes milliseconds to say that it has them, in which the training goes on.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._log = CSVLog(self.path / "history.csv")
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        self.path, self.resume = Path(path), resume
+        self.checkpoints = self.path / "checkpoints"
+        self._open = contextlib.ExitStack()
+        self._thread: ThreadPoolExecutor | None = None
+        self._begun: deque[Future[None]] = deque()
 
     def on_start(self, run: Run) -> None:
-        """Make the directory and write config.toml and the head of history.csv."""
-        if (self.path / "config.toml").exists():
-            raise ConfigError(f"{self.path} already holds a run, which is left as it is: name another directory")
+        """Make the directory, or take up what it holds, and write config.toml and the head of history.csv."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"cannot write the run directory {self.path}: it is a file; name another directory")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "config.toml", run.config.to_toml().encode())
-            self._log.on_start(run)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
-            ) from None
+        with contextlib.ExitStack() as opened:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                opened.enter_context(locked(self.path / ".lock"))
+                if self.resume:
+                    self._take_up(run)
+                elif (self.path / "config.toml").exists():
+                    raise ConfigError(
+                        f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
+                        "with it by resume"
+                    )
+                sweep(self.path)
+                sweep(self.checkpoints)
+                self._write_config(run)
+                write_history(self.path / "history.csv", run.history)
+            except InUseError as holder:
+                raise ConfigError(
+                    f"{self.path} is in use: {holder} is training there; name another directory"
+                ) from None
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
+                ) from None
+            self._thread = opened.enter_context(ThreadPoolExecutor(1, "xpnet-writer"))
+            self._open = opened.pop_all()
 
     def on_epoch(self, run: Run) -> None:
         """Write history.csv and model.safetensors anew."""
-        self._log.on_epoch(run)
-        self._write_model(run)
+        self._begin(self._write_results, dataclasses.replace(run, history=list(run.history)))
+
+    def on_checkpoint(self, run: Run) -> None:
+        """Write the checkpoint, and remove those that are not kept any longer."""
+        if run.config.keep and run.checkpoint is not None:
+            best = None if run.best_epoch is None else run.best_epoch * run.n_steps
+            self._begin(self._write_checkpoint, run, run.checkpoint, best)
 
     def on_end(self, run: Run) -> None:
-        """Write both once more: there may be no epoch, or early stopping may have brought back an older one.
+        """Write history and model once more: there may be no epoch, or early stopping brought back an older one.
 
-        And draw curves.png, where matplotlib is there.
+        And draw curves.png, where matplotlib is there and nobody waits.
         """
-        self._log.on_epoch(run)
-        self._write_model(run)
-        if run.history:
-            self._draw(run)
+        with self._open:
+            self._settle(0)
+            with self._writing():
+                self._write_results(run)
+            if run.history and not run.at_once and self.fault is None:
+                self._draw(run)
 
-    def _write_model(self, run: Run) -> None:
+    def _take_up(self, run: Run) -> None:
+        checkpoint, faults = newest_checkpoint(self.checkpoints)
+        for fault in faults:
+            logger.warning("%s", fault)
+        if checkpoint is not None:
+            run.go_on_from(checkpoint)
+            for step, folder in checkpoints(self.checkpoints).items():
+                if step > checkpoint.step:
+                    remove(folder)
+            logger.info("going on after %s of %s", checkpoint.where, self.path)
+        elif faults:
+            raise ModelError(
+                f"no checkpoint of {self.path} is whole; remove {self.checkpoints} to train it from the start"
+            )
+
+    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Have something written, after what was begun before."""
+        assert self._thread is not None
+        self._settle(1)
+        self._begun.append(self._thread.submit(write, *arguments))
+
+    def _settle(self, most: int) -> None:
+        """Wait until no more than so many of the begun files are still to be written."""
+        while len(self._begun) > most:
+            with self._writing():
+                self._begun.popleft().result()
+
+    def _write_results(self, run: Run) -> None:
+        if not self.path.is_dir():
+            logger.warning("%s is gone; it is made anew", self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_config(run)
+        write_history(self.path / "history.csv", run.history)
         # From the host's copies: the device may be what failed.
         save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
+
+    def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:
+        write_checkpoint(self.checkpoints, checkpoint)
+        prune(self.checkpoints, run.config.keep, best)
+
+    def _write_config(self, run: Run) -> None:
+        write_atomically(self.path / "config.toml", run.config.to_toml().encode())
 
     def _draw(self, run: Run) -> None:
         path = self.path / "curves.png"

@@ -1,73 +1,237 @@
-"""The state of a training run in a file, from which it goes on to the same end as if it had never stopped."""
+"""The state of a training run on the disk, from which it goes on to the same end as if it had never stopped.
+
+A run keeps its checkpoints in folders of their own, named after the steps done: step-000000938 and so on. Each holds
+
+    arrays.safetensors   all that a step changes, and with early stopping the best epoch's parameters
+    state.json           everything else
+    manifest.json        the length and the SHA-256 of these two
+
+and is written under another name until all of it is on the disk. What is read is taken for hostile: sizes are checked
+before memory is asked for, sums before anything is parsed, and what parses is checked against what a run can be.
+"""
 
 import dataclasses
+import hashlib
 import json
+import logging
+import math
+import platform
+import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import safetensors
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
+import xpnet
 from xpnet.errors import ModelError
-from xpnet.files import write_atomically
+from xpnet.files import remove, write_folder
 from xpnet.history import Epoch
 
-__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "checkpoints",
+    "newest_checkpoint",
+    "prune",
+    "read_checkpoint",
+    "versions",
+    "write_checkpoint",
+]
 
-FORMAT = "xpnet checkpoint 1"
+FORMAT = "xpnet checkpoint 2"
+ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+
+# Bytes; a history of 100,000 epochs takes a third of it.
+MOST_STATE, MOST_MANIFEST, MOST_SETTINGS = 1 << 26, 1 << 12, 1 << 16
+
+logger = logging.getLogger("xpnet")
 
 
 class Checkpoint(NamedTuple):
-    """A run after an epoch.
+    """A run between two steps.
 
-    settings : those of its configuration that decide its numbers, as TOML.   n_examples : that it trains on.
-    history : its epochs so far.
-    arrays : the host copies of all that a step changes, by name.
+    settings : its resolved configuration, as TOML; the seed is one of them.
+    data : of what it trains on, name, sha256 (see training.fingerprint) and examples, how many.
+    streamed : whether the examples came to the device window by window, which decides their order.
+    history : its finished epochs.   done : steps of the epoch after them.   seconds : that these took.
+    rollbacks : for each time that the learning rate was halved, the step from which on.
+    arrays : host copies of all that a step changes, by name; its "step" is the position in the schedule and the
+        counter of all random draws. And of the best epoch's parameters, best.0, best.1, ..., with early stopping.
+    versions : of xpnet, Python and the libraries that it was trained with.
     """
 
     settings: str
-    n_examples: int
+    data: Mapping[str, Any]
+    streamed: bool
     history: list[Epoch]
+    done: int
+    seconds: float
+    rollbacks: list[int]
     arrays: Mapping[str, NDArray[Any]]
+    versions: Mapping[str, str] = {}
 
-    def differences(self, settings: str) -> list[str]:
-        """Names of the settings in which another run's differ from these."""
-        own, other = tomllib.loads(self.settings), tomllib.loads(settings)
-        return sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name))
+    @property
+    def step(self) -> int:
+        """Steps done since the start of the run."""
+        return int(self.arrays["step"][0])
+
+    @property
+    def where(self) -> str:
+        """The place in the run, in words."""
+        n = len(self.history)
+        return f"epoch {n + 1}, step {self.done}" if self.done else f"epoch {n}" if n else "the start"
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all.   Raises OSError."""
-    description = {
-        "format": FORMAT,
-        "settings": checkpoint.settings,
-        "n_examples": checkpoint.n_examples,
-        "history": [dataclasses.asdict(epoch) for epoch in checkpoint.history],
+def versions(library: str, version: str) -> dict[str, str]:
+    """What a checkpoint says it was made with.   library, version : the array library's."""
+    own = {"xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    return {**own, "safetensors": safetensors.__version__, library: version}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into the folder of a run's checkpoints, whole or not at all.   Raises OSError."""
+    state = {"format": FORMAT, "step": checkpoint.step, **checkpoint._asdict()}
+    del state["arrays"]
+    state["history"] = [dataclasses.asdict(epoch) for epoch in checkpoint.history]
+    contents = {
+        ARRAYS: serialize(dict(checkpoint.arrays)),
+        STATE: json.dumps(state, indent=1).encode(),
     }
-    write_atomically(path, serialize(dict(checkpoint.arrays), {"xpnet": json.dumps(description)}))
+    sums = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
+    contents[MANIFEST] = json.dumps({"format": FORMAT, "files": sums}, indent=1).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_folder(folder / f"step-{checkpoint.step:09d}", contents)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.   Raises ModelError, one line, for a file that is missing, damaged or no checkpoint."""
+def prune(folder: Path, newest: int, best: int | None) -> None:
+    """Remove all checkpoints but the newest few and the one after so many steps.   Raises OSError."""
+    found = checkpoints(folder)
+    for step in sorted(found)[:-newest]:
+        if step != best:
+            remove(found[step])
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The folders of a run's checkpoints, whole or not, by the number of steps done.   Raises OSError."""
+    if not folder.is_dir():
+        return {}
+    named = ((re.fullmatch(r"step-(\d{1,18})", path.name), path) for path in folder.iterdir())
+    return {int(match[1]): path for match, path in named if match}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint of a run that is whole, None if none is, and what is wrong with each newer one."""
+    faults: list[str] = []
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        description = json.loads(metadata.get("xpnet", "{}"))
-        if description.get("format") != FORMAT:
-            raise ModelError(f"{path} is no checkpoint of this xpnet; name another file")
-        history = [Epoch(**epoch) for epoch in description["history"]]
-        checkpoint = Checkpoint(description["settings"], int(description["n_examples"]), history, arrays)
-        checkpoint.differences(checkpoint.settings)
+        found = checkpoints(folder)
+    except OSError as error:
+        return None, [f"cannot read {folder}: {error.strerror or error}"]
+    for step in sorted(found, reverse=True):
+        try:
+            checkpoint = read_checkpoint(found[step])
+            if checkpoint.step != step:
+                raise ModelError(f"{found[step]} is damaged: it is the state after {checkpoint.step} steps")
+            return checkpoint, faults
+        except ModelError as error:
+            faults.append(str(error))
+    return None, faults
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    folder : of the one checkpoint.
+    Raises ModelError, one line that begins with what is wrong, if it is missing, damaged or none.
+    """
+    try:
+        manifest = _parsed(folder / MANIFEST, _content(folder / MANIFEST, MOST_MANIFEST))
+        if manifest.get("format") != FORMAT:
+            raise ModelError(f"{folder / MANIFEST} is none of a checkpoint of this xpnet, which reads {FORMAT!r}")
+        state, arrays = (_proven(folder / name, manifest, most) for name, most in ((STATE, MOST_STATE), (ARRAYS, None)))
+        return _checkpoint(folder, _parsed(folder / STATE, state), deserialize(arrays))
     except ModelError:
         raise
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path} is damaged or no checkpoint ({error}); name another file, or delete it to train from the start"
-        ) from None
-    return checkpoint
+        raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder} is damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _content(path: Path, most: int | None) -> bytes:
+    """What a file holds, if it is a file and not larger than it may be."""
+    with path.open("rb") as file:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path} is damaged: it is no file")
+        if most is not None and status.st_size > most:
+            raise ModelError(f"{path} is damaged: {status.st_size} bytes are more than it ever has")
+        return file.read(status.st_size + 1)
+
+
+def _proven(path: Path, manifest: dict[str, Any], most: int | None) -> bytes:
+    """What a file holds, if that is what the manifest says."""
+    declared = manifest["files"][path.name]
+    content = _content(path, most)
+    if len(content) != declared["bytes"]:
+        raise ModelError(f"{path} is damaged: it has {len(content)} bytes, and the manifest says {declared['bytes']}")
+    if hashlib.sha256(content).hexdigest() != declared["sha256"]:
+        raise ModelError(f"{path} is damaged: its SHA-256 is not the manifest's")
+    return content
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(parsed, dict):
+        raise ModelError(f"{path} is damaged: it holds no table")
+    return parsed
+
+
+def _checkpoint(folder: Path, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Checkpoint:
+    """A checkpoint from what its files say.   Raises ModelError, and KeyError and its like, if it cannot be one."""
+    history = [Epoch(**_figures(epoch)) for epoch in state["history"]]
+    whole = (state["format"], *(type(state[name]) for name in ("settings", "data", "streamed", "done", "rollbacks")))
+    data = tuple(type(state["data"][name]) for name in ("name", "sha256", "examples"))
+    step = arrays["step"]
+    fine = (
+        (whole, data) == ((FORMAT, str, dict, bool, int, list), (str, str, int))
+        and [epoch.epoch for epoch in history] == list(range(1, len(history) + 1))
+        and step.shape == (1,)
+        and step.dtype == np.int64
+        and 0 <= state["done"] <= step[0] == state["step"]
+        and all(type(step) is int and step >= 0 for step in state["rollbacks"])
+        and math.isfinite(state["seconds"])
+        and state["seconds"] >= 0
+        and all(isinstance(text, str) for text in state["versions"].values())
+        and len(state["settings"]) <= MOST_SETTINGS
+    )
+    if not fine:
+        raise ModelError(f"{folder / STATE} is damaged: no run can be in such a state")
+    tomllib.loads(state["settings"])
+    names = (name for name in Checkpoint._fields if name not in ("history", "arrays"))
+    return Checkpoint(**{name: state[name] for name in names}, history=history, arrays=arrays)
+
+
+def _figures(epoch: Any) -> dict[str, Any]:
+    """The figures of an epoch, numbers all of them.   Raises TypeError, ValueError."""
+    for name, value in epoch.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"{name} of an epoch is {value!r}")
+        if name == "epoch" and not isinstance(value, int):
+            raise TypeError(f"{name} is {value!r}")
+    return dict(epoch)

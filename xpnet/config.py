@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -97,6 +99,13 @@ class TrainConfig:
     """Epochs without a better validation loss after which to stop, with the best parameters restored."""
     augment: Distortion | None = None
     """Distort the training images, for each epoch anew."""
+    on_nonfinite: str = "stop"
+    """When the loss or a parameter is not finite any more: stop, or rollback to the newest checkpoint, where the run
+    goes on with half the learning rate, at most three times."""
+    checkpoint_every: int | str | None = None
+    """Keep the run's state within an epoch too, about every so many steps, or seconds, such as 30s."""
+    keep: int = 2
+    """Newest checkpoints that are kept, besides that of the best epoch on held-out images; 0 keeps none at all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augment", _distortion(self.augment))
@@ -132,6 +141,9 @@ class TrainConfig:
             check_range("batch_size", self.batch_size, 1)
         if self.early_stopping is not None:
             check_range("early_stopping", self.early_stopping, 1)
+        check_one_of("on_nonfinite", self.on_nonfinite, ["stop", "rollback"])
+        check_range("keep", self.keep, 0)
+        self.checkpoint_interval()
 
     def network(self, n_in: int, n_classes: int) -> MLP:
         """The network that these settings describe, for images of n_in pixels and n_classes classes."""
@@ -142,9 +154,25 @@ class TrainConfig:
         """The array library on the device that these settings name.   Raises DeviceError where it cannot be used."""
         return select(self.device, self.library, tf32=self.tf32, graph=self.graph)
 
+    def checkpoint_interval(self) -> tuple[float, float]:
+        """Steps and seconds after which a checkpoint is due, infinite where that is not asked for."""
+        every = self.checkpoint_every
+        if every is None:
+            return math.inf, math.inf
+        if isinstance(every, int):
+            check_range("checkpoint_every", every, 1)
+            return every, math.inf
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", every) or float(every[:-1]) == 0.0:
+            raise ConfigError(
+                f"checkpoint_every must be a number of steps, or of seconds such as 30s, more than 0, not {every!r}"
+            )
+        return math.inf, float(every[:-1])
+
     def deciding(self) -> TrainConfig:
-        """A copy in which the settings that decide no more than where to compute, and so the rounding, are defaults."""
-        return self.replace(device="auto", library=None, tf32=False, graph=True)
+        """A copy in which the settings that decide no more than where to compute, and so the rounding, and what is kept
+        of it, are defaults.
+        """
+        return self.replace(device="auto", library=None, tf32=False, graph=True, checkpoint_every=None, keep=2)
 
     def replace(self, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""

@@ -6,12 +6,13 @@ process is killed or the power fails, the old content is there or the new, never
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import os
+import platform
 import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -43,8 +44,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         error.filename, error.filename2 = str(path), None
         raise
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        _delete(temporary)
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -61,7 +61,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         error.filename, error.filename2 = str(path), None
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _delete(temporary)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -77,7 +77,7 @@ def remove(folder: Path) -> None:
         os.replace(folder, temporary)
     except FileNotFoundError:
         return
-    shutil.rmtree(temporary, ignore_errors=True)
+    _delete(temporary)
 
 
 def sweep(folder: Path) -> None:
@@ -85,10 +85,7 @@ def sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.name.startswith(".") and path.name.endswith(_TEMPORARY):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    os.unlink(path)
+                _delete(path)
 
 
 def flush(path: Path) -> None:
@@ -98,6 +95,15 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    """Remove a file or folder as far as that can be done."""
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
 
 
 def _beside(path: Path) -> Path:
@@ -155,9 +161,9 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator
         yield
     finally:
         # While it is held, so that it is not another one's; Windows keeps it as long as somebody waits.
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(descriptor)
+        for end in (functools.partial(os.unlink, path), functools.partial(os.close, descriptor)):
+            with contextlib.suppress(OSError):
+                end()
 
 
 def _hold(path: Path) -> int | None:
@@ -170,7 +176,7 @@ def _hold(path: Path) -> int | None:
                 return None
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
+                    about = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
                     os.truncate(descriptor, 0)
                     os.write(descriptor, json.dumps(about).encode())
                     return descriptor

@@ -78,10 +78,11 @@ class Loader:
     """Moves examples to a device.
 
     examples : which.   backend : where to.   batch_size : of the steps; every window but an epoch's last is a multiple.
+    streamed : whether window by window; None where that is to be found out, by the file and the device's memory.
     steps : steps of a full window; the whole epoch's where the examples fit at once.
     """
 
-    def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1) -> None:
+    def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1, streamed: bool | None = None) -> None:
         self._examples = examples
         n, image_bytes = examples.n, examples.images.nbytes // len(examples.images)
         self._feed = backend.feed()
@@ -89,7 +90,10 @@ class Loader:
         self.steps = math.ceil(n / batch_size)
         self._file = examples.images.filename if is_mapped(examples.images) else None  # type: ignore[attr-defined]
         free = backend.free_memory()
-        if self._file is None and (free is None or n * image_bytes <= MOST_OF_MEMORY * free):
+        if streamed is None:
+            streamed = self._file is not None or (free is not None and n * image_bytes > MOST_OF_MEMORY * free)
+        self.streamed = streamed
+        if not streamed:
             images, labels, weights = examples.take(None)
             self._whole = Window(
                 backend.to_device(images.reshape(n, -1)),
@@ -112,8 +116,8 @@ class Loader:
         self._chunks_per_window = max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))
         self.steps = steps_per_chunk * self._chunks_per_window
 
-    def shuffled(self, generator: np.random.Generator) -> Iterator[Window]:
-        """An epoch's windows in an order that the generator draws."""
+    def shuffled(self, generator: np.random.Generator, skip: int = 0) -> Iterator[Window]:
+        """An epoch's windows in an order that the generator draws, without the first few."""
         n = self._examples.n
         if self._whole is not None:
             self._feed.push(generator.permutation(n))
@@ -126,7 +130,7 @@ class Loader:
         chunks = generator.permutation(n // self._chunk)
         if n % self._chunk:
             chunks = np.append(chunks, len(chunks))
-        yield from self._windows(chunks, first, generator)
+        yield from self._windows(chunks, first, generator, skip)
 
     def __iter__(self) -> Iterator[Window]:
         """The windows as they come in the file, not shuffled."""
@@ -135,22 +139,30 @@ class Loader:
             return
         yield from self._windows(np.arange(math.ceil(self._examples.n / self._chunk)), 0, None)
 
-    def _windows(self, chunks: NDArray[np.intp], first: int, generator: np.random.Generator | None) -> Iterator[Window]:
+    def _windows(
+        self, chunks: NDArray[np.intp], first: int, generator: np.random.Generator | None, skip: int = 0
+    ) -> Iterator[Window]:
         """Windows made of chunks, each read in a thread while its predecessor is used; shuffled by the generator."""
         from concurrent.futures import ThreadPoolExecutor  # only streaming needs it
 
         n, starts, step = self._examples.n, chunks * self._chunk, self._chunks_per_window
 
+        def positions(i: int) -> NDArray[np.intp]:
+            found = starts[i : i + step, None] + np.arange(self._chunk)
+            return (found[found < n] + first) % n
+
         def push(i: int) -> None:
-            positions = starts[i : i + step, None] + np.arange(self._chunk)
-            images, labels, weights = self._examples.take((positions[positions < n] + first) % n)
+            images, labels, weights = self._examples.take(positions(i))
             self._check_unchanged()
             order = None if generator is None else generator.permutation(len(labels))
             self._feed.push(images.reshape(len(labels), -1), labels, weights, order)
 
+        for i in range(0, skip * step, step):  # those that are not read have been drawn all the same
+            if generator is not None:
+                generator.permutation(len(positions(i)))
         with ThreadPoolExecutor(1, "xpnet-reader") as reader:
-            coming = reader.submit(push, 0)
-            for i in range(0, len(starts), step):
+            coming = reader.submit(push, skip * step)
+            for i in range(skip * step, len(starts), step):
                 coming.result()
                 # Moved, then let go, then the next is read: three windows are the most that there are at a time.
                 window = Window(*self._feed.pull())

@@ -147,7 +147,7 @@ class Loop:
     def __init__(self, run: Run, train: Examples, steps_per_call: int = STEPS_PER_CALL) -> None:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
         self._run = run
-        self._loader = Loader(train, backend, run.batch_size)
+        self._loader = Loader(train, backend, run.batch_size, run.checkpoint.streamed if run.checkpoint else None)
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
         average = [backend.to_device(a) for a in run.params + run.running] if config.average else []
@@ -163,24 +163,33 @@ class Loop:
             image_shape=run.image_shape,
         )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
-        alike = min(self._loader.steps, n_steps - 1)
+        self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
+        alike = min(self._loader.steps, n_steps - 1, self._interval)
         self._steps_per_call = max(1, alike // max(1, math.ceil(alike / steps_per_call)))
         self._step, self._steps = backend.compile(step), backend.compile(step, self._steps_per_call)
-        self._rates = backend.to_device(run.rates.astype(config.dtype))
+        self.set_rates()
         self._offsets = backend.to_device(np.arange(run.batch_size))
         self._last_offsets = backend.to_device(np.arange(run.n_examples - (n_steps - 1) * run.batch_size))
 
-    def epoch(self, number: int) -> Iterator[int]:
-        """Issue an epoch's steps, in an order that its number decides; yield how many have been, now and then."""
+    def epoch(self, number: int, done: int = 0) -> Iterator[int]:
+        """Issue an epoch's steps, in an order that its number decides; yield how many have been, now and then.
+
+        done : those of its steps that have been done before, after which the state is.
+        """
         run, n_steps = self._run, self._run.n_steps
-        loss, hits, healthy = self._zeros()
-        self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
-        done = 0
-        for images, labels, weights, order in self._loader.shuffled(generator(run.config.seed, ORDER_STREAM, number)):
+        if not done:
+            loss, hits, healthy = self._zeros()
+            self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
+        skipped = done // self._loader.steps
+        end = skipped * self._loader.steps
+        draws = generator(run.config.seed, ORDER_STREAM, number)
+        for images, labels, weights, order in self._loader.shuffled(draws, skipped):
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
-            end = done + math.ceil(labels.shape[0] / run.batch_size)
+            end += math.ceil(labels.shape[0] / run.batch_size)
             while done < end:
-                together = done + self._steps_per_call <= min(end, n_steps - 1)
+                # And a checkpoint is between two calls.
+                due = done - done % self._interval + self._interval
+                together = done + self._steps_per_call <= min(end, due, n_steps - 1)
                 step, steps = (self._steps, self._steps_per_call) if together else (self._step, 1)
                 done += steps
                 offsets = self._offsets if done < n_steps else self._last_offsets
@@ -203,18 +212,28 @@ class Loop:
         return {name: self._run.backend.to_host(array) for name, array in _named(self.state)}
 
     def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from the state whose host copies these are.   Raises ValueError if they are not such a state's."""
-        backend, wanted = self._run.backend, dict(_named(self.state))
-        there, own = ({name: tuple(a.shape) for name, a in named.items()} for named in (arrays, wanted))
-        if there != own:
-            raise ValueError("its arrays are not those of this run")
-        moved = {name: backend.to_device(arrays[name]) for name in wanted}
+        """Go on from the state whose host copies are among these.   Raises ValueError if a state's are not."""
+        moved = {}
+        for name, array in self.arrays().items():
+            found = arrays.get(name)
+            if found is None or (found.shape, found.dtype) != (array.shape, array.dtype):
+                raise ValueError(f"its array {name} is not that of this run")
+            moved[name] = self._run.backend.to_device(found)
         self.state = State(
             *(
                 [moved[f"{field}.{i}"] for i in range(len(part))] if isinstance(part, list) else moved[field]
                 for field, part in zip(State._fields, self.state, strict=True)
             )
         )
+
+    def set_rates(self) -> None:
+        """Go by the run's learning rates from the next step on."""
+        self._rates = self._run.backend.to_device(self._run.rates.astype(self._run.config.dtype))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the examples come to the device window by window."""
+        return self._loader.streamed
 
     @property
     def nodes_per_step(self) -> float | None:

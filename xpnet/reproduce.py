@@ -24,12 +24,12 @@ import numpy as np
 
 from xpnet.augment import Distortion
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, CSVLog, Run
+from xpnet.callbacks import Callback, Run
 from xpnet.checks import check_range
 from xpnet.config import Recipe, TrainConfig, read_recipe, recipe_names
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.files import write_atomically
+from xpnet.files import remove, write_atomically
 from xpnet.model import Ensemble, load
 from xpnet.training import fit, prepare
 
@@ -230,9 +230,9 @@ class _Trainer:
         """The record of one run, trained to its end; None where the deadline comes first."""
         network = config.network(self.data.n_features, self.data.n_classes)
         directory = self._directory(config)
-        finished, checkpoint = directory / "result.json", directory / "checkpoint.safetensors"
+        finished, checkpoints = directory / "result.json", directory / "checkpoints"
         if finished.exists():
-            checkpoint.unlink(missing_ok=True)  # if the run was killed between the two
+            remove(checkpoints)  # if the run was killed between the two
             known = read_records(finished)
             if len(known) != 1:
                 raise ModelError(f"{finished} holds {len(known)} runs, not one; delete it")
@@ -241,18 +241,17 @@ class _Trainer:
         if time.monotonic() >= self.deadline:
             return None
         logger.info("%s, seed %d: %s, in %s", name, config.seed, network, directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / "config.toml", config.to_toml().encode())
         limit = _Deadline(self.deadline)
-        log = CSVLog(directory / "history.csv")
         try:
             result = fit(
                 network,
                 self.data,
                 config,
                 backend=self.backend,
-                callbacks=[log, limit, *callbacks],
-                checkpoint=checkpoint,
+                callbacks=[limit, *callbacks],
+                out=directory,
+                resume=True,
+                keep=1,
             )
         except NonFiniteError as error:
             logger.warning("%s, seed %d failed: %s", name, config.seed, error)
@@ -260,12 +259,13 @@ class _Trainer:
         else:
             if len(result.history) < config.epochs and result.stop_reason == SPENT:
                 return None
-            result.model.save(directory / "model.safetensors")
+            if result.unsaved:
+                raise ModelError(f"cannot write {result.unsaved}")
             wrong = np.flatnonzero(result.model.predict(self.images) != self.labels)
             seconds = sum(epoch.seconds for epoch in result.history)
             record = self._record(name, recipe, config, wrong, len(result.history), seconds)
         write_records(finished, [record])
-        checkpoint.unlink(missing_ok=True)
+        remove(checkpoints)
         return record
 
     def committee(self, members: Sequence[Record]) -> Record:
@@ -344,8 +344,6 @@ def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> Trai
     """The settings of a recipe on a data set.   Raises ConfigError, which names the recipe, unless they fit it."""
     try:
         config = TrainConfig(**recipe.settings)
-        if config.early_stopping is not None:
-            raise ConfigError("early_stopping cannot be reproduced: a run that was stopped does not go on with it")
         run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None

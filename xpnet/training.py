@@ -2,9 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
+import logging
 import math
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,19 +19,28 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.augment import check_shape
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
-from xpnet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from xpnet.checkpoint import Checkpoint, versions
 from xpnet.config import TrainConfig
-from xpnet.data import SETS, Dataset, is_mapped
+from xpnet.data import SETS, Dataset, is_mapped, rows_of
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.history import Epoch
 from xpnet.loader import WINDOW_BYTES, Examples, Loader
 from xpnet.loop import STEPS_PER_CALL, Loop, computing, generator
-from xpnet.model import Model, make_evaluate
+from xpnet.model import Model, Scores, make_evaluate
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
 __all__ = ["Result", "check_arguments", "fit", "prepare"]
+
+Arrays = list[Any]
+
+# What is read of the data at a time to compute its fingerprint.
+BLOCK_BYTES = 1 << 24
+
+MOST_ROLLBACKS = 3
+
+logger = logging.getLogger("xpnet")
 
 # What the seed decides apart from weights, masks and batch order: who is held out for validation.
 SPLIT_STREAM = 1
@@ -40,6 +54,7 @@ class Result(NamedTuple):
 
     model : the trained network.   history : one Epoch for each epoch.   config : the resolved settings.
     model_epoch : the epoch whose parameters the model has.   stop_reason : why training ended early, or None.
+    unsaved : what the last write of the run's directory failed of, or None.
     """
 
     model: Model
@@ -47,6 +62,7 @@ class Result(NamedTuple):
     config: TrainConfig
     model_epoch: int
     stop_reason: str | None
+    unsaved: str | None = None
 
 
 def prepare(
@@ -103,8 +119,8 @@ def fit(
     backend: Backend | None = None,
     callbacks: Iterable[Callback] | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
     sample_weight: ArrayLike | None = None,
-    checkpoint: str | Path | None = None,
     **settings: Any,
 ) -> Result:
     """Train a network on a data set.
@@ -114,123 +130,282 @@ def fit(
     config : the settings; what it says of the network, the data and the device gives way to those passed in.
     backend : where to compute; None takes config.backend().
     callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
-    out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png); None writes none.
+    out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png, and checkpoints of
+        its state); None writes none.
+    resume : whether to go on with the run that out holds, if it holds one, from its newest checkpoint that is whole. It
+        ends with the same bits as one that never stopped, on the same device; on another one within rounding. Only
+        epochs and on_nonfinite may be other ones than before.
     sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
-    checkpoint : a file that keeps the run's state after each epoch; where it exists, the run goes on from it, and ends
-        with the same bits as one that never stopped, on the same device, with the same data and sample_weight.
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
-    Raises ConfigError for settings that do not fit the network, the data or the checkpoint, before any training;
-    ModelError for a damaged checkpoint; NonFiniteError when the loss or a parameter stops being finite. However a run
-    ends, KeyboardInterrupt included, the files of out hold the parameters as of the last finished epoch, or of the best
-    one with early stopping.
+    Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
+    ModelError if that run has checkpoints and none is whole; NonFiniteError when the loss or a parameter stops being
+    finite. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as of the last finished
+    epoch, or of the best one with early stopping. A disk that fails is told, and ends nothing: see Result.unsaved.
     """
     check_arguments(network, data, config, backend)
     for name in settings.keys() & _DESCRIBED:
         raise ConfigError(f"{name} describes the network: give it to MLP")
+    if resume and out is None:
+        raise ConfigError("resume goes on with the run in a directory: name it as out")
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or config.backend()
     run, splits = prepare(network, data, config, backend, sample_weight)
-    kept = _kept(Path(checkpoint), run) if checkpoint is not None else None
     observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
-    if out is not None:
-        observers.insert(0, RunDirectory(out))
-    if kept is not None:
-        run.history += kept.history  # before on_start, which may write it down
+    directory = None if out is None else RunDirectory(out, resume=resume)
+    if directory is not None:
+        observers.insert(0, directory)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
+        if directory is not None or config.on_nonfinite == "rollback":
+            over = threading.Event()
+            hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
+            ending.callback(over.set)
+            run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over).result
         for observer in observers:
             observer.on_start(run)
             ending.callback(observer.on_end, run)
         ending.enter_context(computing(run))
-        loop = Loop(run, splits["train"])
-        if kept is not None:
-            try:
-                loop.resume(kept.arrays)
-            except ValueError as error:
-                raise ModelError(f"the checkpoint {checkpoint} is damaged: {error}") from None
-            run.params, run.running = loop.model_on_host()
-            run.model_epoch = len(run.history)
-        for epoch in _epochs(run, loop, splits, observers):
-            run.history.append(epoch)
-            if checkpoint is not None:
-                deciding = run.config.deciding().to_toml()
-                write_checkpoint(Path(checkpoint), Checkpoint(deciding, run.n_examples, run.history, loop.arrays()))
-            for observer in observers:
-                observer.on_epoch(run)
-            if run.stop_reason is not None:
-                break
-    return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason)
+        _train(run, splits, observers)
+    fault = None if directory is None else directory.fault
+    unsaved = None if fault is None else f"{fault.filename or out}: {fault.strerror or fault}"
+    return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason, unsaved)
 
 
-def _kept(path: Path, run: Run) -> Checkpoint | None:
-    """The checkpoint from which a run goes on; None where there is none yet.   Raises ConfigError, ModelError."""
-    if run.config.early_stopping is not None:
-        raise ConfigError("early_stopping cannot go on from a checkpoint, which does not hold the best epoch")
-    if not path.parent.is_dir():
-        raise ConfigError(f"cannot write the checkpoint {path}: there is no directory {path.parent}")
-    if not path.exists():
-        return None
-    kept = read_checkpoint(path)
-    if kept.n_examples != run.n_examples:
-        raise ConfigError(
-            f"the checkpoint {path} is of a run on {kept.n_examples} training examples, and these are {run.n_examples}"
-        )
-    if differences := kept.differences(run.config.deciding().to_toml()):
-        raise ConfigError(
-            f"the checkpoint {path} is of a run with another {', '.join(differences)}; name another file, or delete it"
-        )
-    return kept
+def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:
+    """The SHA-256 of all that a run gets to see of its data: every split's images and labels, and the weights.
+
+    over : set as soon as nobody wants to know any longer.
+    """
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        for array in split or ():
+            digest.update(f"{array.dtype.str} {array.shape} ".encode())
+            rows = max(1, BLOCK_BYTES * len(array) // array.nbytes)
+            for start in range(0, len(array), rows):
+                if over is not None and over.is_set():
+                    return ""
+                digest.update(
+                    np.ascontiguousarray(rows_of(array, np.arange(start, min(start + rows, len(array))))).data
+                )
+        digest.update(b"|")
+    if sample_weight is not None:
+        digest.update(np.asarray(sample_weight, np.float64).tobytes())
+    return digest.hexdigest()
 
 
-def _epochs(run: Run, loop: Loop, splits: dict[str, Examples], observers: list[Callback]) -> Iterator[Epoch]:
-    """Train epoch after epoch, leaving each one's parameters in run, and yield its figures."""
-    backend, n, n_steps = run.backend, run.n_examples, run.n_steps
-    evaluate = make_evaluate(run.network, backend)
-    held_out = {name: Loader(examples, backend) for name, examples in splits.items() if name != "train"}
-    for number in range(len(run.history) + 1, run.config.epochs + 1):
-        backend.synchronize()
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+class _Stopwatch:
+    """Seconds that a device has trained: what is not training, evaluation and checkpoints, is left out."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.seconds = backend, 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self._backend.synchronize()
         start = time.perf_counter()
-        told = 0
-        for done in loop.epoch(number):
-            if done - told >= STEPS_PER_CALL or done == n_steps:
-                told = done
+        yield
+        self._backend.synchronize()
+        self.seconds += time.perf_counter() - start
+
+
+def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
+    """Train epoch after epoch, from wherever the run is, to its end or until it is told to stop."""
+    loop = Loop(run, splits["train"])
+    evaluate = make_evaluate(run.network, run.backend)
+    held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
+    keepers = [observer for observer in observers if type(observer).on_checkpoint is not Callback.on_checkpoint]
+    rolls_back = run.config.on_nonfinite == "rollback"
+    keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
+    if run.checkpoint is not None:
+        _go_back(run, loop, run.checkpoint)
+    elif rolls_back:
+        run.checkpoint = _checkpoint(run, loop, 0, 0.0)
+    while len(run.history) < run.config.epochs and run.stop_reason is None:
+        try:
+            done, seconds = _train_epoch(run, loop, observers, keep)
+            ended = done == run.n_steps
+            if ended:
+                run.history.append(_measured(run, loop, seconds, evaluate, held_out))
+                done, seconds = 0, 0.0
+                if run.config.early_stopping is not None:
+                    run.note_best()
+            if keep is not None:  # before a callback can fail
+                keep(done, seconds)
+            if ended:
                 for observer in observers:
-                    observer.on_steps(run, number, done)
-        backend.synchronize()
-        seconds = time.perf_counter() - start
-        state = loop.state
-        params, running = loop.model_on_host()
-        loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
-        figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
-        for name, loader in held_out.items():
-            scores = evaluate(*loop.model, loader)
-            figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
-        _check_finite(run, number, int(healthy), [*params, *running, *figures.values()])
-        run.params, run.running, run.model_epoch = params, running, number
-        yield Epoch(
-            epoch=number,
-            learning_rate=float(run.rates[number * n_steps - 1]),
-            seconds=seconds,
-            samples_per_second=n / seconds,
-            **figures,
-        )
+                    observer.on_epoch(run)
+        except NonFiniteError as error:
+            _roll_back(run, loop, error)
 
 
-def _check_finite(run: Run, epoch: int, healthy: int, values: list[Any]) -> None:
-    """Raise NonFiniteError unless all steps of an epoch were healthy and what it left behind is finite."""
-    if healthy == run.n_steps and all(np.isfinite(a).all() for a in values):
-        return
-    step = min(healthy, run.n_steps - 1)
-    what = "the loss" if healthy < run.n_steps else "a parameter or a split's loss"
-    raise NonFiniteError(
-        f"{what} stopped being finite in epoch {epoch} at step {step + 1} of {run.n_steps}, learning rate "
-        f"{run.rates[(epoch - 1) * run.n_steps + step]:.3g}; a smaller rate or a clip norm may help"
+def _train_epoch(
+    run: Run, loop: Loop, observers: list[Callback], keep: Callable[[int, float], None] | None
+) -> tuple[int, float]:
+    """Train to the end of an epoch, or until the run is told to stop at once.
+
+    keep : makes a checkpoint within the epoch, when one is due.   Returns the steps done of it, and the seconds.
+    """
+    number, done, seconds = len(run.history) + 1, 0, 0.0
+    if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
+        done, seconds = run.checkpoint.done, run.checkpoint.seconds
+    told = done
+    saved_at = time.monotonic()
+    every_steps, every_seconds = run.config.checkpoint_interval()
+    steps = loop.epoch(number, done)
+    watch = _Stopwatch(run.backend)
+    watch.seconds = seconds
+    while done < run.n_steps and not run.at_once:
+        with watch.running():
+            for done in steps:
+                if done - told >= STEPS_PER_CALL or done == run.n_steps:
+                    told = done
+                    for observer in observers:
+                        observer.on_steps(run, number, done)
+                due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
+                if run.at_once or (keep is not None and due and done < run.n_steps):
+                    break
+        if keep is not None and done < run.n_steps and not run.at_once:
+            keep(done, watch.seconds)
+            saved_at = time.monotonic()
+    return done, watch.seconds
+
+
+def _measured(
+    run: Run,
+    loop: Loop,
+    seconds: float,
+    evaluate: Callable[..., Scores],
+    held_out: dict[str, Loader],
+) -> Epoch:
+    """The figures of the epoch that has been trained, which leaves its parameters in run.   Raises NonFiniteError."""
+    backend, n, number = run.backend, run.n_examples, len(run.history) + 1
+    state = loop.state
+    params, running = loop.model_on_host()
+    loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
+    figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
+    for name, loader in held_out.items():
+        scores = evaluate(*loop.model, loader)
+        figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+    _check_finite(run, run.n_steps, int(healthy), params, [*running, *figures.values()])
+    run.params, run.running, run.model_epoch = params, running, number
+    return Epoch(
+        epoch=number,
+        learning_rate=float(run.rates[number * run.n_steps - 1]),
+        seconds=seconds,
+        samples_per_second=n / seconds,
+        **figures,
     )
+
+
+def _check_finite(run: Run, done: int, healthy: int, params: Arrays, others: list[Any]) -> None:
+    """Raise NonFiniteError unless all steps of an epoch so far were healthy and what they left behind is finite."""
+    if healthy == done and all(np.isfinite(a).all() for a in (*params, *others)):
+        return
+    step = min(healthy, done - 1)
+    what = "the loss" if healthy < done else "a parameter or a split's loss"
+    before, now = (
+        math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays)) for arrays in (run.params, params)
+    )
+    since = f"after epoch {run.model_epoch}" if run.model_epoch else "at the start"
+    raise NonFiniteError(
+        f"{what} stopped being finite in epoch {len(run.history) + 1} at step {step + 1} of {run.n_steps}, learning "
+        f"rate {run.rates[len(run.history) * run.n_steps + step]:.3g}; the parameters' norm was {before:.3g} {since} "
+        f"and is {now:.3g}; a smaller rate or a clip norm may help"
+    )
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+# What a checkpoint holds besides the state of the loop: the best epoch's model, with early stopping, and the newest
+# finished epoch's, within an epoch.
+BEST, FINISHED = "best", "finished"
+
+
+def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: float) -> None:
+    """Make a checkpoint.   Raises NonFiniteError where the state is none to come back to."""
+    run.checkpoint = _checkpoint(run, loop, done, seconds)
+    for observer in keepers:
+        observer.on_checkpoint(run)
+
+
+def _checkpoint(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
+    """The state of a run after some steps of an epoch, which took so many seconds."""
+    arrays = loop.arrays()
+    if done:
+        params, others = (
+            [a for name, a in arrays.items() if name.partition(".")[0] in names]
+            for names in (("params",), ("running", "average"))
+        )
+        _check_finite(run, done, int(arrays["healthy"][0]), params, others)
+        arrays |= _named(FINISHED, [*run.params, *run.running])
+    if run.best is not None:
+        arrays |= _named(BEST, [*run.best[0], *run.best[1]])
+    return Checkpoint(
+        settings=run.config.to_toml(),
+        data={"name": run.config.data, "sha256": run.fingerprint(), "examples": run.n_examples},
+        streamed=loop.streamed,
+        history=list(run.history),
+        done=done,
+        seconds=seconds,
+        rollbacks=list(run.rollbacks),
+        arrays=arrays,
+        versions=versions(run.backend.name, run.backend.version),
+    )
+
+
+def _named(name: str, arrays: list[Any]) -> dict[str, Any]:
+    return {f"{name}.{i}": array for i, array in enumerate(arrays)}
+
+
+def _go_back(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:
+    """Bring a run to where a checkpoint of it was made.   Raises ModelError if it is none of it."""
+
+    def model(name: str) -> tuple[Arrays, Arrays] | None:
+        if f"{name}.0" not in checkpoint.arrays:
+            return None
+        arrays = [checkpoint.arrays[each] for each in _named(name, own)]
+        if [a.shape for a in arrays] != [a.shape for a in own]:
+            raise ValueError(f"its arrays {name} are not those of this run")
+        return arrays[: len(run.params)], arrays[len(run.params) :]
+
+    own = [*run.params, *run.running]
+    try:
+        loop.resume(checkpoint.arrays)
+        run.params, run.running = model(FINISHED) or loop.model_on_host()
+        best = model(BEST)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"the checkpoint of {checkpoint.where} is damaged: {error}") from None
+    del run.history[len(checkpoint.history) :]
+    run.model_epoch = len(run.history)
+    run.best = None if best is None or run.best_epoch is None else (*best, run.best_epoch)
+
+
+def _roll_back(run: Run, loop: Loop, error: NonFiniteError) -> None:
+    """Go back to the newest checkpoint with half the learning rate; raises the error where that is not wanted, or has
+    been done often enough.
+    """
+    if run.config.on_nonfinite != "rollback" or run.checkpoint is None:
+        raise error
+    if len(run.rollbacks) == MOST_ROLLBACKS:
+        raise NonFiniteError(f"{error}; {MOST_ROLLBACKS} rollbacks did not") from None
+    _go_back(run, loop, run.checkpoint)
+    run.halve_rates(run.checkpoint.step)
+    loop.set_rates()
+    logger.warning(
+        "%s; back to %s, with half the learning rate (rollback %d of at most %d)",
+        *(error, run.checkpoint.where, len(run.rollbacks), MOST_ROLLBACKS),
+    )
+
+
+# --- what goes together ----------------------------------------------------------------------------------------------
 
 
 def check_arguments(network: object, data: object, config: object, backend: object) -> None:

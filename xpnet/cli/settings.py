@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,10 +14,11 @@ from cyclopts import Group, Parameter, Token
 
 from xpnet.augment import STANDARD, Distortion
 from xpnet.backend import LIBRARIES, Backend
+from xpnet.checkpoint import newest_checkpoint
 from xpnet.cli.terminal import download_bar
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.data import Dataset, load_data
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, ModelError
 from xpnet.functional import ACTIVATIONS, LOSSES
 from xpnet.initializers import INITIALIZERS
 from xpnet.network import MLP
@@ -58,6 +60,7 @@ RecipeName = Annotated[
 AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Distortion))}); with none given {STANDARD}."
 
 KNOWN = {
+    "on_nonfinite": ["stop", "rollback"],
     "library": LIBRARIES,
     "activation": ACTIVATIONS,
     "initializer": ("auto", *INITIALIZERS),
@@ -85,11 +88,15 @@ def takes_settings(command: Function) -> Function:
     return command
 
 
-def chosen(recipe: str | None, settings: dict[str, Any]) -> TrainConfig:
-    """The settings of a recipe, and those typed as flags over them."""
+def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None) -> TrainConfig:
+    """The settings of a recipe, or of a run that is to go on, and those typed as flags over them."""
     if settings.get("augment") == ():  # the flag alone
         settings = {**settings, "augment": STANDARD}
-    return TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+    if run is None:
+        return TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+    if "device" in settings:  # whose library the run's need not be
+        settings = {"library": None, **settings}
+    return _stored(run).replace(**settings)
 
 
 def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP]:
@@ -98,6 +105,16 @@ def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tup
     with download_bar() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
     return backend, data, config.network(data.n_features, data.n_classes)
+
+
+def _stored(run: Path) -> TrainConfig:
+    """The settings of the run in a directory: those of its newest checkpoint that is whole, or of its config.toml."""
+    checkpoint, _ = newest_checkpoint(run / "checkpoints")
+    if checkpoint is not None:
+        return TrainConfig().replace(**tomllib.loads(checkpoint.settings))
+    if not (run / "config.toml").is_file():
+        raise ModelError(f"{run} holds no run to go on with: neither checkpoints nor a config.toml; see --out")
+    return TrainConfig(**read_recipe(run / "config.toml").settings)
 
 
 def _flags() -> list[inspect.Parameter]:

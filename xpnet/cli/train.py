@@ -4,12 +4,13 @@ import dataclasses
 import logging
 import math
 import re
+import shlex
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
 
@@ -20,7 +21,7 @@ from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, ope
 from xpnet.cli.terminal import device_line, print_header
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
-from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.training import Result, fit
@@ -43,6 +44,15 @@ def train(
     out: Annotated[
         Path | None, Parameter(group=RUN, help="Run directory; by default runs/<time>-<name>.", metavar="DIR")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=RUN,
+            help="Go on with the run in a directory, from its newest checkpoint that is whole; with --epochs, for "
+            "longer than it was to last.",
+            metavar="DIR",
+        ),
+    ] = None,
     log: Annotated[
         Literal["tensorboard"] | None,
         Parameter(group=RUN, help="Write a log of each epoch's figures for another program into the run directory."),
@@ -52,74 +62,99 @@ def train(
     ] = False,
     **settings: Any,
 ) -> int:
-    """Train a network and save it in a run directory."""
+    """Train a network and save it in a run directory.
+
+    Ctrl-C and SIGTERM save the run's state and end it, with exit codes 130
+    and 143; --resume goes on from there to the same result.
+    """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     if out is not None and str(out) in ("", "."):
         raise ConfigError("--out must name a directory of its own, not the current one")
-    config = chosen(recipe, settings)
-    backend, data, network = opened(config, data_dir, download=not no_download)
-    out = out or _new_directory(Path(recipe).stem if recipe else data.name)
-    interruption = _Interruption()
-    callbacks: list[Callback] = [interruption]
-    if log == "tensorboard":
-        callbacks.append(TensorBoardLog(out))
-    if not quiet:
-        _print_header(config, data, backend, network, out)
-        callbacks.append(Progress())
-    try:
-        result = fit(network, data, config, backend=backend, callbacks=callbacks, out=out)
-        if not interruption.asked:
-            _print_result(result, data, out)
-            return 0
-    except KeyboardInterrupt:
-        pass
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
-    print(f"xpnet: interrupted; {interruption.kept(out)}", file=sys.stderr)
-    return 130
+    for flag, value in (("--out", out), ("--recipe", recipe)):
+        if resume is not None and value is not None:
+            raise ConfigError(f"--resume goes on in {resume}, with the settings of that run: leave {flag} away")
+    with _Interruption() as interruption:
+        try:
+            config = chosen(recipe, settings, resume)
+            backend, data, network = opened(config, data_dir, download=not no_download)
+            out = resume or out or _new_directory(Path(recipe).stem if recipe else data.name)
+            callbacks: list[Callback] = [interruption]
+            if log == "tensorboard":
+                callbacks.append(TensorBoardLog(out))
+            if not quiet:
+                _print_header(config, data, backend, network, out)
+                callbacks.append(Progress())
+            result = fit(
+                network, data, config, backend=backend, callbacks=callbacks, out=out, resume=resume is not None
+            )
+        except KeyboardInterrupt:
+            pass
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
+    if interruption.signal is not None or interruption.run is None:
+        print(f"xpnet: {interruption.what}; {interruption.kept(out)}", file=sys.stderr)
+        return interruption.status
+    if result.history and len(result.history) == interruption.begun_after:
+        print(f"{out} is finished; --epochs trains it for longer", file=sys.stderr)
+    _print_result(result, data, out)
+    return 0
 
 
 class _Interruption(Callback):
-    """The first Ctrl-C ends the run after the epoch that it is in, the second one at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the step that it is in, the second one at once.
+
+    run : once it has begun.   begun_after : the epochs it had behind it then.   signal : the first one, or None.
+    """
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.asked = self.said = False
+        self.begun_after = 0
+        self.signal: int | None = None
+        self._replaced: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        # A signal that is ignored, as in a shell's background, or is somebody else's stays so.
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) is usual:
+                    self._replaced[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, usual in self._replaced.items():
+            signal.signal(number, usual)
+
+    def _receive(self, number: int, _: object) -> None:
+        # Only a note: a handler that prints may find itself in the middle of another print.
+        first, self.signal = self.signal is None, self.signal or number
+        if self.run is None or not first:
+            raise KeyboardInterrupt
+        self.run.stop(self.what, at_once=True)
 
     def on_start(self, run: Run) -> None:
-        self.run = run
-        # A signal that is ignored, as in a shell's background, or is somebody else's stays so.
-        here = threading.current_thread() is threading.main_thread()
-        self.mine = here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self.mine:
-            signal.signal(signal.SIGINT, self._ask)
+        self.run, self.begun_after = run, len(run.history)
 
-    def _ask(self, *_: object) -> None:
-        # Only a note: a handler that prints may find itself in the middle of another print.
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    @property
+    def status(self) -> int:
+        """The exit code of a command that a signal ended."""
+        return 128 + (self.signal or signal.SIGINT)
 
-    def on_steps(self, run: Run, epoch: int, done: int) -> None:
-        if self.asked and not self.said:
-            self.said = True
-            print(f"interrupted: epoch {epoch} will be finished and saved; Ctrl-C again ends at once", file=sys.stderr)
+    @property
+    def what(self) -> str:
+        """What the signal did."""
+        return "terminated" if self.signal == signal.SIGTERM else "interrupted"
 
-    def on_epoch(self, run: Run) -> None:
-        if self.asked:
-            run.stop("interrupted")
-
-    def on_end(self, run: Run) -> None:
-        if self.mine:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def kept(self, out: Path) -> str:
-        """What of the run is left."""
+    def kept(self, out: Path | None) -> str:
+        """What of the run is left, and how to go on with it."""
         if self.run is None:
             return "nothing was trained yet"
-        epoch = self.run.model_epoch
+        epoch, checkpoint = self.run.model_epoch, self.run.checkpoint
         what = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished, the first parameters"
-        return f"{what} are saved in {out}"
+        told = f"{what} are saved in {out}"
+        if checkpoint is None or not self.run.config.keep:
+            return told
+        return f"{told}; xpnet train --resume {shlex.quote(str(out))} goes on after {checkpoint.where}"
 
 
 def _new_directory(name: str) -> Path:
@@ -162,7 +197,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     print_header(rows)
 
 
-def _print_result(result: Result, data: Dataset, out: Path) -> None:
+def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
     best = result.history[result.model_epoch - 1]
     for split in ("test", "validation", "train"):
         loss, accuracy = getattr(best, f"{split}_loss"), getattr(best, f"{split}_accuracy")
@@ -170,4 +205,6 @@ def _print_result(result: Result, data: Dataset, out: Path) -> None:
             break
     stopped = f"; stopped: {result.stop_reason}" if result.stop_reason else ""
     print(f"{split} accuracy {100 * accuracy:.2f} %, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
+    if result.unsaved is not None:
+        raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
     print(f"saved in {out}")
