@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, _peers, accuracy, cpu, scale, startup, step
+from bench import __main__, _common, _peers, accuracy, checkpoint, cpu, scale, startup, step
 from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, PeerError, Worker, installed
 from xpnet import optim
@@ -356,6 +356,21 @@ def test_startup(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     for wall, memory, code in ((1.7, 349.0, 0), (1.8, 349.0, 1), (1.7, 351.0, 1)):
         assert startup._judge("mnist", _common.TrainRun(wall, 0.5, 1e5, memory, "")) == code
         assert ("NOT LESS" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize(("goal", "code"), [(1e9, 0), (0.0, 1)])
+def test_checkpoint(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, goal: float, code: int
+) -> None:
+    monkeypatch.setattr(checkpoint, "GOAL", goal)
+    arguments = ["--data", patterns, "--rounds", "1", "--epochs", "3", "--hidden", "5", "--json", "checkpoint.json"]
+    assert checkpoint.main(arguments) == code
+    out = capsys.readouterr().out
+    assert "36-5-3 relu on patterns.npz, cpu; medians of 2 epochs each" in out
+    assert ("NOT LESS" in out) == (code == 1)
+    report = json.loads(Path("checkpoint.json").read_text())
+    assert report["save_percent"] == 100 * report["save_ms"]["median"] / report["without_ms"]["median"]
+    assert {path.name for path in Path.cwd().iterdir()} == {"patterns.npz", "checkpoint.json"}
 
 
 @pytest.mark.parametrize("augment", [False, True])

@@ -30,7 +30,7 @@ from xpnet.checkpoint import Checkpoint, checkpoints, newest_checkpoint, prune, 
 from xpnet.checks import required
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, MissingPackageError, ModelError
-from xpnet.files import InUseError, locked, remove, sweep, write_atomically
+from xpnet.files import InUseError, flush_names, locked, remove, sweep, write_atomically
 from xpnet.history import Epoch, write_history
 from xpnet.model import Model, save
 from xpnet.network import MLP
@@ -328,6 +328,7 @@ class RunDirectory(_Writer):
         with contextlib.ExitStack() as opened:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                flush_names(self.path.parent)
                 opened.enter_context(locked(self.path / ".lock"))
                 if self.resume:
                     self._take_up(run)

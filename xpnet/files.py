@@ -18,7 +18,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["InUseError", "locked", "move_into_place", "remove", "sweep", "write_atomically", "write_folder"]
+__all__ = [
+    "InUseError",
+    "flush",
+    "flush_names",
+    "locked",
+    "move_into_place",
+    "remove",
+    "sweep",
+    "write_atomically",
+    "write_folder",
+]
 
 logger = logging.getLogger("xpnet")
 
@@ -54,8 +64,9 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         os.mkdir(temporary)
         for name, content in contents.items():
             _write(temporary / name, content)
-        _flush(temporary)
-        remove(path)
+        flush_names(temporary)
+        if path.exists():
+            remove(path)
         move_into_place(temporary, path)
     except OSError as error:
         error.filename, error.filename2 = str(path), None
@@ -67,7 +78,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
 def move_into_place(temporary: Path, path: Path) -> None:
     """Give a file or folder that is flushed its name, and flush the name.   Raises OSError."""
     os.replace(temporary, path)
-    _flush(path.parent)
+    flush_names(path.parent)
 
 
 def remove(folder: Path) -> None:
@@ -97,6 +108,20 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def flush_names(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can be told to: Windows cannot.   Raises OSError."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have nothing to flush there
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def _delete(path: Path) -> None:
     """Remove a file or folder as far as that can be done."""
     with contextlib.suppress(OSError):
@@ -119,20 +144,6 @@ def _write(path: Path, content: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system can be told to: Windows cannot."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have nothing to flush there
-            raise
     finally:
         os.close(descriptor)
 

@@ -180,6 +180,8 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     with tempfile.TemporaryDirectory(prefix=".best-", dir=run.parent) as place:
         new = Path(place, run.name)
         result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=new)
+        if result.unsaved is not None:
+            raise ModelError(f"the best settings were trained, but could not be saved: {result.unsaved}")
         try:
             new.rename(run)
         except OSError:
