@@ -145,6 +145,16 @@ def test_early_stopping_is_not_trained_past(train: Train, tmp_path: Path, small_
     assert_same(train(tmp_path, **settings), whole)  # once more, at its end
 
 
+def test_early_stopping_among_the_callbacks_goes_on_too(train: Train, tmp_path: Path) -> None:
+    def settings() -> dict[str, Any]:
+        return {"validation": 0.2, "epochs": 6, "lr": 0.3, "callbacks": [xpnet.EarlyStopping(2)]}
+
+    whole = train(**settings())
+    for stop in range(1, 6):
+        train(tmp_path, stop, **settings())
+    assert_same(train(tmp_path, **settings()), whole)
+
+
 def test_epochs_may_grow(train: Train, tmp_path: Path) -> None:
     whole = train(epochs=6, schedule="constant")
     train(tmp_path, schedule="constant")

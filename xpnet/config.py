@@ -100,10 +100,9 @@ class TrainConfig:
     augment: Distortion | None = None
     """Distort the training images, for each epoch anew."""
     on_nonfinite: str = "stop"
-    """When the loss or a parameter is not finite any more: stop, or rollback to the newest checkpoint, where the run
-    goes on with half the learning rate, at most three times."""
+    """When loss or parameters turn non-finite: stop, or rollback to the newest checkpoint with half the rate, thrice."""
     checkpoint_every: int | str | None = None
-    """Keep the run's state within an epoch too, about every so many steps, or seconds, such as 30s."""
+    """Keep the run's state within an epoch too, every so many steps, or about every so many seconds, such as 30s."""
     keep: int = 2
     """Newest checkpoints that are kept, besides that of the best epoch on held-out images; 0 keeps none at all."""
 

@@ -222,6 +222,7 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
     evaluate = make_evaluate(run.network, run.backend)
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
     keepers = [observer for observer in observers if type(observer).on_checkpoint is not Callback.on_checkpoint]
+    stops_early = any(isinstance(observer, EarlyStopping) for observer in observers)
     rolls_back = run.config.on_nonfinite == "rollback"
     keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
     if run.checkpoint is not None:
@@ -235,7 +236,7 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
             if ended:
                 run.history.append(_measured(run, loop, seconds, evaluate, held_out))
                 done, seconds = 0, 0.0
-                if run.config.early_stopping is not None:
+                if stops_early:
                     run.note_best()
             if keep is not None:  # before a callback can fail
                 keep(done, seconds)

@@ -197,6 +197,8 @@ Amounts = Annotated[
 def _group(setting: str) -> Group:
     if setting in ("data", "device", "library", "tf32", "graph"):
         return SOURCE
+    if setting in ("checkpoint_every", "keep"):
+        return RUN
     return NETWORK if setting == "hidden" or setting in {f.name for f in dataclasses.fields(MLP)} else TRAINING
 
 
@@ -217,7 +219,7 @@ def shown(value: Any) -> str:
 def _metavar(annotation: str) -> str:
     if "Literal" in annotation:
         return "N|full"
-    return {"int": "N", "float": "X"}.get(annotation.removesuffix(" | None"), "NAME")
+    return {"int": "N", "float": "X", "int | str": "N|SECONDS"}.get(annotation.removesuffix(" | None"), "NAME")
 
 
 def _documents() -> dict[str, str]:
