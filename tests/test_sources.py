@@ -260,11 +260,13 @@ def test_the_mirror_is_asked_first(server, mnist, monkeypatch):
     assert [path for path, _ in server.requests] == [f"/good/mirror/mnist/{name}.gz" for name in NAMES]
 
 
-def test_a_mirror_that_is_no_address(server, mnist, monkeypatch, caplog):
+@pytest.mark.parametrize("address", ["somewhere", "file:///tmp", "ftp://127.0.0.1", "data:text/plain,"])
+def test_a_mirror_that_is_no_address_of_http(server, mnist, monkeypatch, caplog, address):
+    """urllib would open files, too."""
     mnist(server.at("good"))
-    monkeypatch.setenv("XPNET_DATA_MIRROR", "somewhere")
+    monkeypatch.setenv("XPNET_DATA_MIRROR", address)
     assert is_whole(download("mnist"))
-    assert "unknown url type" in caplog.text
+    assert caplog.text.count("not an address of HTTP") == 4
 
 
 def test_a_source_that_sends_without_end(server, mnist, monkeypatch):

@@ -100,7 +100,7 @@ class TrainConfig:
     augment: Distortion | None = None
     """Distort the training images, for each epoch anew."""
     on_nonfinite: str = "stop"
-    """When loss or parameters turn non-finite: stop, or rollback to the newest checkpoint with half the rate, thrice."""
+    """When loss or parameters are not finite: stop, or rollback to the newest checkpoint with half the rate, thrice."""
     checkpoint_every: int | str | None = None
     """Keep the run's state within an epoch too, every so many steps, or about every so many seconds, such as 30s."""
     keep: int = 2

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
-    tokens = [token for token in tokens if token != "--debug"]
+    tokens = [word for word in tokens if word != "--debug"]
     try:
         with _messages_on_stderr():
             status = _app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
