@@ -155,6 +155,22 @@ def test_early_stopping_among_the_callbacks_goes_on_too(train: Train, tmp_path: 
     assert_same(train(tmp_path, **settings()), whole)
 
 
+def test_a_directory_among_the_callbacks_is_one_like_out(
+    train: Train, tmp_path: Path, small_data: xpnet.Dataset
+) -> None:
+    def settings() -> dict[str, Any]:
+        directory = xpnet.RunDirectory(tmp_path, resume=True)
+        return {"validation": 0.2, "early_stopping": 2, "lr": 0.3, "callbacks": [directory]}
+
+    whole = train(**settings() | {"callbacks": []})
+    train(None, 2, **settings())
+    assert_same(train(None, **settings()), whole)
+    assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], arrays(whole)[0])
+    fewer = dataclasses.replace(small_data, train=xpnet.Split(*(part[:200] for part in small_data.train)))
+    with pytest.raises(xpnet.ConfigError, match="other data"):
+        train(None, data=fewer, **settings())
+
+
 def test_epochs_may_grow(train: Train, tmp_path: Path) -> None:
     whole = train(epochs=6, schedule="constant")
     train(tmp_path, schedule="constant")

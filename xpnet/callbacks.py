@@ -402,17 +402,22 @@ class RunDirectory(_Writer):
                 self._begun.popleft().result()
 
     def _write_results(self, run: Run) -> None:
-        if not self.path.is_dir():
-            logger.warning("%s is gone; it is made anew", self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._write_config(run)
+        self._find(run)
         write_history(self.path / "history.csv", run.history)
         # From the host's copies: the device may be what failed.
         save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
 
     def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:
+        self._find(run)
         write_checkpoint(self.checkpoints, checkpoint)
         prune(self.checkpoints, run.config.keep, best)
+
+    def _find(self, run: Run) -> None:
+        """Make the directory anew if somebody took it away."""
+        if not (self.path / "config.toml").exists():
+            logger.warning("%s is gone; it is made anew", self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_config(run)
 
     def _write_config(self, run: Run) -> None:
         write_atomically(self.path / "config.toml", run.config.to_toml().encode())

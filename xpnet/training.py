@@ -157,11 +157,12 @@ def fit(
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
-    directory = None if out is None else RunDirectory(out, resume=resume)
-    if directory is not None:
-        observers.insert(0, directory)
+    if out is not None:
+        observers.append(RunDirectory(out, resume=resume))
+    # A directory is opened first, since it may hold what the run goes on from, and closed last.
+    observers.sort(key=lambda observer: not isinstance(observer, RunDirectory))
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
-        if directory is not None or config.on_nonfinite == "rollback":
+        if _keepers(observers) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)
@@ -171,8 +172,10 @@ def fit(
             ending.callback(observer.on_end, run)
         ending.enter_context(computing(run))
         _train(run, splits, observers)
-    fault = None if directory is None else directory.fault
-    unsaved = None if fault is None else f"{fault.filename or out}: {fault.strerror or fault}"
+    directories = (observer for observer in observers if isinstance(observer, RunDirectory))
+    unsaved = next(
+        (f"{d.fault.filename or d.path}: {d.fault.strerror or d.fault}" for d in directories if d.fault), None
+    )
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason, unsaved)
 
 
@@ -221,7 +224,7 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
     loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, run.backend)
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
-    keepers = [observer for observer in observers if type(observer).on_checkpoint is not Callback.on_checkpoint]
+    keepers = _keepers(observers)
     stops_early = any(isinstance(observer, EarlyStopping) for observer in observers)
     rolls_back = run.config.on_nonfinite == "rollback"
     keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
@@ -245,6 +248,11 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
                     observer.on_epoch(run)
         except NonFiniteError as error:
             _roll_back(run, loop, error)
+
+
+def _keepers(observers: list[Callback]) -> list[Callback]:
+    """Those that want checkpoints."""
+    return [observer for observer in observers if type(observer).on_checkpoint is not Callback.on_checkpoint]
 
 
 def _train_epoch(
