@@ -328,7 +328,7 @@ def _read(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
         size = int.from_bytes(content[:8], "little")
         if size > MAX_HEADER:
             raise ValueError(f"its header takes {size} bytes; the cap is {MAX_HEADER}")
-        header = json.loads(content[8 : 8 + size])
+        header = json.loads(content[8 : 8 + size].decode())
         metadata, n_arrays = header.get("__metadata__") or {}, len(header)
         arrays = deserialize(content)
     except Exception as error:  # among others, of safetensors, and of a dtype that NumPy lacks

@@ -428,6 +428,10 @@ _OPCODES = (
 )
 """What arrays within tuples and lists take in protocols 0 to 5; not dictionaries, whose keys may be slow to hash."""
 
+_DONE_BY: dict[int, Any] = {
+    opcode: pickle._Unpickler.dispatch[opcode] for opcode in (getattr(pickle, name)[0] for name in _OPCODES.split())
+}
+
 MAX_OPCODES = 10_000
 """Six arrays take about two hundred."""
 
@@ -454,9 +458,7 @@ class _ArraysOnly(pickle._Unpickler):
 
     def __init__(self, content: bytearray) -> None:
         super().__init__(BytesIO(content), encoding="latin1")
-        known: dict[int, Any] = {getattr(pickle, name)[0]: None for name in _OPCODES.split()}
-        known = {opcode: pickle._Unpickler.dispatch[opcode] for opcode in known}
-        self.dispatch = _Opcodes(known | {pickle.BYTEARRAY8[0]: _ArraysOnly.load_bytearray8})  # type: ignore[misc]
+        self.dispatch = _Opcodes(_DONE_BY | {pickle.BYTEARRAY8[0]: _ArraysOnly.load_bytearray8})  # type: ignore[misc]
 
     def load_bytearray8(self) -> None:
         """Python's own would allocate whatever size is declared."""

@@ -59,8 +59,9 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 def read_whole(path: str | os.PathLike[str], limit: int) -> bytes:
     """The content of a regular file of at most limit bytes.   Raises OSError, also if it is larger."""
     with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > limit else file.read(size)
+    if size > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the most that such a file may have", os.fspath(path))
     return content
 

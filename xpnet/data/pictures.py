@@ -135,7 +135,11 @@ def _decode(path: Path) -> _Bytes:
 
 def _check_parts(content: bytes) -> None:
     """Refuse a file of very many parts, on each of which Pillow spends far more time than it has bytes."""
+    from PIL import UnidentifiedImageError
+
     png = content.startswith(b"\x89PNG")
+    if not png and not content.startswith(b"\xff\xd8"):
+        raise UnidentifiedImageError
     at = 8 if png else 2
     for _ in range(MAX_PARTS):
         part = content[at : at + 4]
