@@ -153,7 +153,7 @@ class TrainConfig:
         """A copy in which the settings that decide no more than where to compute, and so the rounding, are defaults."""
         return self.replace(device="auto", library=None, tf32=False, graph=True)
 
-    def replace(self, **settings: Any) -> TrainConfig:
+    def replace(self, /, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         known = [f.name for f in dataclasses.fields(self)]
         for name in settings:

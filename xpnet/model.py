@@ -309,7 +309,7 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
                 one_line(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
             )
     try:
-        network, host, data, image_shape = _read(read_whole(path, MAX_BYTES))
+        network, host, data, image_shape = _parsed(read_whole(path, MAX_BYTES))
     except FileNotFoundError:
         raise ModelError(one_line(f"{path}: no such file; a model is a run directory or a .safetensors file")) from None
     except OSError as error:
@@ -322,7 +322,7 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
     return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
 
 
-def _read(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
+def _parsed(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
     """The network, the arrays, the data's name and the image's shape of a model file.   Raises ModelError."""
     try:
         size = int.from_bytes(content[:8], "little")
@@ -344,7 +344,7 @@ def _read(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
             raise ValueError("more layers than arrays")
         network = MLP(**description["network"])
         data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
-        if not isinstance(data, str) or not 0 <= math.prod(image_shape) < 2**63:
+        if not isinstance(data, str) or min(image_shape, default=1) < 1 or math.prod(image_shape) >= 2**63:
             raise ValueError("odd names or shapes")
         expected = description.pop("sha256")
         shapes = network.param_shapes() | network.running_shapes()
@@ -361,7 +361,7 @@ def _read(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
         raise
     except Exception as error:  # the description may be any JSON
         raise ModelError(f"damaged: its description of the network does not read ({error})") from None
-    return network, host, data, image_shape
+    return network, host, one_line(data), image_shape
 
 
 def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:

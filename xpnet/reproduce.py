@@ -195,7 +195,7 @@ def _record(values: Any) -> Record:
         elif kind == "dict[str, Any]":
             fine = isinstance(value, dict)
         else:
-            fine = typed(field.name, value, kind) == value
+            fine = typed(field.name, value, kind) == value and (not isinstance(value, str) or value.isprintable())
         if not fine:
             raise ValueError(f"{field.name} is not what it should be")
     if record.failure is None and max(record.wrong, default=0) >= record.n_test:

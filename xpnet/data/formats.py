@@ -54,6 +54,7 @@ _NPY_HEADER = re.compile(
     r"\{(?:'(?:descr':'(?P<descr>[^']*)'|fortran_order':(?P<order>True|False)|shape':\((?P<shape>[\dL,]*)\)),?)*\}"
 )
 _MAX_NPY_HEADER = 10_000
+_NPY_MAGIC = [b"\x93NUMPY" + bytes([version, 0]) for version in (1, 2, 3)]
 
 IDX_NAME = re.compile(
     r"(?P<set>(.*[^a-zA-Z0-9])?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
@@ -325,7 +326,7 @@ def _read_npy(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo") -> NDArray[
         size = int.from_bytes(stream.read(2 if magic[6:7] == b"\1" else 4), "little")
         header = stream.read(min(size, _MAX_NPY_HEADER)).decode("latin1")
         known = _NPY_HEADER.fullmatch("".join(header.split()))
-        if magic[:6] != b"\x93NUMPY" or not known or None in known.groups():
+        if magic not in _NPY_MAGIC or not known or None in known.groups():
             raise DataError(f"{key} has no header as NumPy writes it")
         descr, order, sides = known.groups()
         if not _NUMBERS.fullmatch(descr):
