@@ -26,21 +26,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import load as deserialize
 
 import xpnet
 from xpnet import history, model, reproduce, tune
 from xpnet.config import read_recipe, recipe_names, recipe_text
 from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from xpnet.data.formats import MEMORY_LIMITS
-from xpnet.data.opening import FREE_BYTES
+from xpnet.data.opening import FREE_BYTES, MAX_RATIO
 
 LIMIT = 2.0
 """Seconds of this process's time."""
 
 MEMORY = (64 << 20) + 8 * FREE_BYTES
-"""Bytes, and 60 more for each of the file."""
+PER_BYTE = 8 * MAX_RATIO
+"""Bytes that a small file may cost, and each byte of a larger one: see formats.py."""
 
-PICTURE_MEMORY = 600 << 20
+PICTURE_MEMORY = 500 << 20
 
 SEPARATOR = b"\n=====\n"
 """Between the files of an input that is several."""
@@ -53,7 +55,7 @@ def as_it_is(content: bytes, mutate: Mutate) -> bytes:
     return mutate(content)
 
 
-class Finding(Exception):
+class Finding(Exception):  # noqa: N818 - not the reader's error, but what is told of it
     """What no file may lead to."""
 
 
@@ -122,10 +124,13 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     raise PermissionError(f"a reader may not: {event}")
 
 
-def outcome(reader: Reader, content: bytes, folder: Path) -> str:
-    """Write an input into a folder and read it: "data" or "refused".   Raises Finding for anything else."""
+def outcome(reader: Reader, content: bytes, folder: Path, *, limit: float = LIMIT) -> str:
+    """Write an input into a folder and read it: "data" or "refused".   Raises Finding for anything else.
+
+    limit : seconds.
+    """
     write(reader, content, folder)
-    return judged(reader, folder / reader.names[0], len(content))
+    return judged(reader, folder / reader.names[0], len(content), limit=limit)
 
 
 def write(reader: Reader, content: bytes, folder: Path) -> None:
@@ -141,7 +146,7 @@ def write(reader: Reader, content: bytes, folder: Path) -> None:
 
 def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
-    import numpy.ma  # noqa: F401, ICN001 - by the median of some pictures
+    import numpy.ma  # noqa: F401 - by the median of some pictures
 
     seeds = list(reader.seeds())
     for seed in seeds:
@@ -150,7 +155,7 @@ def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     return seeds
 
 
-def judged(reader: Reader, path: Path, size: int) -> str:
+def judged(reader: Reader, path: Path, size: int, *, limit: float = LIMIT) -> str:
     """What a path leads to, as outcome says it.   size : of its content."""
     global _seen, _folder, _hooked  # noqa: PLW0603 - an audit hook stays for good, and has no other place
     if not _hooked:
@@ -160,19 +165,20 @@ def judged(reader: Reader, path: Path, size: int) -> str:
     error: BaseException | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _seen = seen = []
+        seen: list[str] = []
+        _seen = seen
         try:
             reader.read(path)
         except Exception as caught:
             error = caught
         finally:
             _seen = None
-    seconds, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    seconds, peak = time.process_time() - start, _peak()
     if seen:
         raise Finding(f"did what no reader may: {seen[0]}")
-    if seconds > LIMIT:
+    if seconds > limit:
         raise Finding(f"took {seconds:.1f} s")
-    if peak > before.peak and peak - before.now > reader.memory + 60 * size:
+    if peak > before.peak and peak - before.now > reader.memory + PER_BYTE * size:
         raise Finding(f"took {(peak - before.now) >> 20} MiB")
     if error is None:
         return "data"
@@ -184,6 +190,8 @@ def judged(reader: Reader, path: Path, size: int) -> str:
 
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+# Linux counts the memory of the process that started this one in this one's peak.
+_INHERITED = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 # Only Linux tells what is taken now.
 _STATM = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else None
 
@@ -194,8 +202,17 @@ class _Memory:
     peak: int
 
 
-def _resident() -> _Memory:
+def _peak() -> int:
+    """The most memory that this process ever took."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    if peak > _INHERITED or _STATM is None:
+        return peak
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+
+
+def _resident() -> _Memory:
+    peak = _peak()
     if _STATM is None:
         return _Memory(peak, peak)
     return _Memory(int(os.pread(_STATM, 64, 0).split()[1]) * resource.getpagesize(), peak)
@@ -344,7 +361,7 @@ def _recipe_seeds() -> Iterator[bytes]:
 
 def _space_seeds() -> Iterator[bytes]:
     yield b'lr = { low = 0.1, high = 10, log = true, relative = true }\nbatch_size = { choices = [32, "full"] }\n'
-    yield b"[hidden]\nlayers = { low = 1, high = 3 }\nwidth = { choices = [32, 64] }\n[dropout]\nlow = 0.0\nhigh = 0.5\n"
+    yield b"[hidden]\nlayers = { low = 1, high = 3 }\nwidth = { choices = [8, 9] }\n[dropout]\nlow = 0.0\nhigh = 0.5\n"
     yield b'optimizer = { choices = ["adam", "sgd"] }\nhidden = { choices = [[], [128], [64, 64]] }\n'
 
 
@@ -429,7 +446,7 @@ def _redescribed(content: bytes, mutate: Mutate) -> bytes:
                         _PARTS.index(name.partition(".")[2]),
                     )
                 )
-                arrays = model.deserialize(content)
+                arrays = deserialize(content)
                 changed = json.dumps(
                     description | {"sha256": model._digest(description, [arrays[name] for name in names])}
                 ).encode()
@@ -440,16 +457,26 @@ def _redescribed(content: bytes, mutate: Mutate) -> bytes:
 
 _PARTS = ("weight", "bias", "scale", "shift", "mean", "var")
 
-_PICKLE_TOKENS = (
-    *(token.encode("latin1") for token in ("(", ".", "0", "2", "R", "b", "]", "}", "\x85", "\x86", "\x87", "t", "l", "\x94", "\x93")),
-    *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"cos\nsystem\n", b"K\1", b"N", b"h\0", b"q\0", b"\x8c\1a"),
-    *(b"cnumpy.core.multiarray\n_reconstruct\n", b"\x96" + b"\xff" * 7 + b"\x7f", b"r\xff\xff\xff\xff", b"\x95" + b"\xff" * 8),
-)  # fmt: skip
-_TOML_TOKENS = (b"[a]\n", b"[[a]]\n", b" = ", b"{ low = 1, high = 2 }", b"{ choices = [1] }", b"'''", b'"""', b"nan", b"inf", b"0xffffffffffffffffffffffffffffffff", b"1e400", b"1979-05-27", b"a.b.c", b"\\u0000", b"true", b"[[[[", b"hidden", b"about", b"augment", b"log", b"relative", b"layers", b"width")  # fmt: skip
 _IDX_TOKENS = (b"\0\0\x08\1", b"\0\0\x0e\4", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x1f\x8b\x08\0")
-_NPZ_TOKENS = (b"'descr': '|O'", b"'shape': (4294967295,)", b"'fortran_order': True", b"\x93NUMPY\2\0", b"PK\1\2", b"PK\5\6", b"PK\6\6")  # fmt: skip
-_JSON_TOKENS = (b"null", b"true", b"NaN", b"Infinity", b"1e999", b"[[[[", b'{"a":', b"99999999999999999999", b"\\ud800", b"-1", b"[]", b"{}", b'""')  # fmt: skip
-_NUMBER_TOKENS = (b"nan", b"inf", b"1e999", b"-1", b"0x1", b"1_0", b"99999999999", b'"', b",", b"\r", b"\0", b"\xef\xbb\xbf", b"\xc2\x85", b"256", b"0.5", b"1e-400")  # fmt: skip
+_NPZ_TOKENS = (
+    *(b"'descr': '|O'", b"'shape': (4294967295,)", b"'fortran_order': True", b"\x93NUMPY\2\0"),
+    *(b"PK\1\2", b"PK\5\6", b"PK\6\6"),
+)
+_PICKLE_TOKENS = (
+    *(opcode.encode("latin1") for opcode in "(.02Rb]}tl\x85\x86\x87\x93\x94"),
+    *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"cos\nsystem\n", b"K\1", b"N", b"h\0", b"q\0"),
+    *(b"cnumpy.core.multiarray\n_reconstruct\n", b"\x96" + b"\xff" * 7 + b"\x7f", b"r\xff\xff\xff\xff", b"\x8c\1a"),
+    b"\x95" + b"\xff" * 8,
+)
+_JPEG_TOKENS = (*(b"\xff" + bytes([mark]) for mark in b"\xda\xc2\xe1\xe2\xdb\xc4\xd9\xff"), b"Exif\0\0", b"MPF\0")
+_TOML_TOKENS = tuple(
+    b"""[a]\n|[[a]]\n| = |{ low = 1, high = 2 }|{ choices = [1] }|'''|\"\"\"|nan|inf|0xfffffffffffffffffff|1e400
+    |1979-05-27|a.b.c|\\u0000|true|[[[[|hidden|about|augment|log|relative|layers|width""".split(b"|")
+)
+_JSON_TOKENS = tuple(b'null|true|NaN|Infinity|1e999|[[[[|{"a":|99999999999999999999|\\ud800|-1|[]|{}|""'.split(b"|"))
+_NUMBER_TOKENS = tuple(
+    b'nan|inf|1e999|-1|0x1|1_0|99999999999|"|,|\r|\0|\xef\xbb\xbf|\xc2\x85|256|0.5|1e-400'.split(b"|")
+)
 
 
 def _space(path: Path) -> object:
@@ -496,17 +523,7 @@ READERS: dict[str, Reader] = {
         ("x.jpg",),
         xpnet.DataError,
         _jpeg_seeds,
-        tokens=(
-            b"\xff\xda",
-            b"\xff\xc2",
-            b"\xff\xe1",
-            b"\xff\xdb",
-            b"\xff\xc4",
-            b"\xff\xff",
-            b"\xff\xd9",
-            b"Exif\0\0",
-            b"MPF\0",
-        ),
+        tokens=_JPEG_TOKENS,
         memory=PICTURE_MEMORY,
     ),
     "model": Reader(

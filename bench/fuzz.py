@@ -1,6 +1,5 @@
 """Hostile files: a coverage-guided fuzzer on each reader, and what it found."""
 
-import atexit
 import gc
 import hashlib
 import json
@@ -151,15 +150,15 @@ def _keep(path: Path, what: str, folder: Path, result: dict[str, Any]) -> None:
 
 
 def child(name: str, work: str, *limits: str) -> None:
-    """Fuzz a reader in this process, which then ends."""
-    import atheris
-
+    """Fuzz a reader in this process, which then ends.   limits : libFuzzer's options, -runs first."""
+    atheris = required("atheris", "python -m bench fuzz", "fuzz")
     reader, folder = READERS[name], Path(work) / "input"
     folder.mkdir(exist_ok=True)
     for number, seed in enumerate(warm_up(reader, folder)):
         (Path(work) / "seeds" / f"seed-{number}").write_bytes(seed)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     told: dict[str, Any] = {"inputs": 0, "data": 0, "findings": []}
+    runs = int(limits[0].removeprefix("-runs="))
     kinds: dict[str, int] = {}
 
     def tell() -> None:
@@ -178,7 +177,7 @@ def child(name: str, work: str, *limits: str) -> None:
                 (Path(work) / f"finding-{len(told['findings'])}").write_bytes(content)
                 told["findings"].append((str(finding), f"finding-{len(told['findings'])}"))
                 tell()
-        if told["inputs"] % 1000 == 0:
+        if told["inputs"] % 1000 == 0 or told["inputs"] == runs:  # libFuzzer then ends the process, and asks nobody
             tell()
 
     def mutate(content: bytes, size: int, seed: int) -> bytes:
@@ -190,7 +189,6 @@ def child(name: str, work: str, *limits: str) -> None:
 
     tokens = Path(work) / "tokens"
     tokens.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in reader.tokens))
-    atexit.register(tell)
     gc.freeze()  # what has been imported need not be looked through again and again
     arguments = [sys.argv[0], *limits, *([f"-dict={tokens}"] if reader.tokens else [])]
     atheris.Setup(arguments, test_one, **custom)

@@ -218,7 +218,8 @@ def recipe_text(name_or_path: str | Path) -> str:
     known = recipe_names()
     if name_or_path not in known:
         hint = nearest(str(name_or_path), known)
-        raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
+        named = f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files"
+        raise ConfigError(one_line(named))
     return (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,8 @@ from xpnet.files import write_atomically
 
 __all__ = ["Epoch", "read_history", "write_history"]
 
-MAX_BYTES = 1 << 23  # of a history: fifty thousand epochs
+MAX_BYTES = 1 << 23  # of a history
+MAX_EPOCHS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,10 @@ def _parse(rows: Iterator[list[str]]) -> list[Epoch]:
     if next(rows, None) != columns:
         raise ModelError(f"not the history of a run: its first line must be {','.join(columns)}")
     optional = [field.default is None for field in dataclasses.fields(Epoch)]
-    history = []
+    history: list[Epoch] = []
     for number, row in enumerate(rows, 2):
+        if len(history) == MAX_EPOCHS:
+            raise ModelError(f"too long: it has more than {MAX_EPOCHS} epochs")
         try:
             values = [None if may and not text else float(text) for text, may in zip(row, optional, strict=True)]
             history.append(Epoch(**dict(zip(columns, values, strict=True)) | {"epoch": int(row[0])}))  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ __all__ = ["Record", "Row", "milestones", "read_records", "reproduce", "tabulate
 logger = logging.getLogger(__name__)
 
 SPENT = "the budget is spent"
-MAX_BYTES = 1 << 23  # of the file of records: some five thousand
+MAX_BYTES = 1 << 22  # of the file of records: some three thousand
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """Readers for the files that digits come in: IDX, Keras' npz, the theano pickle and CSV.
 
 Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
-whatever is wrong with one ends in a DataError of one line that begins with its path.
+whatever is wrong with one ends in a DataError of one line that begins with its path. Reading takes no more memory than
+64 MiB and 8 bytes for each byte of content, which is at most MAX_BYTES and, where it is packed, at most FREE_BYTES or
+MAX_RATIO times its packed size (opening.py); a raw IDX file of images beyond that is mapped.
 """
 
 import gzip
@@ -13,7 +15,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -174,10 +176,14 @@ def _read_idx(path: "Location") -> NDArray[Any]:
         size = math.prod(shape) * dtype.itemsize
         packed = isinstance(stream, Gunzip)
         pixels = dtype == np.uint8 and len(shape) > 1
-        if pixels and not packed and isinstance(path, Path) and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
+        if not packed and isinstance(path, Path):
             file, offset = cast(IO[bytes], stream), 4 + len(header)
-            _check_size(path, size, os.fstat(file.fileno()).st_size - offset)
-            return np.memmap(file, np.dtype(np.uint8), "r", offset, tuple(shape))
+            there = os.fstat(file.fileno()).st_size - offset
+            if pixels and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
+                _check_size(path, size, there)
+                return np.memmap(file, np.dtype(np.uint8), "r", offset, tuple(shape))
+            if size <= MAX_BYTES:  # before any of it is read
+                _check_size(path, size, there)
         if size > MAX_BYTES:
             hint = " for a packed file, so unpack it" if pixels and packed else ""
             raise DataError(
@@ -548,38 +554,41 @@ def read_csv(path: str | os.PathLike[str]) -> Split:
     return _split(table[:, 1:], table[:, 0], str(path), lambda row: f"line {_csv_line(path, first, row)}")
 
 
-def _csv_table(path: Path, dtype: type[np.generic], first: int) -> NDArray[Any]:
-    rows = (line for number, line in _csv_lines(path) if number >= first)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 cuts 0.5 to the integer 0 and only warns
-        return np.loadtxt(rows, dtype, comments=None, delimiter=",", ndmin=2)
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The number and the text of each line that is not blank."""
+@contextmanager
+def _csv_text(path: Path) -> Iterator[TextIOWrapper]:
+    """Open a file for reading as text, once its lines are known to be short enough to be split."""
     try:
         with open_regular(path) as file:
-            if file.read(2) == b"\x1f\x8b":
-                raise DataError(f"{path}: gzip-compressed CSV; unpack it first")
             if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
                 raise DataError(f"{path}: it holds {size} bytes; the cap is {MAX_BYTES}")
+            block = file.read(_MAX_LINE)
+            if block.startswith(b"\x1f\x8b"):
+                raise DataError(f"{path}: gzip-compressed CSV; unpack it first")
+            while len(block) == _MAX_LINE:
+                if b"\n" not in block and b"\r" not in block:
+                    raise DataError(f"{path}: a line has more than {_MAX_LINE} characters")
+                block = file.read(_MAX_LINE)
             file.seek(0)
-            number, lines = 0, TextIOWrapper(file, encoding="utf-8-sig")
-            while line := lines.readline(_MAX_LINE + 1):
-                number += 1
-                if len(line) > _MAX_LINE:
-                    raise DataError(f"{path}: line {number} has more than {_MAX_LINE} characters")
-                if row := line.strip(" \t\r\n"):
-                    yield number, row
+            yield TextIOWrapper(file, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
+def _csv_table(path: Path, dtype: type[np.generic], first: int) -> NDArray[Any]:
+    with _csv_text(path) as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 cuts 0.5 to the integer 0 and only warns
+        return np.loadtxt(lines, dtype, comments=None, delimiter=",", skiprows=first - 1, ndmin=2)
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split(",")) for number, line in _csv_lines(path))
+    """The number and the fields of each line that is not blank."""
+    with _csv_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if row := line.strip(" \t\r\n"):
+                yield number, row.split(",")
 
 
 def _csv_head(path: Path) -> tuple[list[str], int, int]:

@@ -27,7 +27,7 @@ MAX_RATIO = 50
 MNIST's images unpack to 5 times their size; blank ones, or sorted labels, to a thousand times, but then they are few.
 """
 
-_MAX_MEMBERS = 100_000  # of a gzip file: some writers begin a new one every 64 KiB
+_MAX_MEMBERS = 10_000  # of a gzip file: some writers begin a new one every 64 KiB
 _MAX_DIRECTORY = 1 << 20  # bytes of a zip's list of files: some ten thousand of them
 _MAX_PADDING = 16  # blocks of zeros behind a gzip file, where tapes and disks are rounded up
 _BLOCK = 1 << 20

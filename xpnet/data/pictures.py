@@ -34,7 +34,8 @@ MAX_PIXELS = 50_000_000
 """Larger pictures are refused by what their header declares: 48 megapixels are what a telephone takes."""
 
 MAX_PNG_BYTES = 100_000_000
-"""Nor may a PNG unpack to more, since unlike a JPEG it cannot be read in a smaller size: 33 megapixels in colour."""
+"""Nor may a PNG take more, which unlike a JPEG cannot be read in a smaller size: 33 megapixels of colour, 16 where some
+are transparent, 50 of grey."""
 
 MAX_SCANNED = 750_000_000
 """Pixels times scans of a JPEG: a progressive one has ten or so, and a file of no size may have thousands."""
@@ -55,7 +56,7 @@ _WIDTH = 0.1  # least width of a stroke over the digit's longest side; MNIST's a
 def read_picture(path: str | os.PathLike[str]) -> _Bytes:
     """Read a picture of one digit, PNG or JPEG, as an image of MNIST's form.
 
-    path : the file: up to 50 megapixels, a PNG in colour up to 33 (see MAX_PNG_BYTES), any colours, dark on light or
+    path : the file: up to 50 megapixels, a PNG in colour less (see MAX_PNG_BYTES), any colours, dark on light or
         light on dark, upright or as its EXIF orientation says; strokes may lie on transparent ground; of an animation
         the first picture is read.
     Returns (28, 28) uint8: white ink (255) on black (0).
@@ -157,9 +158,9 @@ def _check_parts(content: bytes) -> None:
 
 
 def _channels(image: "Image.Image") -> int:
-    """Bytes that a pixel takes in memory."""
+    """Bytes that a pixel takes, while it is made smaller."""
     if image.has_transparency_data:
-        return 4
+        return 6
     return {"1": 1, "L": 1, "I": 4, "I;16": 2}.get(image.mode, 3)
 
 

@@ -18,6 +18,7 @@ from xpnet.training import HYPERPARAMETERS
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
 MAX_LAYERS = 1000
+MAX_CHOICES = 200  # of a setting, each of which is tried on TrainConfig
 # Settings that decide what the trials are compared by.
 FIXED = ("data", "device", "library", "tf32", "graph", "seed", "validation")
 
@@ -98,7 +99,7 @@ class Layers(NamedTuple):
         return None if layers is None or width is None else layers | width
 
     def ends(self) -> list[Any]:
-        return [[width] * layers for layers in self.layers.ends() for width in self.width.ends()]
+        return [[width] for width in self.width.ends()]
 
 
 Dimension = Range | Choices | Layers
@@ -156,6 +157,8 @@ def _values(name: str, form: Any, annotation: str, start: Any) -> Range | Choice
         _check_keys(name, form, ["choices"], ["choices"])
         if not isinstance(form["choices"], list | tuple) or not form["choices"]:
             raise ConfigError(f"{name}: choices must be a list of at least one value, not {form['choices']!r}")
+        if len(form["choices"]) > MAX_CHOICES:
+            raise ConfigError(f"{name}: {len(form['choices'])} choices are too many; the cap is {MAX_CHOICES}")
         return Choices([list(value) if isinstance(value, tuple) else value for value in form["choices"]])
     _check_keys(name, form, ["low", "high", "log", "relative"], ["low", "high"])
     kinds = annotation.split(" | ")
