@@ -146,7 +146,10 @@ def write(reader: Reader, content: bytes, folder: Path) -> None:
 
 def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
-    import numpy.ma  # noqa: F401 - by the median of some pictures
+    # By the median of some pictures, and by the metadata of others.
+    import numpy.ma
+    import PIL.MpoImagePlugin
+    import PIL.TiffImagePlugin  # noqa: F401
 
     seeds = list(reader.seeds())
     for seed in seeds:
