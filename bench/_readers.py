@@ -20,6 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,8 @@ def write(reader: Reader, content: bytes, folder: Path) -> None:
 def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
     # By the median of some pictures, and by the metadata of others.
-    import numpy.ma
-    import PIL.MpoImagePlugin
-    import PIL.TiffImagePlugin  # noqa: F401
+    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin"):
+        import_module(module)
 
     seeds = list(reader.seeds())
     for seed in seeds:

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fuzz the readers one after the other, each in a process of its own; 1 if there are findings."""
     parser = Parser(prog="python -m bench fuzz", description=__doc__)
     parser.add_argument("readers", nargs="*", metavar="READER", help=f"all by default: {', '.join(READERS)}")
+    parser.add_argument("--seed", type=int, default=1, help="of the changes; %(default)s by default")
     parser.add_argument("--runs", type=int, default=20_000, help="inputs for each reader; %(default)s by default")
     parser.add_argument("--seconds", type=int, default=0, help="after which to go to the next reader; 0 for never")
     parser.add_argument(
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'reader':10} {'inputs':>10} {'seconds':>8} {'per s':>7} {'data':>7} {'edges':>6} {'findings':>8}")
     results = {}
     for name in options.readers or READERS:
-        results[name] = result = fuzz(name, options.runs, options.seconds, options.corpus)
+        results[name] = result = fuzz(name, options.runs, options.seconds, options.corpus, options.seed)
         _print_row(name, result)
         for finding in result["findings"]:
             print(f"  {finding['input']}: {finding['what']}", flush=True)
@@ -69,7 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     total["findings"] = [finding for result in results.values() for finding in result["findings"]]
     _print_row("all", total)
     if options.json is not None:
-        write_json(options.json, {"machine": about, "limit_s": LIMIT, "max_length": MAX_LENGTH, "readers": results})
+        write_json(
+            options.json,
+            {"machine": about, "seed": options.seed, "limit_s": LIMIT, "max_length": MAX_LENGTH, "readers": results},
+        )
     return int(bool(total["findings"]))
 
 
@@ -82,7 +86,7 @@ def _print_row(name: str, result: dict[str, Any]) -> None:
     )
 
 
-def fuzz(name: str, runs: int, seconds: int, corpus: Path) -> dict[str, Any]:
+def fuzz(name: str, runs: int, seconds: int, corpus: Path, seed: int = 1) -> dict[str, Any]:
     """Fuzz a reader in child processes, a new one wherever an input ends one.
 
     seconds : after which to end; 0 for never.   corpus : where found inputs go, in a folder of the reader's name.
@@ -95,8 +99,8 @@ def fuzz(name: str, runs: int, seconds: int, corpus: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         work = Path(folder)
         (work / "seeds").mkdir()
-        for seed in (CORPUS / name).glob("*"):
-            shutil.copy(seed, work / "seeds")
+        for path in (CORPUS / name).glob("*"):
+            shutil.copy(path, work / "seeds")
         while result["inputs"] < runs and len(result["findings"]) < MOST_FINDINGS:
             left = seconds - int(time.monotonic() - start)
             if seconds and left < 1:
@@ -104,7 +108,7 @@ def fuzz(name: str, runs: int, seconds: int, corpus: Path) -> dict[str, Any]:
             log, stats = work / "log", work / "stats.json"
             stats.unlink(missing_ok=True)
             limits = [f"-runs={runs - result['inputs']}", f"-max_total_time={left if seconds else 0}"]
-            limits += [f"-timeout={HANG}", f"-max_len={MAX_LENGTH}", f"-seed={1 + result['inputs']}"]
+            limits += [f"-timeout={HANG}", f"-max_len={MAX_LENGTH}", f"-seed={seed + result['inputs']}"]
             # malloc_limit: what is asked for is not yet taken; the audit of memory is the readers' own.
             limits += [
                 "-rss_limit_mb=3000",
