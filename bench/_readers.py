@@ -164,16 +164,17 @@ def judged(reader: Reader, path: Path, size: int, *, limit: float = LIMIT) -> st
     if not _hooked:
         sys.addaudithook(_audit)
         _hooked = True
-    _folder, before, start = str(path.parent), _resident(), time.process_time()
-    error: BaseException | None = None
+    _folder, before, start = os.path.dirname(path), _resident(), time.process_time()
+    raised: type[Exception] | None = None
+    said = ""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         seen: list[str] = []
         _seen = seen
         try:
             reader.read(path)
-        except Exception as caught:
-            error = caught
+        except Exception as error:  # which is not kept, since it keeps the reader's memory
+            raised, said = type(error), str(error)
         finally:
             _seen = None
     seconds, peak = time.process_time() - start, _peak()
@@ -183,12 +184,12 @@ def judged(reader: Reader, path: Path, size: int, *, limit: float = LIMIT) -> st
         raise Finding(f"took {seconds:.1f} s")
     if peak > before.peak and peak - before.now > reader.memory + PER_BYTE * size:
         raise Finding(f"took {(peak - before.now) >> 20} MiB")
-    if error is None:
+    if raised is None:
         return "data"
-    if not isinstance(error, reader.errors):
-        raise Finding(f"{type(error).__name__}: {error}"[:300])
-    if not str(error).isprintable() or not 0 < len(str(error)) < 2000:
-        raise Finding(f"not one line: {str(error)!r}"[:300])
+    if not issubclass(raised, reader.errors):
+        raise Finding(f"{raised.__name__}: {said}"[:300])
+    if not said.isprintable() or not 0 < len(said) < 2000:
+        raise Finding(f"not one line: {said!r}"[:300])
     return "refused"
 
 

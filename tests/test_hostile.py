@@ -129,6 +129,13 @@ def test_an_error_of_two_lines_is_found(tmp_path: Path) -> None:
             outcome(Reader(read, ("x",), errors, list), b"", tmp_path)
 
 
+def test_what_an_error_quotes_is_made_short_and_printable() -> None:
+    assert str(DataError("a  b: é\x1b[2J\n\udc80")) == "a  b: é\\x1b[2J\\n\\udc80"
+    for text in ("\x83" * 1600, "\n" * 10**6, "\U000e0001" * 1000):
+        assert str(DataError(text)).isprintable()
+        assert len(str(DataError(text))) < 1700
+
+
 def test_a_reader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if not hasattr(signal, "SIGALRM"):
         pytest.skip("this system has no alarm")

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 def one_line(text: str) -> str:
     """A message as a terminal can show it, whatever it quotes of a file: at most 1,600 characters, no control ones."""
-    text = text if len(text) <= 1600 else f"{text[:1000]} ... {text[-500:]}"
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    for _ in range(2):  # an escaped character is longer
+        text = text if len(text) <= 1600 else f"{text[:1000]} ... {text[-500:]}"
+        text = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text
 
 
 class DataError(ValueError):
