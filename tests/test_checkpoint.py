@@ -434,7 +434,8 @@ def test_a_damaged_one_is_told_and_the_one_before_taken(
     step = 34 if damage == "another place" else 17
     assert f"going on after epoch {step // 17} of {tmp_path}" in told
     assert_same(rest, whole)
-    assert newest_checkpoint(tmp_path / "checkpoints")[1] == []
+    beyond = damage == "another place"  # where the run never gets
+    assert len(newest_checkpoint(tmp_path / "checkpoints")[1]) == beyond
 
 
 def test_where_none_is_whole_nothing_is_overwritten(train: Train, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ HEADER = b"\0\0\x08\2" + struct.pack(">II", 2, 3)
         (b"\0\0\x0e\4" + b"\xff" * 16, "the cap is 1073741824"),
         (b"\0\0\x08\1" + struct.pack(">I", 900_000_000) + b"few", "only 3 bytes"),
         (gzip.compress(HEADER + b"123456")[:-9], "damaged gzip"),
-        (gzip.compress(HEADER + b"123456")[:-8] + b"\0" * 8, "damaged gzip.*CRC"),
+        (gzip.compress(HEADER + b"123456")[:-8] + b"\0" * 8, "damaged gzip.*data check"),
         (gzip.compress(HEADER + b"123456") + b"junk", "damaged gzip"),
         (b"\x1f\x8b", "damaged gzip"),
         (b"\x1f\x8bnothing of the kind", "damaged gzip"),
@@ -119,8 +119,8 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(HEADER + bytes(20_000_000)))
     unpacked = []
-    read_up_to = formats._read_up_to
-    monkeypatch.setattr(formats, "_read_up_to", lambda *args: unpacked.append(read_up_to(*args)) or unpacked[-1])
+    read_up_to = formats.read_up_to
+    monkeypatch.setattr(formats, "read_up_to", lambda *args: unpacked.append(read_up_to(*args)) or unpacked[-1])
     assert "over-long" in refused(read_idx, path)
     assert len(unpacked[0]) == 7
 
@@ -260,9 +260,9 @@ def test_npz(tmp_path, save):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"x_train": np.array([{}, {}], object)}, "x_train has dtype object"),
+        ({"x_train": np.array([{}, {}], object)}, "x_train has dtype |O"),
         ({"x_train": np.zeros((6, 2), "U3")}, "x_train has dtype"),
-        ({"x_train": np.zeros((6, 2), bool)}, "x_train has dtype bool"),
+        ({"x_train": np.zeros((6, 2), bool)}, "x_train has dtype |b1"),
         ({"x_train": np.zeros(6)}, "train split: images must be"),
         ({"x_train": np.zeros((6, 2, 2, 1))}, "train split: images must be"),
         ({"y_train": np.zeros((6, 10))}, "train split: labels must be"),
@@ -289,7 +289,8 @@ def test_npz_that_claims_or_unpacks_to_too_much(tmp_path, monkeypatch):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**12,)})
     with zipfile.ZipFile(tmp_path / "giant.npz", "w") as archive:
-        archive.writestr("x_train.npy", header.getvalue())
+        for key in keras_arrays():
+            archive.writestr(f"{key}.npy", header.getvalue())
     assert "declares shape (1000000000000,)" in refused(read_npz, tmp_path / "giant.npz")
     monkeypatch.setattr(formats, "MAX_BYTES", 100)
     np.savez(tmp_path / "large.npz", **keras_arrays())
@@ -406,7 +407,7 @@ def test_a_global_by_dotted_name_or_extension_code_is_refused(tmp_path):
     path.write_bytes(b"\x80\4\x8c\x05numpy\x8c\x0ef2py.os.system\x93.")
     assert "numpy.f2py.os.system" in refused(read_pickle, path)
     path.write_bytes(b"\x80\2\x82\1.")
-    assert "not a readable pickle" in refused(read_pickle, path)
+    assert "it has the opcode 0x82" in refused(read_pickle, path)
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from xpnet import plots
 from xpnet.backend import Backend
-from xpnet.checkpoint import Checkpoint, checkpoints, newest_checkpoint, prune, write_checkpoint
+from xpnet.checkpoint import Checkpoint, newest_checkpoint, prune, write_checkpoint
 from xpnet.checks import required
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, MissingPackageError, ModelError
-from xpnet.files import InUseError, flush_names, locked, remove, sweep, write_atomically
+from xpnet.files import InUseError, flush_names, locked, sweep, write_atomically
 from xpnet.history import Epoch, write_history
 from xpnet.model import Model, save
 from xpnet.network import MLP
@@ -380,9 +380,6 @@ class RunDirectory(_Writer):
             logger.warning("%s", fault)
         if checkpoint is not None:
             run.go_on_from(checkpoint)
-            for step, folder in checkpoints(self.checkpoints).items():
-                if step > checkpoint.step:
-                    remove(folder)
             logger.info("going on after %s of %s", checkpoint.where, self.path)
         elif faults:
             raise ModelError(
@@ -410,7 +407,7 @@ class RunDirectory(_Writer):
     def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:
         self._find(run)
         write_checkpoint(self.checkpoints, checkpoint)
-        prune(self.checkpoints, run.config.keep, best)
+        prune(self.checkpoints, checkpoint.step, run.config.keep, best)
 
     def _find(self, run: Run) -> None:
         """Make the directory anew if somebody took it away."""

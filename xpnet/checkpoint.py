@@ -17,8 +17,6 @@ import logging
 import math
 import platform
 import re
-import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
 import xpnet
+from xpnet.config import parse_toml
+from xpnet.data.dataset import one_line
+from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
 from xpnet.files import remove, write_folder
 from xpnet.history import Epoch
@@ -48,8 +48,8 @@ __all__ = [
 FORMAT = "xpnet checkpoint 2"
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 
-# Bytes; a history of 100,000 epochs takes a third of it.
-MOST_STATE, MOST_MANIFEST, MOST_SETTINGS = 1 << 26, 1 << 12, 1 << 16
+# Bytes; 64 MiB are the history of 200,000 epochs.
+MOST_ARRAYS, MOST_HEADER, MOST_STATE, MOST_MANIFEST, MOST_SETTINGS = 1 << 33, 1 << 20, 1 << 26, 1 << 12, 1 << 16
 
 logger = logging.getLogger("xpnet")
 
@@ -113,12 +113,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_folder(folder / f"step-{checkpoint.step:09d}", contents)
 
 
-def prune(folder: Path, newest: int, best: int | None) -> None:
-    """Remove all checkpoints but the newest few and the one after so many steps.   Raises OSError."""
-    found = checkpoints(folder)
-    for step in sorted(found)[:-newest]:
-        if step != best:
-            remove(found[step])
+def prune(folder: Path, step: int, newest: int, best: int | None) -> None:
+    """Remove the checkpoints before a step but for the newest few, its own among them, and the best.
+
+    Those after it, from which the run did not go on since something is wrong with them, stay until it gets there.
+    Raises OSError.
+    """
+    found = {each: path for each, path in checkpoints(folder).items() if each <= step}
+    for each in sorted(found)[:-newest]:
+        if each != best:
+            remove(found[each])
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -157,53 +161,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises ModelError, one line that begins with what is wrong, if it is missing, damaged or none.
     """
     try:
-        manifest = _parsed(folder / MANIFEST, _content(folder / MANIFEST, MOST_MANIFEST))
-        if manifest.get("format") != FORMAT:
-            raise ModelError(f"{folder / MANIFEST} is none of a checkpoint of this xpnet, which reads {FORMAT!r}")
-        state, arrays = (_proven(folder / name, manifest, most) for name, most in ((STATE, MOST_STATE), (ARRAYS, None)))
-        return _checkpoint(folder, _parsed(folder / STATE, state), deserialize(arrays))
-    except ModelError:
-        raise
+        # Decoded here, since json would take UTF-16 and UTF-32 as well.
+        manifest = json.loads(read_whole(folder / MANIFEST, MOST_MANIFEST).decode())
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"{MANIFEST} is none of this xpnet, which reads {FORMAT!r}")
+        state = json.loads(_proven(folder / STATE, manifest, MOST_STATE).decode())
+        arrays = _proven(folder / ARRAYS, manifest, MOST_ARRAYS)
+        if int.from_bytes(arrays[:8], "little") > MOST_HEADER:
+            raise ValueError(f"the header of {ARRAYS} is longer than it ever is")
+        return _checkpoint(state, deserialize(arrays))
     except OSError as error:
-        raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
-    except (SafetensorError, AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder} is damaged: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(one_line(f"{error.filename or folder} cannot be read: {error.strerror or error}")) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # among others, of safetensors, and of a dtype that NumPy lacks
+        raise ModelError(one_line(f"{folder} is damaged: {error}")) from None
 
 
-def _content(path: Path, most: int | None) -> bytes:
-    """What a file holds, if it is a file and not larger than it may be."""
-    with path.open("rb") as file:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path} is damaged: it is no file")
-        if most is not None and status.st_size > most:
-            raise ModelError(f"{path} is damaged: {status.st_size} bytes are more than it ever has")
-        return file.read(status.st_size + 1)
-
-
-def _proven(path: Path, manifest: dict[str, Any], most: int | None) -> bytes:
+def _proven(path: Path, manifest: dict[str, Any], most: int) -> bytes:
     """What a file holds, if that is what the manifest says."""
     declared = manifest["files"][path.name]
-    content = _content(path, most)
+    content = read_whole(path, most)
     if len(content) != declared["bytes"]:
-        raise ModelError(f"{path} is damaged: it has {len(content)} bytes, and the manifest says {declared['bytes']}")
+        raise ValueError(f"{path.name} has {len(content)} bytes, and the manifest says {declared['bytes']}")
     if hashlib.sha256(content).hexdigest() != declared["sha256"]:
-        raise ModelError(f"{path} is damaged: its SHA-256 is not the manifest's")
+        raise ValueError(f"the SHA-256 of {path.name} is not the manifest's")
     return content
 
 
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(parsed, dict):
-        raise ModelError(f"{path} is damaged: it holds no table")
-    return parsed
-
-
-def _checkpoint(folder: Path, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Checkpoint:
-    """A checkpoint from what its files say.   Raises ModelError, and KeyError and its like, if it cannot be one."""
+def _checkpoint(state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Checkpoint:
+    """A checkpoint from what its files say.   Raises any exception if it cannot be one."""
     history = [Epoch(**_figures(epoch)) for epoch in state["history"]]
     whole = (state["format"], *(type(state[name]) for name in ("settings", "data", "streamed", "done", "rollbacks")))
     data = tuple(type(state["data"][name]) for name in ("name", "sha256", "examples"))
@@ -221,14 +208,14 @@ def _checkpoint(folder: Path, state: dict[str, Any], arrays: dict[str, NDArray[A
         and len(state["settings"]) <= MOST_SETTINGS
     )
     if not fine:
-        raise ModelError(f"{folder / STATE} is damaged: no run can be in such a state")
-    tomllib.loads(state["settings"])
+        raise ValueError(f"no run can be in the state of {STATE}")
+    parse_toml(state["settings"], "what it says of the settings")
     names = (name for name in Checkpoint._fields if name not in ("history", "arrays"))
     return Checkpoint(**{name: state[name] for name in names}, history=history, arrays=arrays)
 
 
 def _figures(epoch: Any) -> dict[str, Any]:
-    """The figures of an epoch, numbers all of them.   Raises TypeError, ValueError."""
+    """The figures of an epoch, numbers all of them.   Raises TypeError."""
     for name, value in epoch.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise TypeError(f"{name} of an epoch is {value!r}")

@@ -36,6 +36,8 @@ def typed(name: str, value: Any, annotation: str) -> Any:
     if isinstance(value, (list, tuple)) and "tuple[int, ...]" in kinds:
         return tuple(typed(f"{name}[{i}]", v, "int") for i, v in enumerate(value))
     number, whole = isinstance(value, Real), "int" in kinds
+    if isinstance(value, int) and value.bit_length() > 1000:  # beyond what a float holds, and what text may say
+        raise ConfigError(f"{name} must be below 2^63, not a number of {value.bit_length()} bits")
     if number and whole and math.isfinite(value) and abs(value) >= 2**63:
         raise ConfigError(f"{name} must be below 2^63, not {value:.3g}")
     if isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -16,12 +17,18 @@ import tomli_w
 from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
+from xpnet.data.dataset import one_line
+from xpnet.data.opening import read_whole
 from xpnet.errors import ConfigError
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["Recipe", "TrainConfig", "read_recipe", "recipe_names", "recipe_text"]
+__all__ = ["Recipe", "TrainConfig", "parse_toml", "read_recipe", "read_text", "recipe_names", "recipe_text"]
+
+MAX_TOML = 1 << 16  # bytes of a file of settings
+# In a line of it: tomllib takes a hundred thousand steps for each line below a key of ten thousand dotted parts.
+MAX_DOTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +180,7 @@ class TrainConfig:
         """
         return self.replace(device="auto", library=None, tf32=False, graph=True, checkpoint_every=None, keep=2)
 
-    def replace(self, **settings: Any) -> TrainConfig:
+    def replace(self, /, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         known = [f.name for f in dataclasses.fields(self)]
         for name in settings:
@@ -233,16 +240,37 @@ def recipe_text(name_or_path: str | Path) -> str:
     Raises ConfigError for an unknown recipe or a file that cannot be read.
     """
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
+    if path.suffix == ".toml" or os.path.isfile(path):
+        return read_text(path, "recipe")
     known = recipe_names()
     if name_or_path not in known:
         hint = nearest(str(name_or_path), known)
-        raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
+        named = f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files"
+        raise ConfigError(one_line(named))
     return (resources.files("xpnet") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a small file of settings.
+
+    path : of a regular file of at most MAX_TOML bytes, UTF-8.   what : it is, in the error's words.
+    Raises ConfigError for any other file.
+    """
+    try:
+        return read_whole(path, MAX_TOML).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(one_line(f"cannot read the {what} {path}: {reason}")) from None
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The tables of a TOML text.   name : of it, the beginning of an error.   Raises ConfigError if it is not TOML."""
+    try:
+        if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line with more than {MAX_DOTS} dots")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(one_line(f"{name} is not valid TOML: {error}")) from None
 
 
 def read_recipe(name_or_path: str | Path) -> Recipe:
@@ -251,15 +279,12 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
     Raises ConfigError for an unknown recipe, a file that is not TOML, a bad value, or an unknown key, naming the
     nearest known one.
     """
-    try:
-        settings = tomllib.loads(recipe_text(name_or_path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"recipe {name_or_path} is not valid TOML: {error}") from None
+    settings = parse_toml(recipe_text(name_or_path), f"recipe {name_or_path}")
     try:
         about = _about(settings.pop("about", {}))
         TrainConfig().replace(**settings)
-    except ConfigError as error:
-        raise ConfigError(f"recipe {name_or_path}: {error}") from None
+    except ValueError as error:  # a whole number of thousands of digits is none that an error can quote
+        raise ConfigError(one_line(f"recipe {name_or_path}: {error}")) from None
     return Recipe(settings, **about)
 
 

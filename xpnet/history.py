@@ -3,14 +3,20 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xpnet.data.dataset import one_line
+from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
 from xpnet.files import write_atomically
 
 __all__ = ["Epoch", "read_history", "write_history"]
+
+MAX_BYTES = 1 << 23  # of a history
+MAX_EPOCHS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,32 +56,35 @@ def read_history(path: str | Path) -> list[Epoch]:
     Returns an Epoch for each line.   Raises ModelError, one line, for a file that is missing or no history.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / "history.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
+        text = read_whole(path, MAX_BYTES).decode()
+        return _parse(csv.reader(io.StringIO(text, newline="")))
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a run directory holds one") from None
+        raise ModelError(one_line(f"{path}: no such file; a run directory holds one")) from None
+    except ModelError as error:
+        raise ModelError(one_line(f"{path} is {error}")) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if not rows or rows[0] != _columns():
-        raise ModelError(f"{path} is not the history of a run: its first line must be {','.join(_columns())}")
-    history = []
-    for number, row in enumerate(rows[1:], 2):
+        raise ModelError(one_line(f"cannot read {path}: {getattr(error, 'strerror', None) or error}")) from None
+
+
+def _parse(rows: Iterator[list[str]]) -> list[Epoch]:
+    """The epochs from the lines of a history.   Raises ModelError, and csv.Error."""
+    columns = _columns()
+    if next(rows, None) != columns:
+        raise ModelError(f"not the history of a run: its first line must be {','.join(columns)}")
+    optional = [field.default is None for field in dataclasses.fields(Epoch)]
+    history: list[Epoch] = []
+    for number, row in enumerate(rows, 2):
+        if len(history) == MAX_EPOCHS:
+            raise ModelError(f"too long: it has more than {MAX_EPOCHS} epochs")
         try:
-            history.append(_parse(row))
+            values = [None if may and not text else float(text) for text, may in zip(row, optional, strict=True)]
+            history.append(Epoch(**dict(zip(columns, values, strict=True)) | {"epoch": int(row[0])}))  # type: ignore[arg-type]
         except ValueError:
-            raise ModelError(f"{path} is damaged: line {number} does not hold the figures of an epoch") from None
+            raise ModelError(f"damaged: line {number} does not hold the figures of an epoch") from None
     return history
-
-
-def _parse(row: list[str]) -> Epoch:
-    """An epoch from its line.   Raises ValueError."""
-    texts = dict(zip(_columns(), row, strict=True))
-    needed = [f.name for f in dataclasses.fields(Epoch) if f.default is dataclasses.MISSING]
-    values = {name: float(text) if text or name in needed else None for name, text in texts.items() if name != "epoch"}
-    return Epoch(epoch=int(texts["epoch"]), **values)  # type: ignore[arg-type]
 
 
 def _columns() -> list[str]:

@@ -8,17 +8,21 @@ so a model trained on any device loads on any other. Nothing in it is executed.
 import dataclasses
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
 from xpnet.backend import Backend, select
 from xpnet.data import rows_of
+from xpnet.data.dataset import one_line
+from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
 from xpnet.files import write_atomically
 from xpnet.functional import LOSSES, mean_squared_error
@@ -43,6 +47,8 @@ Arrays = list[Any]
 # Rows per call when nothing is trained: enough to fill a GPU, few enough to stay in a CPU's cache.
 BATCH_SIZE = 1000
 FORMAT = "xpnet model 1"
+MAX_BYTES = 1 << 31  # of a model file: half a billion parameters
+MAX_HEADER = 1 << 20  # of its JSON: some five thousand layers
 
 
 class Scores(NamedTuple):
@@ -296,47 +302,66 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
     Raises ModelError, one line, for a file that is missing, damaged or no model of xpnet; DeviceError as select does.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / "model.safetensors"
-        if not path.exists():
-            raise ModelError(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; a model is a run directory or a .safetensors file")
+        if not os.path.lexists(path):
+            raise ModelError(
+                one_line(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
+            )
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, TypeError, ValueError) as error:  # the latter two for dtypes that NumPy lacks
-        raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from None
+        network, host, data, image_shape = _parsed(read_whole(path, MAX_BYTES))
+    except FileNotFoundError:
+        raise ModelError(one_line(f"{path}: no such file; a model is a run directory or a .safetensors file")) from None
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
-    if "xpnet" not in metadata:
-        raise ModelError(f"{path} is a safetensors file, but not a model of xpnet")
-    try:
-        description = json.loads(metadata["xpnet"])
-        if description["format"] != FORMAT:
-            raise ModelError(f"{path} is an {description['format']!r}; this xpnet reads {FORMAT!r}")
-        network = MLP(**description["network"])
-        data, image_shape = str(description["data"]), tuple(int(n) for n in description["image_shape"])
-        expected = description.pop("sha256")
-    except ModelError:
-        raise
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged: its description of the network does not read ({error})") from None
-    shapes = network.param_shapes() | network.running_shapes()
-    if {name: a.shape for name, a in arrays.items()} != shapes:
-        raise ModelError(f"{path} is damaged: its arrays are not those of a {network} network")
-    host = [arrays[name] for name in shapes]
-    if (
-        len({a.dtype for a in host}) > 1
-        or host[0].dtype not in (np.float32, np.float64)
-        or _digest(description, host) != expected
-    ):
-        raise ModelError(f"{path} is damaged: its checksum is wrong")
+        raise ModelError(one_line(f"cannot read {path}: {error.strerror or error}")) from None
+    except ModelError as error:
+        raise ModelError(one_line(f"{path} is {error}")) from None
     backend = select(device, library)
     moved = [backend.to_device(a) for a in host]
     n_params = len(network.param_shapes())
     return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
+
+
+def _parsed(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
+    """The network, the arrays, the data's name and the image's shape of a model file.   Raises ModelError."""
+    try:
+        size = int.from_bytes(content[:8], "little")
+        if size > MAX_HEADER:
+            raise ValueError(f"its header takes {size} bytes; the cap is {MAX_HEADER}")
+        header = json.loads(content[8 : 8 + size].decode())
+        metadata, n_arrays = header.get("__metadata__") or {}, len(header)
+        arrays = deserialize(content)
+    except Exception as error:  # among others, of safetensors, and of a dtype that NumPy lacks
+        raise ModelError(f"damaged or not a safetensors file: {error}") from None
+    if "xpnet" not in metadata:
+        raise ModelError("a safetensors file, but not a model of xpnet")
+    try:
+        description = json.loads(metadata["xpnet"])
+        if description["format"] != FORMAT:
+            raise ModelError(f"an {description['format']!r}; this xpnet reads {FORMAT!r}")
+        # Before anything is made for each layer.
+        if len(description["network"]["sizes"]) > n_arrays:
+            raise ValueError("more layers than arrays")
+        network = MLP(**description["network"])
+        data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
+        if not isinstance(data, str) or min(image_shape, default=1) < 1 or math.prod(image_shape) >= 2**63:
+            raise ValueError("odd names or shapes")
+        expected = description.pop("sha256")
+        shapes = network.param_shapes() | network.running_shapes()
+        if {name: a.shape for name, a in arrays.items()} != shapes:
+            raise ModelError(f"damaged: its arrays are not those of a {network} network")
+        host = [arrays[name] for name in shapes]
+        if (
+            len({a.dtype for a in host}) > 1
+            or host[0].dtype not in (np.float32, np.float64)
+            or _digest(description, host) != expected
+        ):
+            raise ModelError("damaged: its checksum is wrong")
+    except ModelError:
+        raise
+    except Exception as error:  # the description may be any JSON
+        raise ModelError(f"damaged: its description of the network does not read ({error})") from None
+    return network, host, one_line(data), image_shape
 
 
 def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import statistics
 import time
 import tomllib
@@ -25,9 +26,11 @@ import numpy as np
 from xpnet.augment import Distortion
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Run
-from xpnet.checks import check_range
+from xpnet.checks import check_range, typed
 from xpnet.config import Recipe, TrainConfig, read_recipe, recipe_names
 from xpnet.data import Dataset
+from xpnet.data.dataset import one_line
+from xpnet.data.opening import read_whole
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.files import remove, write_atomically
 from xpnet.model import Ensemble, load
@@ -38,6 +41,7 @@ __all__ = ["Record", "Row", "milestones", "read_records", "reproduce", "tabulate
 logger = logging.getLogger(__name__)
 
 SPENT = "the budget is spent"
+MAX_BYTES = 1 << 22  # of the file of records: some three thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,14 +174,33 @@ def reproduce(
 
 def read_records(path: Path) -> list[Record]:
     """Read what write_records wrote; no records where there is no file.   Raises ModelError if it is damaged."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     try:
-        return [Record(**record) for record in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+        return [_record(values) for values in json.loads(read_whole(path, MAX_BYTES).decode())["runs"]]
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged or no file of xpnet reproduce ({error}); mend it or delete it") from None
+        raise ModelError(one_line(f"cannot read {path}: {error.strerror or error}")) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        wrong = f"{path} is damaged or no file of xpnet reproduce ({error}); mend it or delete it"
+        raise ModelError(one_line(wrong)) from None
+
+
+def _record(values: Any) -> Record:
+    """A record from JSON.   Raises TypeError or ValueError for one that write_records would not have written."""
+    record = Record(**values)
+    for field in dataclasses.fields(Record):
+        kind, value = str(field.type), getattr(record, field.name)
+        if kind == "list[int]":
+            fine = isinstance(value, list) and all(type(i) is int and 0 <= i < 2**63 for i in value)
+        elif kind == "dict[str, Any]":
+            fine = isinstance(value, dict)
+        else:
+            fine = typed(field.name, value, kind) == value and (not isinstance(value, str) or value.isprintable())
+        if not fine:
+            raise ValueError(f"{field.name} is not what it should be")
+    if record.failure is None and max(record.wrong, default=0) >= record.n_test:
+        raise ValueError("more images are read wrong than there are")
+    return record
 
 
 def write_records(path: Path, records: Iterable[Record]) -> list[Record]:

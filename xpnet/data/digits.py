@@ -10,14 +10,15 @@ import contextlib
 import functools
 import logging
 import os
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .dataset import DataError
+from .formats import read_npz_arrays
 
 __all__ = ["draw", "load_splits"]
 
@@ -528,17 +529,15 @@ def load_splits(cache_dir: str | os.PathLike[str]) -> _Splits:
 
 def _read(path: Path) -> _Splits | None:
     """The splits kept in a file, or None where there are none to be trusted."""
+    if not os.path.lexists(path):
+        return None
     try:
-        # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = [content[name] for name in _ARRAYS]  # zip's CRC-32 finds the damage
+        arrays = read_npz_arrays(path, _ARRAYS)  # zip's CRC-32 finds the damage
         shapes = [(n, *shape) for n in _COUNTS for shape in ((_SIZE, _SIZE), ())]
         if [a.shape for a in arrays] != shapes or [a.dtype for a in arrays] != [np.uint8, np.int32] * 2:
-            raise ValueError("other arrays than expected")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("%s can't be used and is drawn again: %s", path, error)
+            raise DataError(f"{path}: other arrays than expected")
+    except DataError as error:
+        logger.warning("%s; the set is drawn again", error)
         return None
     return (arrays[0], arrays[1]), (arrays[2], arrays[3])
 

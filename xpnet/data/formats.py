@@ -1,7 +1,9 @@
 """Readers for the files that digits come in: IDX, Keras' npz, the theano pickle and CSV.
 
 Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
-whatever is wrong with one ends in a DataError of one line that begins with its path.
+whatever is wrong with one ends in a DataError of one line that begins with its path. Reading takes no more memory than
+64 MiB and 8 bytes for each byte of content, which is at most MAX_BYTES and, where it is packed, at most FREE_BYTES or
+MAX_RATIO times its packed size (opening.py); a raw IDX file of images beyond that is mapped.
 """
 
 import gzip
@@ -9,25 +11,25 @@ import hashlib
 import logging
 import math
 import os
-import pickle
+import pickle  # nosec B403 - only its unpickler, which is restricted below
 import re
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .dataset import DataError, Dataset, Split
+from .opening import Gunzip, open_member, open_regular, open_zip, read_up_to, refuse_bomb, unpacked
 
 if TYPE_CHECKING:
     import zipfile
 
-    Location = Path | zipfile.Path
+    from .opening import Location as Location  # noqa: PLC0414 - sources has it from here
 
 MAX_BYTES = 1 << 30
 """No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""
@@ -40,7 +42,21 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 MAX_CLASSES = 1000
 
+_LABELS_AT_ONCE = 1 << 20
+
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+_MAX_LINE = 1 << 20
+"""Characters in a line of CSV: a quarter of a million pixels."""
+
+_NUMBERS = re.compile(r"[<>=|]?([ui][1248]|f[248])")
+"""How NumPy calls the types that pixels and labels may have."""
+
+_NPY_HEADER = re.compile(
+    r"\{(?:'(?:descr':'(?P<descr>[^']*)'|fortran_order':(?P<order>True|False)|shape':\((?P<shape>[\dL,]*)\)),?)*\}"
+)
+_MAX_NPY_HEADER = 10_000
+_NPY_MAGIC = [b"\x93NUMPY" + bytes([version, 0]) for version in (1, 2, 3)]
 
 IDX_NAME = re.compile(
     r"(?P<set>(.*[^a-zA-Z0-9])?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
@@ -57,32 +73,6 @@ logger = logging.getLogger("xpnet")
 
 
 # --- what all formats share ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _unpacked(path: "Location") -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Open a file for reading, through gzip if its content begins like it."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if packed:
-                with gzip.GzipFile(fileobj=file) as stream:
-                    yield stream
-            else:
-                yield file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip content ({error}); fetch the file again") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def _read_up_to(stream: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
-    """Read at most size bytes; memory grows with what is there, not with what a header claims."""
-    content = bytearray()
-    while len(content) < size and (block := stream.read(min(1 << 20, size - len(content)))):
-        content += block
-    return content
 
 
 def _pixels(images: NDArray[Any], where: str, entry: Callable[[int], str]) -> NDArray[Any]:
@@ -110,7 +100,9 @@ def _pixels(images: NDArray[Any], where: str, entry: Callable[[int], str]) -> ND
 def _classes(labels: NDArray[Any], where: str, entry: Callable[[int], str]) -> NDArray[np.int32]:
     if labels.dtype.kind not in "uif" or labels.ndim != 1:
         raise DataError(f"{where}: labels must be numbers of shape (n,), not {labels.dtype} of {labels.shape}")
-    fine = (labels >= 0) & (labels < MAX_CLASSES) & (np.rint(labels) == labels)
+    fine = (labels >= 0) & (labels < MAX_CLASSES)
+    if labels.dtype.kind == "f":
+        fine &= np.rint(labels) == labels
     if not fine.all():
         first = int(np.flatnonzero(~fine)[0])
         raise DataError(
@@ -120,10 +112,11 @@ def _classes(labels: NDArray[Any], where: str, entry: Callable[[int], str]) -> N
 
 
 def _split(images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[int], str] = "image {}".format) -> Split:
-    pixels = _pixels(np.asanyarray(images), where, entry)
-    if not isinstance(pixels, np.memmap):
-        pixels = np.ascontiguousarray(pixels)
-    return Split(pixels, _classes(np.asarray(labels), where, entry))
+    with np.errstate(all="ignore"):  # a NaN is refused, whatever NumPy has to say of it
+        pixels = _pixels(np.asanyarray(images), where, entry)
+        if not isinstance(pixels, np.memmap):
+            pixels = np.ascontiguousarray(pixels)
+        return Split(pixels, _classes(np.asarray(labels), where, entry))
 
 
 def _dataset(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
@@ -137,7 +130,11 @@ def _check_stray(path: Path, labels: NDArray[np.int32]) -> None:
 
     Behind a number that never occurs, a twentieth of the usual count is too few; without such a gap, a thousandth.
     """
-    counts = np.bincount(labels)
+    if not len(labels):
+        return
+    # In parts, since bincount takes a copy of eight bytes for each label.
+    parts = np.array_split(labels, 1 + len(labels) // _LABELS_AT_ONCE)
+    counts = np.sum([np.bincount(part, minlength=MAX_CLASSES) for part in parts], axis=0)[: labels.max() + 1]
     gaps = np.flatnonzero(counts == 0)
     start, few = (int(gaps[-1]) + 1, 20) if gaps.size else (len(counts) - 1, 1000)
     if few * np.mean(counts[start:]) < np.mean(counts[counts > 0]):
@@ -166,7 +163,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def _read_idx(path: "Location") -> NDArray[Any]:
-    with _unpacked(path) as stream:
+    with unpacked(path) as stream:
         magic = stream.read(4)
         if not magic:
             raise DataError(f"{path}: the file is empty")
@@ -177,19 +174,27 @@ def _read_idx(path: "Location") -> NDArray[Any]:
             raise DataError(f"{path}: truncated within its header; fetch the file again")
         shape = np.frombuffer(header, ">u4").tolist()
         size = math.prod(shape) * dtype.itemsize
-        packed = isinstance(stream, gzip.GzipFile)
+        packed = isinstance(stream, Gunzip)
         pixels = dtype == np.uint8 and len(shape) > 1
-        if pixels and not packed and isinstance(path, Path) and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
-            _check_size(path, size, path.stat().st_size - stream.tell())
-            return np.memmap(str(path), np.dtype(np.uint8), "r", stream.tell(), tuple(shape))
+        if not packed and isinstance(path, Path):
+            file, offset = cast(IO[bytes], stream), 4 + len(header)
+            there = os.fstat(file.fileno()).st_size - offset
+            if pixels and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
+                _check_size(path, size, there)
+                return np.memmap(file, np.dtype(np.uint8), "r", offset, tuple(shape))
+            if size <= MAX_BYTES:  # before any of it is read
+                _check_size(path, size, there)
         if size > MAX_BYTES:
             hint = " for a packed file, so unpack it" if pixels and packed else ""
             raise DataError(
                 f"{path}: its header declares {size} bytes of shape {tuple(shape)}; the cap is {MAX_BYTES}{hint}"
             )
-        content = _read_up_to(stream, size + 1)
+        content = read_up_to(stream, size + 1)
     _check_size(path, size, len(content))
-    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    try:
+        return _shaped(content, dtype, shape)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _memory() -> float:
@@ -293,41 +298,61 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Split, Split]:
     Returns (train, test).
     Raises DataError if it is damaged, an array is missing or too large, or holds objects instead of numbers.
     """
-    import zipfile
+    x_train, y_train, x_test, y_test = read_npz_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
+    return _split(x_train, y_train, f"{path}: train split"), _split(x_test, y_test, f"{path}: test split")
 
+
+def read_npz_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray[Any]]:
+    """Read some arrays of numbers from an npz archive.
+
+    path : the file.   names : of the arrays.
+    Returns them in that order and in native byte order.   Raises DataError as read_npz does.
+    """
     path = Path(path)
+    with open_zip(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if missing := [name for name in names if f"{name}.npy" not in members]:
+            raise DataError(f"{path}: no array {missing[0]}; {', '.join(names)} are needed")
+        wanted = [members[f"{name}.npy"] for name in names]
+        total = sum(member.file_size for member in wanted)
+        if total > MAX_BYTES:
+            raise DataError(f"{path}: its arrays unpack to {total} bytes; the cap is {MAX_BYTES}")
+        try:
+            refuse_bomb(total, os.stat(path).st_size)
+            return [_read_npy(archive, member) for member in wanted]
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+
+def _read_npy(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo") -> NDArray[Any]:
+    key = member.filename.removesuffix(".npy")
+    with open_member(archive, member) as stream:
+        # NumPy's own reader of the header lets Python's parser loose on it.
+        magic = stream.read(8)
+        size = int.from_bytes(stream.read(2 if magic[6:7] == b"\1" else 4), "little")
+        header = stream.read(min(size, _MAX_NPY_HEADER)).decode("latin1")
+        known = _NPY_HEADER.fullmatch("".join(header.split()))
+        if magic not in _NPY_MAGIC or not known or None in known.groups():
+            raise DataError(f"{key} has no header as NumPy writes it")
+        descr, order, sides = known.groups()
+        if not _NUMBERS.fullmatch(descr):
+            raise DataError(f"{key} has dtype {descr}, which is refused; numbers are needed")
+        dtype, shape = np.dtype(descr), tuple(int(side) for side in sides.replace("L", "").split(",") if side)
+        size = math.prod(shape) * dtype.itemsize
+        content = read_up_to(stream, min(size, member.file_size) + 1)
+    if len(content) != size:
+        raise DataError(f"{key} declares shape {shape} of {dtype} but holds {len(content)} bytes")
+    return _shaped(content, dtype, shape, "F" if order == "True" else "C")
+
+
+def _shaped(content: bytes | bytearray, dtype: np.dtype[Any], shape: Sequence[int], order: str = "C") -> NDArray[Any]:
+    """The array that content is, in native byte order."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = {key: _read_npy(archive, key, path) for key in ("x_train", "y_train", "x_test", "y_test")}
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive can make zipfile and the header's parser raise nearly anything
-        raise DataError(f"{path}: not a readable npz archive ({_one_line(error)})") from None
-    train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-    return _split(*train, f"{path}: train split"), _split(*test, f"{path}: test split")
-
-
-def _read_npy(archive: "zipfile.ZipFile", key: str, path: Path) -> NDArray[Any]:
-    if f"{key}.npy" not in archive.namelist():
-        raise DataError(f"{path}: no array {key}; x_train, y_train, x_test and y_test are needed")
-    member = archive.getinfo(f"{key}.npy")
-    if member.file_size > MAX_BYTES:
-        raise DataError(f"{path}: {key} unpacks to {member.file_size} bytes; the cap is {MAX_BYTES}")
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream)
-        if dtype.hasobject or dtype.kind not in "uif":
-            raise DataError(f"{path}: {key} has dtype {dtype}, which is refused; numbers are needed")
-        content = bytearray(stream.read())
-    if len(content) != math.prod(shape) * dtype.itemsize:
-        raise DataError(f"{path}: {key} declares shape {shape} of {dtype} but holds {len(content)} bytes")
-    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        array = np.frombuffer(content, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+    except ValueError:  # no bytes, but a shape that is beyond NumPy
+        raise DataError(f"no array can have the shape {tuple(shape)}") from None
+    native: NDArray[Any] = array.astype(dtype.newbyteorder("="), copy=False)
+    return native
 
 
 # --- pickle ----------------------------------------------------------------------------------------------------------
@@ -336,49 +361,61 @@ def _one_line(error: BaseException) -> str:
 class _PickledDType:
     """Stands in for numpy.dtype while unpickling, since the real one can be driven into reading foreign memory."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        self.code, self.order = str(code), "="
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
+            named = code if isinstance(code, str) else type(code).__name__
+            raise pickle.UnpicklingError(f"an array of {named} is not an array of numbers")
+        self.plain = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = {">": ">", "<": "<"}.get(state[1], "=")
+        if state[1] in (">", "<"):
+            self.plain = self.plain.newbyteorder(state[1])
 
-    def plain(self) -> np.dtype[Any]:
-        dtype = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
-        if dtype.kind not in "uif":
-            raise pickle.UnpicklingError(f"an array of {dtype} is not an array of numbers")
-        return dtype
+
+class _Latin1:
+    """Stands in for the bytes that Python 3 pickles as text; they are made once they are known to be needed."""
+
+    def __init__(self, text: str, _encoding: object = None) -> None:
+        self.text = text
 
 
 class _PickledArray:
     """Stands in for numpy.ndarray while unpickling: keeps what the pickle says of an array until it can be checked."""
 
     def __init__(self, *_: object) -> None:
-        self.array = np.empty(0, np.uint8)
+        self.fill(b"", _PickledDType("u1"), (0,), "C")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _version, shape, dtype, fortran, content = state
-        self.fill(content, dtype, shape, "F" if fortran else "C")
+        self.fill(content, dtype, shape, "F" if fortran is True or fortran == 1 else "C")
 
     def fill(self, content: Any, dtype: _PickledDType, shape: Any, order: Any) -> "_PickledArray":
-        if isinstance(content, str):
-            content = content.encode("latin1")
-        stored = dtype.plain()
-        self.array = np.frombuffer(content, stored).reshape(shape, order=order).astype(stored.newbyteorder("="))
+        self.content, self.dtype, self.shape, self.order = content, dtype.plain, shape, order
+        if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+            raise pickle.UnpicklingError("the shape of an array must be whole numbers")
         return self
+
+    @property
+    def nbytes(self) -> int:
+        size: int = math.prod(self.shape) * self.dtype.itemsize
+        return size
+
+    def array(self) -> NDArray[Any]:
+        content = self.content.text if isinstance(self.content, _Latin1) else self.content
+        content = content.encode("latin1") if isinstance(content, str) else content
+        if len(content) != self.nbytes:
+            raise pickle.UnpicklingError(f"an array of shape {self.shape} and {self.dtype} has {len(content)} bytes")
+        return _shaped(content, self.dtype, self.shape, "F" if self.order == "F" else "C")
 
 
 def _from_buffer(content: Any, dtype: _PickledDType, shape: Any, order: Any, *_: object) -> _PickledArray:
     return _PickledArray().fill(content, dtype, shape, order)
 
 
-def _latin1(text: str, _encoding: object = None) -> bytes:
-    return text.encode("latin1")
-
-
 _PICKLED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _PickledArray,
     ("numpy", "dtype"): _PickledDType,
-    ("_codecs", "encode"): _latin1,
+    ("_codecs", "encode"): _Latin1,
     **{
         (f"numpy.{core}.{module}", name): stand_in
         for core in ("core", "_core")
@@ -390,9 +427,50 @@ _PICKLED: dict[tuple[str, str], Any] = {
 }
 
 
+_OPCODES = (
+    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING "
+    "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BYTEARRAY8 GLOBAL STACK_GLOBAL REDUCE "
+    "BUILD EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS PUT BINPUT LONG_BINPUT MEMOIZE GET "
+    "BINGET LONG_BINGET"
+)
+"""What arrays within tuples and lists take in protocols 0 to 5; not dictionaries, whose keys may be slow to hash."""
+
+_DONE_BY: dict[int, Any] = {
+    opcode: pickle._Unpickler.dispatch[opcode] for opcode in (getattr(pickle, name)[0] for name in _OPCODES.split())
+}
+
+MAX_OPCODES = 10_000
+"""Six arrays take about two hundred."""
+
+
+class _Opcodes(dict[int, Any]):
+    """What does each opcode, so many times in all."""
+
+    left = MAX_OPCODES
+
+    def __getitem__(self, opcode: int) -> Any:
+        self.left -= 1
+        if opcode not in self or self.left < 0:
+            wrong = "is too long" if opcode in self else f"has the opcode 0x{opcode:02x}"
+            raise pickle.UnpicklingError(f"it {wrong}, and only NumPy arrays are allowed")
+        return super().__getitem__(opcode)
+
+
 # Python's own implementation: the one in C can be made to allocate its memo table at any size.
 class _ArraysOnly(pickle._Unpickler):
     """Unpickles NumPy arrays of numbers within tuples and lists; any other global is refused before it is imported."""
+
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
+
+    def __init__(self, content: bytearray) -> None:
+        super().__init__(BytesIO(content), encoding="latin1")
+        self.dispatch = _Opcodes(_DONE_BY | {pickle.BYTEARRAY8[0]: _ArraysOnly.load_bytearray8})  # type: ignore[misc]
+
+    def load_bytearray8(self) -> None:
+        """Python's own would allocate whatever size is declared."""
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(min(size, MAX_BYTES))))
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLED:
@@ -410,22 +488,32 @@ def read_pickle(path: str | os.PathLike[str]) -> tuple[Split, Split, Split]:
     Raises DataError if it is damaged, has another form, or asks for any other global (which is named).
     """
     path = Path(path)
-    with _unpacked(path) as stream:
-        content = _read_up_to(stream, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
+    with unpacked(path) as stream:
+        content = read_up_to(stream, MAX_BYTES + 1)
+    size = len(content)
+    if size > MAX_BYTES:
         raise DataError(f"{path}: unpacks to more than {MAX_BYTES} bytes, the cap")
-    try:
-        pairs = _ArraysOnly(BytesIO(content), encoding="latin1").load()
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: this pickle is refused: {' '.join(str(error).split())}") from None
-    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
-        raise DataError(f"{path}: not a readable pickle ({_one_line(error)})") from None
     parts = ("train", "validation", "test")
-    if not isinstance(pairs, tuple | list) or len(pairs) != 3 or not all(map(_is_pair, pairs)):
-        raise DataError(f"{path}: this pickle must hold three (images, labels) pairs of arrays: {', '.join(parts)}")
+    try:
+        unpickler = _ArraysOnly(content)
+        del content  # the unpickler has its own copy
+        pairs = unpickler.load()
+        if not isinstance(pairs, tuple | list) or len(pairs) != 3 or not all(map(_is_pair, pairs)):
+            raise DataError(f"{path}: this pickle must hold three (images, labels) pairs of arrays: {', '.join(parts)}")
+        entries = {id(entry): entry for pair in pairs for entry in pair}
+        if sum(entry.nbytes for entry in entries.values()) > size:
+            raise pickle.UnpicklingError("its arrays claim more bytes than it has")
+        arrays = {key: entry.array() for key, entry in entries.items()}
+        splits = [[arrays[id(entry)] for entry in pair] for pair in pairs]
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: this pickle is refused: {error}") from None
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        raise DataError(f"{path}: not a readable pickle ({type(error).__name__}: {error})") from None
+    del unpickler, pairs, entries, arrays
     train, validation, test = (
-        _split(images.array, labels.array, f"{path}: {part} split")
-        for part, (images, labels) in zip(parts, pairs, strict=True)
+        _split(images, labels, f"{path}: {part} split") for part, (images, labels) in zip(parts, splits, strict=True)
     )
     return train, validation, test
 
@@ -453,34 +541,54 @@ def read_csv(path: str | os.PathLike[str]) -> Split:
     try:
         try:
             table = _csv_table(path, np.int16, first)
-        except UnicodeDecodeError:
+        except DataError:
             raise
         except (ValueError, DeprecationWarning):
             table = _csv_table(path, np.float32, first)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except DataError:
+        raise
     except ValueError as error:
-        raise DataError(_csv_fault(path, first, columns) or f"{path}: {_one_line(error)}") from None
+        raise DataError(_csv_fault(path, first, columns) or f"{path}: {error}") from None
     if table.shape[1] != columns:
-        raise DataError(_csv_fault(path, first, columns))
+        raise DataError(_csv_fault(path, first, columns) or f"{path}: it has changed while it was read")
     return _split(table[:, 1:], table[:, 0], str(path), lambda row: f"line {_csv_line(path, first, row)}")
 
 
+@contextmanager
+def _csv_text(path: Path) -> Iterator[TextIOWrapper]:
+    """Open a file for reading as text, once its lines are known to be short enough to be split."""
+    try:
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                raise DataError(f"{path}: it holds {size} bytes; the cap is {MAX_BYTES}")
+            block = file.read(_MAX_LINE)
+            if block.startswith(b"\x1f\x8b"):
+                raise DataError(f"{path}: gzip-compressed CSV; unpack it first")
+            while len(block) == _MAX_LINE:
+                if b"\n" not in block and b"\r" not in block:
+                    raise DataError(f"{path}: a line has more than {_MAX_LINE} characters")
+                block = file.read(_MAX_LINE)
+            file.seek(0)
+            yield TextIOWrapper(file, encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
 def _csv_table(path: Path, dtype: type[np.generic], first: int) -> NDArray[Any]:
-    with warnings.catch_warnings():
+    with _csv_text(path) as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 cuts 0.5 to the integer 0 and only warns
-        return np.loadtxt(path, dtype, comments=None, delimiter=",", skiprows=first - 1, ndmin=2, encoding="utf-8-sig")
+        return np.loadtxt(lines, dtype, comments=None, delimiter=",", skiprows=first - 1, ndmin=2)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line number and the fields of each line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if row := line.strip(" \t\r\n"):
-                    yield number, row.split(",")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+    """The number and the fields of each line that is not blank."""
+    with _csv_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if row := line.strip(" \t\r\n"):
+                yield number, row.split(",")
 
 
 def _csv_head(path: Path) -> tuple[list[str], int, int]:
@@ -489,8 +597,6 @@ def _csv_head(path: Path) -> tuple[list[str], int, int]:
     number, fields = next(rows, (0, []))
     if not fields:
         raise DataError(f"{path}: the file is empty")
-    if fields[0].startswith("\x1f"):
-        raise DataError(f"{path}: gzip-compressed CSV; unpack it first")
     if all(map(_is_number, fields)):
         return [], number, len(fields)
     names = [field.strip(" \"'") for field in fields]
@@ -578,7 +684,7 @@ def _kind(path: Path) -> str:
     ):
         if re.search(pattern, name):
             return kind
-    with _unpacked(path) as stream:
+    with unpacked(path) as stream:
         magic = stream.read(4)
     if not magic:
         raise DataError(f"{path}: the file is empty; looked for {_LOOKED_FOR}")

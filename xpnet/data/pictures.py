@@ -10,6 +10,7 @@ width, shrunk and centred.
 import contextlib
 import os
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import DataError
+from .opening import read_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +31,18 @@ _Mask = NDArray[np.bool_]
 _Ints = NDArray[np.int64]
 
 MAX_PIXELS = 50_000_000
-"""Larger pictures are refused by what their header declares."""
+"""Larger pictures are refused by what their header declares: 48 megapixels are what a telephone takes."""
+
+MAX_PNG_BYTES = 100_000_000
+"""Nor may a PNG take more, which unlike a JPEG cannot be read in a smaller size: 33 megapixels of colour, 16 where some
+are transparent, 50 of grey."""
+
+MAX_SCANNED = 750_000_000
+"""Pixels times scans of a JPEG: a progressive one has ten or so, and a file of no size may have thousands."""
+
+MAX_FILE_BYTES = 200_000_000
+MAX_PARTS = 20_000
+"""Chunks of a PNG, or segments before the first scan of a JPEG."""
 
 _BOX, _SIZE = 20, 28  # pixels, MNIST's
 _KEPT = 2048  # longest side, in pixels, of what is kept of a photograph
@@ -43,8 +56,9 @@ _WIDTH = 0.1  # least width of a stroke over the digit's longest side; MNIST's a
 def read_picture(path: str | os.PathLike[str]) -> _Bytes:
     """Read a picture of one digit, PNG or JPEG, as an image of MNIST's form.
 
-    path : the file: any size up to 50 megapixels, any colours, dark on light or light on dark, upright or as its EXIF
-        orientation says; strokes may lie on transparent ground; of an animation the first picture is read.
+    path : the file: up to 50 megapixels, a PNG in colour less (see MAX_PNG_BYTES), any colours, dark on light or
+        light on dark, upright or as its EXIF orientation says; strokes may lie on transparent ground; of an animation
+        the first picture is read.
     Returns (28, 28) uint8: white ink (255) on black (0).
     Raises DataError, one line, if there is no such file, it can't be read as a PNG or JPEG picture, is too large, or
     shows no digit.
@@ -83,19 +97,21 @@ def to_mnist_form(grey: _Bytes) -> _Bytes:
 def _decode(path: Path) -> _Bytes:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not path.is_file():
-        wrong = "a folder, not a picture" if path.is_dir() else "no such file"
-        raise DataError(f"{wrong}; name a PNG or JPEG file")
     try:
+        content = read_whole(path, MAX_FILE_BYTES)
+        if not content:
+            raise DataError("the file is empty; save the picture again")
+        _check_parts(content)
         # Pillow warns of large pictures and of odd metadata; the size is checked here, the rest does not matter.
-        with path.open("rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if not file.read(1):
-                raise DataError("the file is empty; save the picture again")
-            file.seek(0)
-            image: Image.Image = Image.open(file, formats=("PNG", "JPEG"))
+            image: Image.Image = Image.open(BytesIO(content), formats=("PNG", "JPEG"))
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if image.format == "PNG" and image.width * image.height * _channels(image) > MAX_PNG_BYTES:
+                raise DataError(f"as a PNG it unpacks to more than {MAX_PNG_BYTES // 10**6} MB; shrink it")
+            if image.width * image.height * content.count(b"\xff\xda") > MAX_SCANNED and image.format != "PNG":
+                raise DataError("a JPEG of that size with too many scans; save the picture again")
             image.draft(None, (_KEPT, _KEPT))  # decodes no more of a JPEG than is kept
             image.load()
             with contextlib.suppress(Exception):  # EXIF may be damaged where the picture is not
@@ -103,23 +119,61 @@ def _decode(path: Path) -> _Bytes:
             image = _plain(image)
             image.thumbnail((_KEPT, _KEPT))
             return _grey(np.asarray(image))
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except IsADirectoryError:
+        raise DataError("a folder, not a picture; name a PNG or JPEG file") from None
+    except FileNotFoundError:
+        raise DataError("no such file; name a PNG or JPEG file") from None
     except UnidentifiedImageError:
         raise DataError("not a PNG or JPEG picture; save it as one of these") from None
     except Image.DecompressionBombError:
         raise DataError(f"larger than {MAX_PIXELS // 10**6} megapixels; shrink it, or cut out the digit") from None
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        reason = getattr(error, "strerror", None) or " ".join(f"{error}".split())
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"can't be read ({reason}); save the picture again") from None
 
 
+def _check_parts(content: bytes) -> None:
+    """Refuse a file of very many parts, on each of which Pillow spends far more time than it has bytes."""
+    from PIL import UnidentifiedImageError
+
+    png = content.startswith(b"\x89PNG")
+    if not png and not content.startswith(b"\xff\xd8"):
+        raise UnidentifiedImageError
+    at = 8 if png else 2
+    for _ in range(MAX_PARTS):
+        part = content[at : at + 4]
+        if len(part) < 4 or (not png and part[1] == 0xDA):
+            return
+        if png:
+            at += 12 + int.from_bytes(part, "big")
+        elif part[0] != 0xFF or part[1] in (0x00, 0xFF):  # junk, which is skipped one byte after the other
+            at += 1
+        elif part[1] == 0xC8 or 0xD0 <= part[1] <= 0xD9 or 0xF0 <= part[1] <= 0xFD:  # markers without a segment
+            at += 2
+        else:
+            at += 2 + int.from_bytes(part[2:], "big")
+    raise DataError(f"made of more than {MAX_PARTS} parts; save the picture again")
+
+
+def _channels(image: "Image.Image") -> int:
+    """Bytes that a pixel takes, while it is made smaller."""
+    if image.has_transparency_data:
+        return 6
+    return {"1": 1, "L": 1, "I": 4, "I;16": 2}.get(image.mode, 3)
+
+
 def _plain(image: "Image.Image") -> "Image.Image":
-    """Any of Pillow's modes as RGB or RGBA, 8 bits each."""
+    """Any of Pillow's modes as RGB or RGBA, 8 bits each, no larger than need be."""
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    # Before it takes four bytes for each pixel, and so that little is left to the filter of thumbnail.
+    factor = max(image.size) // _KEPT
+    if factor > 2 and image.mode in ("L", "RGB", "RGBA"):
+        image = image.reduce(factor)
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 

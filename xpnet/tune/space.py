@@ -8,14 +8,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xpnet.checks import nearest, typed
-from xpnet.config import TrainConfig
+from xpnet.checks import check_range, nearest, typed
+from xpnet.config import TrainConfig, parse_toml, read_text
+from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError
 from xpnet.loop import HYPERPARAMETERS
 from xpnet.optim import OPTIMIZERS
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
+MAX_LAYERS = 1000
+MAX_CHOICES = 200  # of a setting, each of which is tried on TrainConfig
 # Settings that decide what the trials are compared by.
 FIXED = ("data", "device", "library", "tf32", "graph", "seed", "validation")
 
@@ -26,13 +29,9 @@ def read_space(path: str | Path | None = None) -> dict[str, Any]:
     path : of a TOML file; None for xpnet/tune/space.toml, which says what such a file holds.
     Returns its table, for tune.   Raises ConfigError for a file that cannot be read or is not TOML.
     """
-    try:
-        file = resources.files("xpnet.tune") / "space.toml" if path is None else Path(path)
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the search space {path} is not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the search space {path}: {getattr(error, 'strerror', None) or error}") from None
+    if path is None:
+        return tomllib.loads((resources.files("xpnet.tune") / "space.toml").read_text(encoding="utf-8"))
+    return parse_toml(read_text(Path(path), "search space"), f"the search space {path}")
 
 
 def default_space(config: TrainConfig) -> dict[str, Any]:
@@ -100,7 +99,7 @@ class Layers(NamedTuple):
         return None if layers is None or width is None else layers | width
 
     def ends(self) -> list[Any]:
-        return [[width] * layers for layers in self.layers.ends() for width in self.width.ends()]
+        return [[width] for width in self.width.ends()]
 
 
 Dimension = Range | Choices | Layers
@@ -117,8 +116,8 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
             if "optimizer" not in space and name in _without_effect(config):
                 raise ConfigError(f"{name} has no effect with the optimizer {config.optimizer}: leave it out")
         return {name: _dimension(name, form, config) for name, form in space.items()}
-    except ConfigError as error:
-        raise ConfigError(f"search space: {error}") from None
+    except ValueError as error:  # as in read_recipe
+        raise ConfigError(one_line(f"search space: {error}")) from None
 
 
 def _without_effect(config: TrainConfig) -> list[str]:
@@ -138,6 +137,8 @@ def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
     if name == "hidden" and isinstance(form, Mapping) and "choices" not in form:
         _check_keys(name, form, ["layers", "width"], ["layers", "width"])
         dimension = Layers(*(_values(f"hidden.{key}", form[key], "int", None) for key in ("layers", "width")))
+        for count in dimension.layers.ends():
+            check_range("hidden.layers", typed("hidden.layers", count, "int"), 0, MAX_LAYERS, high_open=False)
     else:
         start = getattr(config, name)
         if name == "lr" and start is None:
@@ -156,6 +157,8 @@ def _values(name: str, form: Any, annotation: str, start: Any) -> Range | Choice
         _check_keys(name, form, ["choices"], ["choices"])
         if not isinstance(form["choices"], list | tuple) or not form["choices"]:
             raise ConfigError(f"{name}: choices must be a list of at least one value, not {form['choices']!r}")
+        if len(form["choices"]) > MAX_CHOICES:
+            raise ConfigError(f"{name}: {len(form['choices'])} choices are too many; the cap is {MAX_CHOICES}")
         return Choices([list(value) if isinstance(value, tuple) else value for value in form["choices"]])
     _check_keys(name, form, ["low", "high", "log", "relative"], ["low", "high"])
     kinds = annotation.split(" | ")

@@ -1,0 +1,585 @@
+"""What is fuzzed: each reader of files, valid files to begin with, and what a file may lead to.
+
+A file may lead to data, or to the reader's own error of one printable line. All else is a finding: another exception, a
+warning, more than LIMIT seconds or more memory than the file answers for, a file written, another file read, code run.
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import struct
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load as deserialize
+
+import xpnet
+from xpnet import checkpoint, history, model, reproduce, tune
+from xpnet.config import read_recipe, recipe_names, recipe_text
+from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from xpnet.data.formats import MEMORY_LIMITS
+from xpnet.data.opening import FREE_BYTES, MAX_RATIO
+
+LIMIT = 2.0
+"""Seconds of this process's time."""
+
+MEMORY = (64 << 20) + 8 * FREE_BYTES
+PER_BYTE = 8 * MAX_RATIO
+"""Bytes that a small file may cost, and each byte of a larger one: see formats.py."""
+
+PICTURE_MEMORY = 500 << 20
+
+SEPARATOR = b"\n=====\n"
+"""Between the files of an input that is several."""
+
+_CHECKPOINT = (checkpoint.MANIFEST, checkpoint.STATE, checkpoint.ARRAYS)
+
+Mutate = Callable[[bytes], bytes]
+
+
+def as_it_is(content: bytes, mutate: Mutate) -> bytes:
+    """The change alone, where a format has no sums."""
+    return mutate(content)
+
+
+class Finding(Exception):  # noqa: N818 - not the reader's error, but what is told of it
+    """What no file may lead to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A reader and what it is fuzzed with.
+
+    read : takes the path of the first file.   names : of the files that an input is, parted by SEPARATOR.
+    errors : that it may raise.   seeds : makes valid inputs.
+    reshape : changes an input so that its sums still hold, given one that changes bytes.
+    tokens : words of the format, for the fuzzer to put in.   memory : bytes that a small file may cost.
+    """
+
+    read: Callable[[Path], object]
+    names: tuple[str, ...]
+    errors: type[Exception]
+    seeds: Callable[[], Iterable[bytes]]
+    reshape: Callable[[bytes, Mutate], bytes] = as_it_is
+    tokens: tuple[bytes, ...] = ()
+    memory: int = MEMORY
+
+
+# --- what a file may lead to -----------------------------------------------------------------------------------------
+
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+    "os.putenv",
+    "subprocess.",
+    "socket.",
+    "shutil.",
+    "ctypes.",
+    "code.",
+    "marshal.",
+    "compile",
+    "exec",
+    "import",
+)
+_seen: list[str] | None = None  # what happened since a reader began; None while none reads
+_folder = ""
+_hooked = False
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _seen is None:
+        return
+    if event == "open":
+        path, _mode, flags = arguments
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        expected = isinstance(path, int) or str(path).startswith(_folder) or path in MEMORY_LIMITS
+        if not writes and expected:
+            return
+    elif not event.startswith(_FORBIDDEN):
+        return
+    _seen.append(f"{event} {arguments[:2]!r}"[:200])
+    raise PermissionError(f"a reader may not: {event}")
+
+
+def outcome(reader: Reader, content: bytes, folder: Path, *, limit: float = LIMIT) -> str:
+    """Write an input into a folder and read it: "data" or "refused".   Raises Finding for anything else.
+
+    limit : seconds.
+    """
+    write(reader, content, folder)
+    return judged(reader, folder / reader.names[0], len(content), limit=limit)
+
+
+def write(reader: Reader, content: bytes, folder: Path) -> None:
+    """Write an input's files; those that it has no part for are not there."""
+    parts = content.split(SEPARATOR, len(reader.names) - 1)
+    for name, part in zip(reader.names, parts, strict=False):
+        file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(file, part)
+        os.close(file)
+    for name in reader.names[len(parts) :]:
+        (folder / name).unlink(missing_ok=True)
+
+
+def warm_up(reader: Reader, folder: Path) -> list[bytes]:
+    """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
+    # By the median of some pictures, and by the metadata of others.
+    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin"):
+        import_module(module)
+
+    seeds = list(reader.seeds())
+    for seed in seeds:
+        write(reader, seed, folder)
+        reader.read(folder / reader.names[0])
+    return seeds
+
+
+def judged(reader: Reader, path: Path, size: int, *, limit: float = LIMIT) -> str:
+    """What a path leads to, as outcome says it.   size : of its content."""
+    global _seen, _folder, _hooked  # noqa: PLW0603 - an audit hook stays for good, and has no other place
+    if not _hooked:
+        sys.addaudithook(_audit)
+        _hooked = True
+    _folder, before, start = os.path.dirname(path), _resident(), time.process_time()
+    raised: type[Exception] | None = None
+    said = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen: list[str] = []
+        _seen = seen
+        try:
+            reader.read(path)
+        except Exception as error:  # which is not kept, since it keeps the reader's memory
+            raised, said = type(error), str(error)
+        finally:
+            _seen = None
+    seconds, peak = time.process_time() - start, _peak()
+    if seen:
+        raise Finding(f"did what no reader may: {seen[0]}")
+    if seconds > limit:
+        raise Finding(f"took {seconds:.1f} s")
+    if peak > before.peak and peak - before.now > reader.memory + PER_BYTE * size:
+        raise Finding(f"took {(peak - before.now) >> 20} MiB")
+    if raised is None:
+        return "data"
+    if not issubclass(raised, reader.errors):
+        raise Finding(f"{raised.__name__}: {said}"[:300])
+    if not said.isprintable() or not 0 < len(said) < 2000:
+        raise Finding(f"not one line: {said!r}"[:300])
+    return "refused"
+
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+# Linux counts the memory of the process that started this one in this one's peak.
+_INHERITED = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+# Only Linux tells what is taken now.
+_STATM = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memory:
+    now: int
+    peak: int
+
+
+def _peak() -> int:
+    """The most memory that this process ever took."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    if peak > _INHERITED or _STATM is None:
+        return peak
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+
+
+def _resident() -> _Memory:
+    peak = _peak()
+    if _STATM is None:
+        return _Memory(peak, peak)
+    return _Memory(int(os.pread(_STATM, 64, 0).split()[1]) * resource.getpagesize(), peak)
+
+
+# --- valid inputs ----------------------------------------------------------------------------------------------------
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, 6, mtime=0)
+
+
+def _written(write: Callable[[Path], object], name: str = "x") -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        write(path)
+        return path.read_bytes()
+
+
+def _arrays(dtype: Any = np.uint8) -> tuple[NDArray[Any], NDArray[Any]]:
+    images = np.arange(24).reshape(6, 2, 2) * 10
+    return (images / 255 if np.dtype(dtype).kind == "f" else images).astype(dtype), np.arange(6) % 3
+
+
+def _idx(array: NDArray[Any]) -> bytes:
+    return _written(lambda path: write_idx(path, array))
+
+
+def _idx_seeds() -> Iterator[bytes]:
+    for dtype in (np.uint8, np.int16, np.float32, np.float64):
+        images, labels = _arrays(dtype)
+        for one, other in (
+            (_idx(images), _idx(labels.astype(np.int32))),
+            (_idx(images[:, 0]), _idx(labels.astype("u1"))),
+        ):
+            yield one + SEPARATOR + other
+            yield _packed(one) + SEPARATOR + _packed(other)
+
+
+def _npz(dtype: Any, save: Callable[..., None]) -> bytes:
+    (images, labels), file = _arrays(dtype), io.BytesIO()
+    save(file, x_train=images, y_train=labels, x_test=images[:3], y_test=labels[:3])
+    return file.getvalue()
+
+
+def _npz_seeds() -> Iterator[bytes]:
+    for dtype in (np.uint8, ">f4", np.float16, np.float64):
+        yield from (_npz(dtype, save) for save in (np.savez, np.savez_compressed))
+    yield _npz(np.asfortranarray(_arrays()[0]).dtype, np.savez)
+
+
+def _pickle_seeds() -> Iterator[bytes]:
+    for dtype in (np.uint8, np.float32):
+        pairs = [_arrays(dtype)] * 3
+        for protocol in range(6):
+            content = pickle.dumps([tuple(a.copy() for a in pair) for pair in pairs], protocol)
+            yield content
+            yield _packed(content)
+    yield pickle.dumps(pairs, 2).replace(b"numpy._core", b"numpy.core")
+    yield python2_pickle([_arrays(np.float32)] * 3)
+
+
+def python2_pickle(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
+    """The bytes that Python 2 and an old NumPy wrote of arrays: protocol 2, byte strings, numpy.core."""
+
+    def string(text: bytes) -> bytes:
+        return b"T" + struct.pack("<i", len(text)) + text
+
+    def array(values: NDArray[Any]) -> bytes:
+        dtype = b"cnumpy\ndtype\n" + string(values.dtype.str[1:].encode()) + b"K\0K\1\x87R(K\3" + string(b"<")
+        dtype += b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\0tb"
+        shape = b"(" + b"".join(b"J" + struct.pack("<i", side) for side in values.shape) + b"t"
+        empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + string(b"b") + b"\x87R"
+        return empty + b"(K\1" + shape + dtype + b"\x89" + string(values.tobytes()) + b"tb"
+
+    return b"\x80\2" + b"".join(array(x) + array(y) + b"\x86" for x, y in pairs) + b"\x87."
+
+
+def _csv_seeds() -> Iterator[bytes]:
+    yield b"label,a,b,c,d\n1,0,255,3,4\n0,1,2,3,4\n"
+    yield b"\xef\xbb\xbf1,0.5,0.25\r\n\r\n0,1e-3,1\r\n"
+    yield b'"label",0,1\n2,7.0,200\n1,0,9\n'
+    yield b"0,1\n1,2\n" * 20
+
+
+def _picture(form: str, mode: str, size: int = 28, **options: Any) -> bytes:
+    file, ink = io.BytesIO(), np.zeros((size, size), np.uint8)
+    ink[size // 7 : -size // 7, size // 2 - 1 : size // 2 + 2] = 255
+    image = Image.fromarray(ink)
+    image = image.point(lambda value: value * 257, "I").convert("I;16") if mode == "I;16" else image.convert(mode)
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def _png_seeds() -> Iterator[bytes]:
+    for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "I;16"):
+        yield _picture("PNG", mode)
+    yield _picture(
+        "PNG", "P", transparency=0, icc_profile=b"none", exif=b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    )
+    yield _picture("PNG", "L", 40)
+
+
+def _jpeg_seeds() -> Iterator[bytes]:
+    for mode in ("L", "RGB", "CMYK"):
+        for options in ({}, {"progressive": True}, {"subsampling": 2, "comment": b"a digit", "dpi": (72, 72)}):
+            yield _picture("JPEG", mode, **options)
+
+
+def _model_seeds() -> Iterator[bytes]:
+    for network in (
+        xpnet.MLP((4, 3)),
+        xpnet.MLP((4, 3, 2), activation="tanh", loss="mse"),
+        xpnet.MLP((4, 3, 2, 2), batch_norm=True),
+    ):
+        for dtype in ("float32", "float64"):
+            params, running = network.init_params(dtype=dtype), network.init_running(dtype)
+            yield _written(lambda path, n=network, p=params, r=running: model.save(path, n, p, r, "digits", (2, 2)))  # type: ignore[misc]
+
+
+def _checkpoint_seeds() -> Iterator[bytes]:
+    figures = {"train_loss": 0.5, "train_accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.5}
+    epoch = history.Epoch(epoch=1, samples_per_second=9.0, **figures)
+    for done, best in ((0, {}), (2, {"best.0": np.ones((2, 3), np.float32)})):
+        arrays = {"params.0": np.zeros((2, 3), np.float32), "step": np.array([3 + done]), **best}
+        data = {"name": "digits", "sha256": "0" * 64, "examples": 60}
+        settings = xpnet.TrainConfig().to_toml()
+        found = checkpoint.Checkpoint(settings, data, False, [epoch], done, 0.5, [1], arrays, {"xpnet": "0"})
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.write_checkpoint(Path(folder), found)
+            (written,) = Path(folder).iterdir()
+            yield SEPARATOR.join((written / name).read_bytes() for name in _CHECKPOINT)
+
+
+def _resummed(content: bytes, mutate: Mutate) -> bytes:
+    """Change the state or the arrays of a checkpoint, whose manifest knows the change."""
+    parts = content.split(SEPARATOR, 2)
+    if len(parts) < 3:
+        return mutate(content)
+    at = random.choice((1, 2))
+    parts[at] = mutate(parts[at])
+    sums = {
+        name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        for name, part in zip(_CHECKPOINT[1:], parts[1:], strict=True)
+    }
+    return SEPARATOR.join((json.dumps({"format": checkpoint.FORMAT, "files": sums}).encode(), *parts[1:]))
+
+
+def _history_seeds() -> Iterator[bytes]:
+    epoch = history.Epoch(
+        epoch=1, train_loss=0.5, train_accuracy=0.9, learning_rate=0.1, seconds=1.5, samples_per_second=9.0
+    )
+    later = dataclasses.replace(
+        epoch, epoch=2, test_loss=0.25, test_accuracy=1.0, validation_loss=1e-5, validation_accuracy=0.5
+    )
+    yield _written(lambda path: history.write_history(path, [epoch, later]))
+
+
+def _records_seeds() -> Iterator[bytes]:
+    record = reproduce.Record(
+        recipe="fast", source="here", published=1.5, members=0, settings={"hidden": [5]}, seeds=[0], data="mnist",
+        network="4-5-2", wrong=[1, 7], n_test=100, epochs=2, seconds=1.5, device="cpu", library="numpy", machine="a",
+    )  # fmt: skip
+    failed = dataclasses.replace(record, seeds=[1], wrong=[], failure="not finite", published=None)
+    yield _written(lambda path: reproduce.write_records(path, [record, failed]))
+
+
+def _recipe_seeds() -> Iterator[bytes]:
+    yield from (recipe_text(name).encode() for name in recipe_names())
+    yield xpnet.TrainConfig(augment=xpnet.Distortion()).to_toml().encode()
+
+
+def _space_seeds() -> Iterator[bytes]:
+    yield b'lr = { low = 0.1, high = 10, log = true, relative = true }\nbatch_size = { choices = [32, "full"] }\n'
+    yield b"[hidden]\nlayers = { low = 1, high = 3 }\nwidth = { choices = [8, 9] }\n[dropout]\nlow = 0.0\nhigh = 0.5\n"
+    yield b'optimizer = { choices = ["adam", "sgd"] }\nhidden = { choices = [[], [128], [64, 64]] }\n'
+
+
+# --- changes after which sums still hold -----------------------------------------------------------------------------
+
+
+def _repacked(content: bytes, mutate: Mutate) -> bytes:
+    """In half of the cases what is packed is changed, and packed again."""
+    parts = content.split(SEPARATOR)
+    i = random.randrange(len(parts))
+    if parts[i].startswith(b"\x1f\x8b") and random.random() < 0.5:
+        with contextlib.suppress(zlib.error):
+            parts[i] = _packed(mutate(zlib.decompressobj(wbits=31).decompress(parts[i], 1 << 16)))
+            return SEPARATOR.join(parts)
+    return mutate(content)
+
+
+def _rezipped(content: bytes, mutate: Mutate) -> bytes:
+    if random.random() < 0.3:
+        return mutate(content)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [
+                (info.filename, archive.open(info).read(1 << 16), info.compress_type) for info in archive.infolist()
+            ]
+        i, file = random.randrange(len(members)), io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that come twice
+            for j, (name, part, how) in enumerate(members):
+                archive.writestr(zipfile.ZipInfo(name), mutate(part) if i == j else part, how if how == 8 else 0)
+        return file.getvalue()
+    except Exception:  # what was changed before is no zip any more
+        return mutate(content)
+
+
+def _rechunked(content: bytes, mutate: Mutate) -> bytes:
+    """A PNG of which a chunk is changed and its CRC made right."""
+    chunks, at = [], 8
+    while at + 12 <= len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + size]))
+        at += 12 + size
+    if not chunks or random.random() < 0.2:
+        return mutate(content)
+    i = random.randrange(len(chunks))
+    kind, data = chunks[i]
+    if kind == b"IDAT" and random.random() < 0.7:
+        with contextlib.suppress(zlib.error):
+            data = zlib.compress(mutate(zlib.decompressobj().decompress(data, 1 << 16)))
+    elif random.random() < 0.1:
+        kind = random.choice([b"tRNS", b"PLTE", b"iCCP", b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"acTL", b"fcTL", b"IDAT"])
+    else:
+        data = mutate(data)
+    chunks[i] = kind, data
+    if random.random() < 0.1:
+        chunks.insert(random.randrange(len(chunks)), random.choice(chunks))
+    return content[:8] + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def _redescribed(content: bytes, mutate: Mutate) -> bytes:
+    """A model whose header, or the description in it, is changed, the length and the checksum made right."""
+    if random.random() < 0.2:
+        return mutate(content)
+    size = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + size], content[8 + size :]
+    if random.random() < 0.3:
+        header = mutate(header)
+    else:
+        with contextlib.suppress(Exception):  # what was changed before may be no model any more
+            table = json.loads(header)
+            changed = mutate(table["__metadata__"]["xpnet"].encode())
+            with contextlib.suppress(Exception):
+                description = json.loads(changed)
+                del description["sha256"]
+                names = [name for name in table if name != "__metadata__"]
+                names.sort(
+                    key=lambda name: (
+                        name.endswith(("mean", "var")),
+                        int(name.partition(".")[0]),
+                        _PARTS.index(name.partition(".")[2]),
+                    )
+                )
+                arrays = deserialize(content)
+                changed = json.dumps(
+                    description | {"sha256": model._digest(description, [arrays[name] for name in names])}
+                ).encode()
+            table["__metadata__"]["xpnet"] = changed.decode("latin1")
+            header = json.dumps(table).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+_PARTS = ("weight", "bias", "scale", "shift", "mean", "var")
+
+_IDX_TOKENS = (b"\0\0\x08\1", b"\0\0\x0e\4", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x1f\x8b\x08\0")
+_NPZ_TOKENS = (
+    *(b"'descr': '|O'", b"'shape': (4294967295,)", b"'fortran_order': True", b"\x93NUMPY\2\0"),
+    *(b"PK\1\2", b"PK\5\6", b"PK\6\6"),
+)
+_PICKLE_TOKENS = (
+    *(opcode.encode("latin1") for opcode in "(.02Rb]}tl\x85\x86\x87\x93\x94"),
+    *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"cos\nsystem\n", b"K\1", b"N", b"h\0", b"q\0"),
+    *(b"cnumpy.core.multiarray\n_reconstruct\n", b"\x96" + b"\xff" * 7 + b"\x7f", b"r\xff\xff\xff\xff", b"\x8c\1a"),
+    b"\x95" + b"\xff" * 8,
+)
+_JPEG_TOKENS = (*(b"\xff" + bytes([mark]) for mark in b"\xda\xc2\xe1\xe2\xdb\xc4\xd9\xff"), b"Exif\0\0", b"MPF\0")
+_TOML_TOKENS = tuple(
+    b"""[a]\n|[[a]]\n| = |{ low = 1, high = 2 }|{ choices = [1] }|'''|\"\"\"|nan|inf|0xfffffffffffffffffff|1e400
+    |1979-05-27|a.b.c|\\u0000|true|[[[[|hidden|about|augment|log|relative|layers|width""".split(b"|")
+)
+_JSON_TOKENS = tuple(b'null|true|NaN|Infinity|1e999|[[[[|{"a":|99999999999999999999|\\ud800|-1|[]|{}|""'.split(b"|"))
+_NUMBER_TOKENS = tuple(
+    b'nan|inf|1e999|-1|0x1|1_0|99999999999|"|,|\r|\0|\xef\xbb\xbf|\xc2\x85|256|0.5|1e-400'.split(b"|")
+)
+
+
+def _space(path: Path) -> object:
+    return tune.space.parse(tune.space.read_space(path), xpnet.TrainConfig())
+
+
+def _picture_of(path: Path) -> object:
+    """One picture in thirty-two is looked at as well: that takes longer than a hundred others take to decode."""
+    grey = pictures._decode(path)
+    return pictures.to_mnist_form(grey) if zlib.crc32(grey.tobytes()) % 32 == 0 else grey
+
+
+# A reader of several files has all their names; one of a folder reads the parent of the path that it is given.
+READERS: dict[str, Reader] = {
+    "idx": Reader(
+        read_idx,
+        ("x.idx",),
+        xpnet.DataError,
+        lambda: [idx for pair in _idx_seeds() for idx in pair.split(SEPARATOR)],
+        _repacked,
+        _IDX_TOKENS,
+    ),
+    "pair": Reader(
+        read,
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+        xpnet.DataError,
+        _idx_seeds,
+        _repacked,
+        _IDX_TOKENS,
+    ),
+    "npz": Reader(read_npz, ("x.npz",), xpnet.DataError, _npz_seeds, _rezipped, _NPZ_TOKENS),
+    "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
+    "csv": Reader(read_csv, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_NUMBER_TOKENS),
+    "any": Reader(
+        read,
+        ("x",),
+        xpnet.DataError,
+        lambda: [*_npz_seeds(), *(seed for seed in _pickle_seeds() if seed.startswith(b"\x80"))],
+        _repacked,
+    ),
+    "png": Reader(_picture_of, ("x.png",), xpnet.DataError, _png_seeds, _rechunked, memory=PICTURE_MEMORY),
+    "jpeg": Reader(
+        _picture_of,
+        ("x.jpg",),
+        xpnet.DataError,
+        _jpeg_seeds,
+        tokens=_JPEG_TOKENS,
+        memory=PICTURE_MEMORY,
+    ),
+    "model": Reader(
+        lambda path: xpnet.load(path, device="cpu"),
+        ("x.safetensors",),
+        xpnet.ModelError,
+        _model_seeds,
+        _redescribed,
+        _JSON_TOKENS,
+    ),
+    "checkpoint": Reader(
+        lambda path: checkpoint.read_checkpoint(path.parent),
+        _CHECKPOINT,
+        xpnet.ModelError,
+        _checkpoint_seeds,
+        _resummed,
+        _JSON_TOKENS,
+    ),
+    "history": Reader(history.read_history, ("history.csv",), xpnet.ModelError, _history_seeds, tokens=_NUMBER_TOKENS),
+    "records": Reader(
+        reproduce.read_records, ("reproduce.json",), xpnet.ModelError, _records_seeds, tokens=_JSON_TOKENS
+    ),
+    "recipe": Reader(read_recipe, ("x.toml",), xpnet.ConfigError, _recipe_seeds, tokens=_TOML_TOKENS),
+    "space": Reader(_space, ("space.toml",), xpnet.ConfigError, _space_seeds, tokens=_TOML_TOKENS),
+}
