@@ -335,7 +335,7 @@ class RunDirectory(_Writer):
                 elif (self.path / "config.toml").exists():
                     raise ConfigError(
                         f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
-                        "with it by resume"
+                        "with it (--resume, resume=True)"
                     )
                 sweep(self.path)
                 sweep(self.checkpoints)
