@@ -368,6 +368,9 @@ class RunDirectory(_Writer):
         And draw curves.png, where matplotlib is there and nobody waits.
         """
         with self._open:
+            if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
+                for written in self._begun:
+                    written.cancel()
             self._settle(0)
             with self._writing():
                 self._write_results(run)
@@ -395,8 +398,10 @@ class RunDirectory(_Writer):
     def _settle(self, most: int) -> None:
         """Wait until no more than so many of the begun files are still to be written."""
         while len(self._begun) > most:
-            with self._writing():
-                self._begun.popleft().result()
+            written = self._begun.popleft()
+            if not written.cancelled():
+                with self._writing():
+                    written.result()
 
     def _write_results(self, run: Run) -> None:
         self._find(run)

@@ -112,7 +112,10 @@ def flush_names(folder: Path) -> None:
     """Have the names in a folder on the disk, where the system can be told to: Windows cannot.   Raises OSError."""
     if sys.platform == "win32":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write into it, but not list it
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
