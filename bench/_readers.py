@@ -33,8 +33,8 @@ import xpnet
 from xpnet import history, model, reproduce, tune
 from xpnet.config import read_recipe, recipe_names, recipe_text
 from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
-from xpnet.data.formats import MEMORY_LIMITS
-from xpnet.data.opening import FREE_BYTES, MAX_RATIO
+from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
+from xpnet.data.opening import FREE_BYTES, MAX_RATIO, open_zip
 
 LIMIT = 2.0
 """Seconds of this process's time."""
@@ -267,6 +267,17 @@ def _npz_seeds() -> Iterator[bytes]:
     for dtype in (np.uint8, ">f4", np.float16, np.float64):
         yield from (_npz(dtype, save) for save in (np.savez, np.savez_compressed))
     yield _npz(np.asfortranarray(_arrays()[0]).dtype, np.savez)
+
+
+def _zip_seeds() -> Iterator[bytes]:
+    for how in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", how) as archive:
+            for part in ("train", "test"):
+                for name, array in zip(("images-idx3", "labels-idx1"), _arrays(), strict=True):
+                    content = _packed(_idx(array.astype(np.uint8)))
+                    archive.writestr(zipfile.ZipInfo(f"gzip/emnist-x-{part}-{name}-ubyte.gz"), content, how)
+        yield file.getvalue()
 
 
 def _pickle_seeds() -> Iterator[bytes]:
@@ -503,6 +514,15 @@ def _space(path: Path) -> object:
     return tune.space.parse(tune.space.read_space(path), xpnet.TrainConfig())
 
 
+def _zipped(path: Path) -> object:
+    """As EMNIST's archive is read."""
+    with open_zip(path) as archive:
+        files = idx_files(zipfile.Path(archive, "gzip/")).get("emnist-x-", {})
+        if not files:
+            raise xpnet.DataError("nothing of the set is in it")
+        return read_idx_split(files, "train"), read_idx_split(files, "test")
+
+
 def _picture_of(path: Path) -> object:
     """One picture in 256 is looked at as well, which takes longer than to decode all others of them."""
     grey = pictures._decode(path)
@@ -528,6 +548,7 @@ READERS: dict[str, Reader] = {
         _IDX_TOKENS,
     ),
     "npz": Reader(read_npz, ("x.npz",), xpnet.DataError, _npz_seeds, _rezipped, _NPZ_TOKENS),
+    "zip": Reader(_zipped, ("x.zip",), xpnet.DataError, _zip_seeds, _rezipped, _NPZ_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
     "csv": Reader(read_csv, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_NUMBER_TOKENS),
     "any": Reader(

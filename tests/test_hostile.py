@@ -27,6 +27,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
+
 from bench import _readers, fuzz
 from bench._readers import READERS, Finding, Reader, judged, outcome, warm_up
 from xpnet.data import DataError, formats, opening, read_idx, read_picture
@@ -359,6 +361,10 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "a gigabyte that claims to be a byte": lambda: zipped(1000, NPZ, claims=1),
         "thirty-two megabytes": lambda: zipped(8, NPZ),
         "60,000 names": lambda: zipped(1, tuple(f"{i}.npy" for i in range(60_000))),
+    },
+    "zip": {
+        "names of many slashes": lambda: zipped(1, tuple("gzip/" + "a/" * 90 + str(i) for i in range(4300))),
+        "long names of slashes": lambda: zipped(1, tuple("a/" * 30_000 + str(i) for i in range(16))),
     },
     "pickle": {
         "a gigabyte": lambda: gzipped(1024, b"\x80\2]"),
