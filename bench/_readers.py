@@ -35,8 +35,8 @@ import xpnet
 from xpnet import checkpoint, history, model, reproduce, tune
 from xpnet.config import read_recipe, recipe_names, recipe_text
 from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
-from xpnet.data.formats import MEMORY_LIMITS
-from xpnet.data.opening import FREE_BYTES, MAX_RATIO
+from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
+from xpnet.data.opening import FREE_BYTES, MAX_RATIO, open_zip
 
 LIMIT = 2.0
 """Seconds of this process's time."""
@@ -151,10 +151,9 @@ def write(reader: Reader, content: bytes, folder: Path) -> None:
 
 def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
-    # By the median of some pictures, and by the metadata of others.
-    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin"):
+    # By the median of some pictures, by the metadata of others, and by pickles of protocol 0.
+    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin", "encodings.raw_unicode_escape"):
         import_module(module)
-
     seeds = list(reader.seeds())
     for seed in seeds:
         write(reader, seed, folder)
@@ -270,6 +269,17 @@ def _npz_seeds() -> Iterator[bytes]:
     for dtype in (np.uint8, ">f4", np.float16, np.float64):
         yield from (_npz(dtype, save) for save in (np.savez, np.savez_compressed))
     yield _npz(np.asfortranarray(_arrays()[0]).dtype, np.savez)
+
+
+def _zip_seeds() -> Iterator[bytes]:
+    for how in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", how) as archive:
+            for part in ("train", "test"):
+                for name, array in zip(("images-idx3", "labels-idx1"), _arrays(), strict=True):
+                    content = _packed(_idx(array.astype(np.uint8)))
+                    archive.writestr(zipfile.ZipInfo(f"gzip/emnist-x-{part}-{name}-ubyte.gz"), content, how)
+        yield file.getvalue()
 
 
 def _pickle_seeds() -> Iterator[bytes]:
@@ -457,6 +467,23 @@ def _rechunked(content: bytes, mutate: Mutate) -> bytes:
     )
 
 
+def _sized(content: bytes, mutate: Mutate) -> bytes:
+    """A picture that is changed, but mostly not declared to be so large that a hundred others could be read instead."""
+    changed = bytearray(_rechunked(content, mutate) if content.startswith(b"\x89PNG") else mutate(content))
+    if random.random() < 0.02:
+        return bytes(changed)
+    if changed.startswith(b"\x89PNG") and len(changed) > 33:
+        changed[16:24] = struct.pack(">II", *(side % 300 for side in struct.unpack(">II", changed[16:24])))
+        changed[29:33] = struct.pack(">I", zlib.crc32(changed[12:29]))
+    for frame in (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2", b"\xff\xc9"):
+        at = changed.find(frame) + 5
+        if 5 <= at < len(changed) - 4:
+            changed[at : at + 4] = struct.pack(
+                ">HH", *(side % 300 for side in struct.unpack(">HH", changed[at : at + 4]))
+            )
+    return bytes(changed)
+
+
 def _redescribed(content: bytes, mutate: Mutate) -> bytes:
     """A model whose header, or the description in it, is changed, the length and the checksum made right."""
     if random.random() < 0.2:
@@ -517,10 +544,19 @@ def _space(path: Path) -> object:
     return tune.space.parse(tune.space.read_space(path), xpnet.TrainConfig())
 
 
+def _zipped(path: Path) -> object:
+    """As EMNIST's archive is read."""
+    with open_zip(path) as archive:
+        files = idx_files(zipfile.Path(archive, "gzip/")).get("emnist-x-", {})
+        if not files:
+            raise xpnet.DataError("nothing of the set is in it")
+        return read_idx_split(files, "train"), read_idx_split(files, "test")
+
+
 def _picture_of(path: Path) -> object:
-    """One picture in thirty-two is looked at as well: that takes longer than a hundred others take to decode."""
+    """One picture in 256 is looked at as well, which takes longer than to decode all others of them."""
     grey = pictures._decode(path)
-    return pictures.to_mnist_form(grey) if zlib.crc32(grey.tobytes()) % 32 == 0 else grey
+    return pictures.to_mnist_form(grey) if zlib.crc32(grey.tobytes()) % 256 == 0 else grey
 
 
 # A reader of several files has all their names; one of a folder reads the parent of the path that it is given.
@@ -542,6 +578,7 @@ READERS: dict[str, Reader] = {
         _IDX_TOKENS,
     ),
     "npz": Reader(read_npz, ("x.npz",), xpnet.DataError, _npz_seeds, _rezipped, _NPZ_TOKENS),
+    "zip": Reader(_zipped, ("x.zip",), xpnet.DataError, _zip_seeds, _rezipped, _NPZ_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
     "csv": Reader(read_csv, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_NUMBER_TOKENS),
     "any": Reader(
@@ -551,13 +588,14 @@ READERS: dict[str, Reader] = {
         lambda: [*_npz_seeds(), *(seed for seed in _pickle_seeds() if seed.startswith(b"\x80"))],
         _repacked,
     ),
-    "png": Reader(_picture_of, ("x.png",), xpnet.DataError, _png_seeds, _rechunked, memory=PICTURE_MEMORY),
+    "png": Reader(_picture_of, ("x.png",), xpnet.DataError, _png_seeds, _sized, memory=PICTURE_MEMORY),
     "jpeg": Reader(
         _picture_of,
         ("x.jpg",),
         xpnet.DataError,
         _jpeg_seeds,
-        tokens=_JPEG_TOKENS,
+        _sized,
+        _JPEG_TOKENS,
         memory=PICTURE_MEMORY,
     ),
     "model": Reader(

@@ -391,8 +391,11 @@ class _PickledArray:
 
     def fill(self, content: Any, dtype: _PickledDType, shape: Any, order: Any) -> "_PickledArray":
         self.content, self.dtype, self.shape, self.order = content, dtype.plain, shape, order
-        if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+        # Few and small, since their product is taken.
+        if not isinstance(shape, tuple) or not all(isinstance(side, int) and 0 <= side < 2**63 for side in shape[:5]):
             raise pickle.UnpicklingError("the shape of an array must be whole numbers")
+        if len(shape) > 4:
+            raise pickle.UnpicklingError(f"an array of {len(shape)} dimensions is none of images or labels")
         return self
 
     @property

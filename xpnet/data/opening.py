@@ -170,6 +170,9 @@ def open_zip(path: Path) -> "Iterator[zipfile.ZipFile]":
             if end and end[5] > _MAX_DIRECTORY:
                 raise DataError(f"{path}: its list of files takes {end[5]} bytes; the cap is {_MAX_DIRECTORY}")
             with zipfile.ZipFile(file) as archive:
+                # zipfile.Path makes a text of each part of a name up to its slashes, and is caught in a loop by "//x".
+                if any(len(name) > 200 or name.startswith("/") or "//" in name for name in archive.namelist()):
+                    raise DataError(f"{path}: a file in it has an odd name; pack it again")
                 yield archive
     except DataError:
         raise

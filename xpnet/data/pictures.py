@@ -44,6 +44,9 @@ MAX_FILE_BYTES = 200_000_000
 MAX_PARTS = 20_000
 """Chunks of a PNG, or segments before the first scan of a JPEG."""
 
+MAX_EXIF = 1 << 16
+"""Bytes of EXIF: as many as a JPEG's segment may have. Each of its entries may claim all of it, and gets a copy."""
+
 _BOX, _SIZE = 20, 28  # pixels, MNIST's
 _KEPT = 2048  # longest side, in pixels, of what is kept of a photograph
 _FAR, _NEAR = 640, 200  # longest side of the picture from afar, and of the digit from close by
@@ -115,6 +118,9 @@ def _decode(path: Path) -> _Bytes:
             image.draft(None, (_KEPT, _KEPT))  # decodes no more of a JPEG than is kept
             image.load()
             with contextlib.suppress(Exception):  # EXIF may be damaged where the picture is not
+                for key, most in (("exif", MAX_EXIF), ("Raw profile type exif", 3 * MAX_EXIF)):
+                    if len(image.info.get(key, "")) > most:
+                        raise ValueError
                 ImageOps.exif_transpose(image, in_place=True)
             image = _plain(image)
             image.thumbnail((_KEPT, _KEPT))
@@ -141,7 +147,7 @@ def _check_parts(content: bytes) -> None:
     png = content.startswith(b"\x89PNG")
     if not png and not content.startswith(b"\xff\xd8"):
         raise UnidentifiedImageError
-    at = 8 if png else 2
+    at, exif = 8 if png else 2, 0
     for _ in range(MAX_PARTS):
         part = content[at : at + 4]
         if len(part) < 4 or (not png and part[1] == 0xDA):
@@ -153,7 +159,11 @@ def _check_parts(content: bytes) -> None:
         elif part[1] == 0xC8 or 0xD0 <= part[1] <= 0xD9 or 0xF0 <= part[1] <= 0xFD:  # markers without a segment
             at += 2
         else:
-            at += 2 + int.from_bytes(part[2:], "big")
+            size = int.from_bytes(part[2:], "big")
+            exif += size * (content[at + 4 : at + 8] == b"Exif")
+            if exif > MAX_EXIF:
+                raise DataError(f"more than {MAX_EXIF} bytes of EXIF; save the picture again")
+            at += 2 + size
     raise DataError(f"made of more than {MAX_PARTS} parts; save the picture again")
 
 
