@@ -179,7 +179,7 @@ def open_zip(path: Path) -> "Iterator[zipfile.ZipFile]":
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # a damaged archive can make zipfile raise nearly anything
-        raise DataError(f"{path}: not a readable zip archive ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path}: damaged zip archive ({type(error).__name__}: {error}); fetch it again") from None
 
 
 def open_member(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo") -> IO[bytes]:

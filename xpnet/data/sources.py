@@ -26,6 +26,7 @@ from .formats import (
     read_npz,
     read_pickle,
 )
+from .opening import open_zip
 from .sets import SETS, SetFile, SetInfo
 
 if TYPE_CHECKING:
@@ -178,13 +179,11 @@ def _read_set(info: SetInfo, path: Path) -> Dataset:
 def _read_zip(info: SetInfo, path: Path) -> tuple[Split, Split]:
     import zipfile
 
-    try:
-        files = idx_files(zipfile.Path(path, "gzip/")).get(info.prefix, {})
+    with open_zip(path) as archive:
+        files = idx_files(zipfile.Path(archive, "gzip/")).get(info.prefix, {})
         if len(files) < 4:
             raise DataError(f"{path}: does not hold the four files of {info.name}; delete it to have it fetched again")
         return read_idx_split(files, "train"), read_idx_split(files, "test")
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: damaged zip archive ({error}); delete it to have it fetched again") from None
 
 
 def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], "Location"], splits: Mapping[str, Split]) -> None:
