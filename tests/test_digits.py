@@ -10,6 +10,8 @@ import pytest
 
 from xpnet.data import digits
 
+from .faults import Faults
+
 
 @pytest.fixture(scope="module")
 def drawn():
@@ -164,12 +166,10 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, small, caplog
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, small, caplog, monkeypatch):
-    def full_disk(file, **arrays):
-        file.write(b"the beginning")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full_disk)
-    digits.load_splits(tmp_path)
+    faults = Faults(monkeypatch)
+    with faults.failing(1, "ENOSPC"):  # the write, behind the open
+        digits.load_splits(tmp_path)
+    assert faults.calls[:2] == ["open", "write"]
     assert "No space left" in caplog.text
     assert not list(tmp_path.iterdir())
 

@@ -73,8 +73,12 @@ def test_all_is_flushed_before_it_is_renamed_and_the_name_after(
     kept = [call for call in calls if call in ("write", "fsync", "replace")]
     if write is write_file:
         assert kept == ["write", "fsync", "replace", "fsync"]
-    else:  # two files, the folder that names them, and, in place of the old one, the new one
-        assert kept == ["write", "fsync", "write", "fsync", "fsync", "replace", "replace", "fsync"]
+        return
+    parts = ["write", "fsync", "write", "fsync", "fsync"]  # two files, and the folder that names them
+    assert kept == [*parts, "replace", "fsync"]
+    with faults.counting() as calls:
+        write(tmp_path / "name", b"newer")
+    assert [call for call in calls if call in kept] == [*parts, "replace", "replace", "fsync"], "the old one goes first"
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:

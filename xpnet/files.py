@@ -45,34 +45,19 @@ class InUseError(RuntimeError):
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.   Raises OSError."""
-    temporary = _beside(path)
-    try:
+    with _beside(path) as temporary:
         _write(temporary, content)
-        move_into_place(temporary, path)
-    except OSError as error:
-        # Whoever reads the message knows the file by its own name.
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        _delete(temporary)
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     """Write a new folder of files, whole or not at all, in place of one of that name.   Raises OSError."""
-    temporary = _beside(path)
-    try:
+    with _beside(path) as temporary:
         os.mkdir(temporary)
         for name, content in contents.items():
             _write(temporary / name, content)
         flush_names(temporary)
         if path.exists():
             remove(path)
-        move_into_place(temporary, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        _delete(temporary)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -83,7 +68,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder of files, whole or not at all; one that is not there is none.   Raises OSError."""
-    temporary = _beside(folder)
+    temporary = _temporary(folder)
     try:
         os.replace(folder, temporary)
     except FileNotFoundError:
@@ -134,7 +119,22 @@ def _delete(path: Path) -> None:
             os.unlink(path)
 
 
-def _beside(path: Path) -> Path:
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path at which something can be made that gets its name at the end; what is left of it otherwise is removed."""
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        move_into_place(temporary, path)
+    except OSError as error:
+        # Whoever reads the message knows the file by its own name.
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        _delete(temporary)
+
+
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
 
 

@@ -6,8 +6,8 @@ random, then normalised as MNIST was: fitted into 20x20 pixels keeping the aspec
 which of MNIST's training images were misread by a network that had seen these digits alone.
 """
 
-import contextlib
 import functools
+import io
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xpnet.files import write_atomically
 
 from .dataset import DataError
 from .formats import read_npz_arrays
@@ -543,20 +545,17 @@ def _read(path: Path) -> _Splits | None:
 
 
 def _write(path: Path, splits: _Splits) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    (train_images, train_labels), (test_images, test_labels) = splits
+    content = io.BytesIO()
+    np.savez(
+        content,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            (train_images, train_labels), (test_images, test_labels) = splits
-            np.savez(
-                file,
-                train_images=train_images,
-                train_labels=train_labels,
-                test_images=test_images,
-                test_labels=test_labels,
-            )
-        part.replace(path)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         logger.warning("the digits drawn can't be kept, the next run draws them again: %s", error)
-        with contextlib.suppress(OSError):
-            part.unlink()
