@@ -167,9 +167,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, small, caplog
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path, small, caplog, monkeypatch):
     faults = Faults(monkeypatch)
-    with faults.failing(1, "ENOSPC"):  # the write, behind the open
+    with faults.failing(2, "ENOSPC"):
         digits.load_splits(tmp_path)
-    assert faults.calls[:2] == ["open", "write"]
+    assert faults.calls[:3] == ["mkdir", "open", "write"]
     assert "No space left" in caplog.text
     assert not list(tmp_path.iterdir())
 
