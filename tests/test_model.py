@@ -15,7 +15,6 @@ from safetensors.numpy import save
 import xpnet
 from xpnet.backend import select
 from xpnet.errors import ModelError
-from xpnet.files import write_atomically
 from xpnet.functional import LOSSES
 
 from .conftest import open_backend
@@ -321,25 +320,6 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(ModelError, match="damaged or not a safetensors file"):
         xpnet.load(tmp_path / "text.safetensors")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.safetensors"
-    write_atomically(path, b"old")
-
-    def full(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:1])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
-            write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
 
 
 def test_loading_needs_no_library_but_the_chosen_one(tmp_path: Path) -> None:
