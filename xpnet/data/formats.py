@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import os
-import pickle  # nosec B403 - only its unpickler, which is restricted below
+import pickle  # nosec B403
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
