@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -931,6 +932,38 @@ def test_terminated_before_training(
     monkeypatch.setattr("xpnet.cli.settings.load_data", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["train", "--data", patterns]) == 143
     assert capsys.readouterr().err == "xpnet: terminated; nothing was trained yet\n"
+
+
+def test_an_interruption_without_a_signal(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a handler that is somebody else's."""
+
+    class Interrupt(xpnet.Callback):
+        def on_epoch(self, run: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
+    assert capsys.readouterr().err.endswith(" are saved in run; xpnet train --resume run goes on after epoch 1\n")
+
+
+def test_a_state_that_could_not_be_written_is_not_promised(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupt(xpnet.Callback):
+        def on_epoch(self, run: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "run/checkpoints")
+
+    monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
+    monkeypatch.setattr("xpnet.callbacks.write_checkpoint", full)
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
+    err = capsys.readouterr().err
+    assert "cannot write run/checkpoints: No space left on device" in err
+    assert err.endswith("\nxpnet: interrupted; the parameters of epoch 1 are saved in run\n")
 
 
 SLOW_DISK = """

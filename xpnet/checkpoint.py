@@ -13,7 +13,6 @@ before memory is asked for, sums before anything is parsed, and what parses is c
 import dataclasses
 import hashlib
 import json
-import logging
 import math
 import platform
 import re
@@ -51,8 +50,6 @@ ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 # Bytes; 64 MiB are the history of 200,000 epochs.
 MOST_ARRAYS, MOST_HEADER, MOST_STATE, MOST_MANIFEST, MOST_SETTINGS = 1 << 33, 1 << 20, 1 << 26, 1 << 12, 1 << 16
 
-logger = logging.getLogger("xpnet")
-
 
 class Checkpoint(NamedTuple):
     """A run between two steps.
@@ -63,7 +60,8 @@ class Checkpoint(NamedTuple):
     history : its finished epochs.   done : steps of the epoch after them.   seconds : that these took.
     rollbacks : for each time that the learning rate was halved, the step from which on.
     arrays : host copies of all that a step changes, by name; its "step" is the position in the schedule and the
-        counter of all random draws. And of the best epoch's parameters, best.0, best.1, ..., with early stopping.
+        counter of all random draws. With early stopping also the best epoch's parameters, best.0, best.1, ...; within
+        an epoch those of the epoch before it, finished.0, finished.1, ...
     versions : of xpnet, Python and the libraries that it was trained with.
     """
 

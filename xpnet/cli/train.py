@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
+from xpnet.checkpoint import newest_checkpoint
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.cli.terminal import device_line, print_header
@@ -74,6 +75,7 @@ def train(
     for flag, value in (("--out", out), ("--recipe", recipe)):
         if resume is not None and value is not None:
             raise ConfigError(f"--resume goes on in {resume}, with the settings of that run: leave {flag} away")
+    result: Result | None = None
     with _Interruption() as interruption:
         try:
             config = chosen(recipe, settings, resume)
@@ -92,7 +94,7 @@ def train(
             pass
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
-    if interruption.signal is not None or interruption.run is None:
+    if result is None or interruption.signal is not None:
         print(f"xpnet: {interruption.what}; {interruption.kept(out)}", file=sys.stderr)
         return interruption.status
     if result.history and len(result.history) == interruption.begun_after:
@@ -149,10 +151,12 @@ class _Interruption(Callback):
         """What of the run is left, and how to go on with it."""
         if self.run is None:
             return "nothing was trained yet"
-        epoch, checkpoint = self.run.model_epoch, self.run.checkpoint
+        epoch = self.run.model_epoch
         what = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished, the first parameters"
         told = f"{what} are saved in {out}"
-        if checkpoint is None or not self.run.config.keep:
+        # What is there: the newest state may not have been written, for want of time or of room.
+        checkpoint, _ = newest_checkpoint(Path(out or "") / "checkpoints")
+        if checkpoint is None:
             return told
         return f"{told}; xpnet train --resume {shlex.quote(str(out))} goes on after {checkpoint.where}"
 
