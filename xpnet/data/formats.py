@@ -29,7 +29,7 @@ from .opening import Gunzip, open_member, open_regular, open_zip, read_up_to, re
 if TYPE_CHECKING:
     import zipfile
 
-    from .opening import Location as Location  # noqa: PLC0414 - sources has it from here
+    from .opening import Location
 
 MAX_BYTES = 1 << 30
 """No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""

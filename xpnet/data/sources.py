@@ -32,7 +32,7 @@ from .sets import SETS, SetFile, SetInfo
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from .formats import Location
+    from .opening import Location
 
 Progress = Callable[[str, int, int | None], None]
 
