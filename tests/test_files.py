@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import xpnet
 from xpnet import files
 
 from .faults import CALLS, Faults
@@ -57,7 +58,7 @@ def test_each_call_that_fails_leaves_the_old_content_or_the_new(
         found = content_of(path) if path.exists() else None
         # A folder is not replaced in one call: between two there may be none, but never a part of one.
         assert found in (old, new, *([None] if write is write_folder else [])), call
-        files.sweep(tmp_path)
+        files.sweep(tmp_path, "name")
         assert {p.name for p in tmp_path.iterdir()} <= {"name"}
     assert all(str(path) in line for line in told)
     assert len(told) >= len(calls) - calls.count("unlink") - calls.count("rmdir") - calls.count("close")
@@ -81,15 +82,41 @@ def test_all_is_flushed_before_it_is_renamed_and_the_name_after(
     assert [call for call in calls if call in kept] == [*parts, "replace", "replace", "fsync"], "the old one goes first"
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".model.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
-    (tmp_path / ".step-1.0a1b2c3d.tmp").mkdir()
-    (tmp_path / ".step-1.0a1b2c3d.tmp" / "state.json").write_bytes(b"half")
-    (tmp_path / "notes.tmp").write_bytes(b"somebody's")
-    (tmp_path / ".hidden").write_bytes(b"somebody's")
-    files.sweep(tmp_path)
-    files.sweep(tmp_path / "missing")
-    assert {p.name for p in tmp_path.iterdir()} == {"notes.tmp", ".hidden"}
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_what_a_killed_process_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(files, "move_into_place", lambda *_: None)
+        killed.setattr(files, "_delete", lambda *_: None)
+        write(tmp_path / "model.safetensors", b"half")
+    (left,) = tmp_path.iterdir()
+    files.sweep(tmp_path, r"other|model")
+    assert left.exists()
+    files.sweep(tmp_path, r"other|model.safetensors")
+    files.sweep(tmp_path / "missing", ".*")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Dataset) -> None:
+    """A run directory may be any folder, one's home for instance."""
+    theirs = (".x.tmp", ".foo.txt.1234abcd.tmp", ".model.safetensors.tmp", ".model.safetensors.0A1B2C3D.tmp")
+    theirs += (".model.safetensors.0a1b2c3d9.tmp", "model.safetensors.0a1b2c3d.tmp", ".model.safetensors.0a1b2c3d")
+    for name in theirs:
+        (tmp_path / name).write_bytes(b"theirs")
+    for name in (".cache.tmp", ".foo.1234abcd.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"theirs")
+    before = sorted(tmp_path.rglob("*"))
+    ours = (".model.safetensors.0a1b2c3d.tmp", ".checkpoints.01234567.tmp", "checkpoints/.step-000000001.89abcdef.tmp")
+    for name in ours:
+        (tmp_path / name).mkdir(parents=True)
+    theirs_too = tmp_path / "checkpoints" / ".model.safetensors.0a1b2c3d.tmp"
+    theirs_too.mkdir()
+    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", out=tmp_path, callbacks=[])
+    after = sorted(tmp_path.rglob("*"))
+    assert {*before, theirs_too} <= set(after)
+    assert not {tmp_path / name for name in ours} & set(after)
 
 
 def test_faults_fail() -> None:

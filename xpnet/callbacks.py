@@ -337,8 +337,8 @@ class RunDirectory(_Writer):
                         f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
                         "with it (--resume, resume=True)"
                     )
-                sweep(self.path)
-                sweep(self.checkpoints)
+                sweep(self.path, r"config\.toml|history\.csv|model\.safetensors|curves\.png|result\.json|checkpoints")
+                sweep(self.checkpoints, r"step-\d+")
                 self._write_config(run)
                 write_history(self.path / "history.csv", run.history)
             except InUseError as holder:

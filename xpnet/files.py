@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 import sys
@@ -31,9 +32,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("xpnet")
-
-# How what is not whole yet, or not any more, is called: hidden, and with this ending.
-_TEMPORARY = ".tmp"
 
 
 class InUseError(RuntimeError):
@@ -76,11 +74,14 @@ def remove(folder: Path) -> None:
     _delete(temporary)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed left half-written, from a folder in which no other process writes."""
+def sweep(folder: Path, names: str) -> None:
+    """Remove what killed processes left half-written in a folder in which no other process writes.
+
+    names : a regular expression of the names that xpnet writes there; all else in the folder is somebody else's.
+    """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if path.name.startswith(".") and path.name.endswith(_TEMPORARY):
+            if re.fullmatch(rf"\.({names})\.[0-9a-f]{{8}}\.tmp", path.name):
                 _delete(path)
 
 
@@ -135,7 +136,8 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    """How something is called that is not complete yet, or not any more."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _write(path: Path, content: bytes) -> None:
