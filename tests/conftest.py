@@ -18,9 +18,9 @@ import pytest
 from array_api_compat import array_namespace
 
 import xpnet
-from xpnet import gradcheck
 from xpnet.backend import LIBRARIES, Backend, DeviceError, select
 from xpnet.cli import main
+from xpnet.studies import gradcheck
 
 from . import fake_cupy
 

@@ -25,7 +25,7 @@ from xpnet.augment import STANDARD, Distortion
 from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe, recipe_names
 from xpnet.data import write_idx
-from xpnet.gradcheck import Comparison
+from xpnet.studies.gradcheck import Comparison
 
 from .conftest import write_npz
 

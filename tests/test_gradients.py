@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from xpnet import functional as F
-from xpnet import gradcheck
 from xpnet.backend import select
 from xpnet.network import MLP
+from xpnet.studies import gradcheck
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 

@@ -7,7 +7,7 @@ import pytest
 
 import xpnet
 from xpnet.errors import ConfigError
-from xpnet.lr_find import RateRange, find_lr
+from xpnet.studies.lr_find import RateRange, find_lr
 
 from .conftest import open_backend
 

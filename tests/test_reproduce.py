@@ -15,7 +15,7 @@ import xpnet
 from xpnet.cli import main
 from xpnet.cli.reproduce import _markdown, _print
 from xpnet.config import read_recipe, recipe_names
-from xpnet.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
+from xpnet.studies.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
 
 RECIPE = """
 hidden = [6]

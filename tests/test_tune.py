@@ -18,8 +18,8 @@ from xpnet.cli import main
 from xpnet.config import TrainConfig, read_recipe
 from xpnet.history import read_history
 from xpnet.optim import OPTIMIZERS
-from xpnet.tune import Trial, Tuned, default_space, tune
-from xpnet.tune.space import parse
+from xpnet.studies.tune import Trial, Tuned, default_space, tune
+from xpnet.studies.tune.space import parse
 
 from .conftest import write_npz
 
@@ -62,7 +62,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[xpnet.Dataset, TrainConf
         calls.append((data, config))
         return xpnet.fit(network, data, config, **arguments)
 
-    monkeypatch.setattr("xpnet.tune.study.fit", spy)
+    monkeypatch.setattr("xpnet.studies.tune.study.fit", spy)
     return calls
 
 
@@ -333,7 +333,7 @@ def test_what_ends_a_study_leaves_it_to_be_continued(
             raise error
         return xpnet.fit(*arguments, **more)
 
-    monkeypatch.setattr("xpnet.tune.study.fit", fit)
+    monkeypatch.setattr("xpnet.studies.tune.study.fit", fit)
     with pytest.raises(type(error)):
         tune(hard_data, RATES, START, trials=5, storage="study.journal")
     assert states("study.journal", "xpnet") == ["COMPLETE", "COMPLETE", "FAIL"]
@@ -369,7 +369,7 @@ def test_a_start_that_was_killed_is_tried_again(hard_data: xpnet.Dataset, monkey
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr("xpnet.tune.study.fit", die)
+        patch.setattr("xpnet.studies.tune.study.fit", die)
         patch.setattr("optuna.Study.tell", lambda *_, **__: None)
         with pytest.raises(SystemExit):
             tune(hard_data, RATES, START, trials=2, storage="study.journal")
@@ -597,7 +597,7 @@ def test_ctrl_c_keeps_the_study(hard: str, capsys: pytest.CaptureFixture[str], m
                 raise KeyboardInterrupt
             return xpnet.fit(*arguments, **more)
 
-        patch.setattr("xpnet.tune.study.fit", fit)
+        patch.setattr("xpnet.studies.tune.study.fit", fit)
         assert main(command) == 130
     out, err = capsys.readouterr()
     said = "xpnet: interrupted; the study is kept in study/study.journal: the same command continues it\n"

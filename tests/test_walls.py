@@ -50,9 +50,16 @@ def test_star_import_gives_all() -> None:
     assert set(xpnet.__all__) <= set(namespace)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")))
+ROOMS = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix()
+    for path in (*PACKAGE.glob("*.py"), *(PACKAGE / "studies").rglob("*.py"))
+    if not path.stem.startswith("__")
+)
+
+
+@pytest.mark.parametrize("name", ROOMS)
 def test_each_room_s_all_is_true(name: str) -> None:
-    module = __import__(f"xpnet.{name}", fromlist=["__all__"])
+    module = __import__(f"xpnet.{name.replace('/', '.')}", fromlist=["__all__"])
     assert all(hasattr(module, public) for public in module.__all__)
     for node in ast.parse((PACKAGE / f"{name}.py").read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend, DeviceError, available, select
 from xpnet.cli.terminal import result_console
-from xpnet.gradcheck import BOUNDS, Comparison, cases, check
+from xpnet.studies.gradcheck import BOUNDS, Comparison, cases, check
 
 __all__ = ["gradcheck"]
 

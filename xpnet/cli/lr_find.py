@@ -12,7 +12,7 @@ from xpnet import plots
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
 from xpnet.cli.terminal import step_bar
 from xpnet.errors import ConfigError, MissingPackageError
-from xpnet.lr_find import RateRange, find_lr
+from xpnet.studies.lr_find import RateRange, find_lr
 
 __all__ = ["lr_find"]
 

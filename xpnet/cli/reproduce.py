@@ -15,8 +15,8 @@ from xpnet.cli.terminal import device_line, download_bar, result_console
 from xpnet.data import load_data
 from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
-from xpnet.reproduce import Row, milestones, tabulate, write_records
-from xpnet.reproduce import reproduce as train
+from xpnet.studies.reproduce import Row, milestones, tabulate, write_records
+from xpnet.studies.reproduce import reproduce as train
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -22,9 +22,9 @@ from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import write_atomically
 from xpnet.history import Epoch, read_history
+from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
+from xpnet.studies.tune import tune as search
 from xpnet.training import fit
-from xpnet.tune import Trial, Tuned, default_space, parse, read_space
-from xpnet.tune import tune as search
 
 __all__ = ["tune"]
 

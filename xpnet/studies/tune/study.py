@@ -21,8 +21,8 @@ from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.optim import OPTIMIZERS
+from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training import check_arguments, fit, prepare
-from xpnet.tune.space import Dimension, default_space, parse
 
 __all__ = ["Trial", "Tuned", "tune"]
 
@@ -97,7 +97,7 @@ def tune(
     the others. A trial that falls below the median of the trials before it ends early.
 
     data : host arrays; its test split is put aside before anything else.
-    space : the settings to search for, in the form of xpnet/tune/space.toml; None for default_space(config).
+    space : the settings to search for, in the form of xpnet/studies/tune/space.toml; None for default_space(config).
     config : the settings to start from, which all others keep.   trials : finished ones to be had in all, >= 1.
     storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
         A study that is there already is continued, and was begun with the same data, space and config. Several

@@ -26,16 +26,16 @@ FIXED = ("data", "device", "library", "tf32", "graph", "seed", "validation")
 def read_space(path: str | Path | None = None) -> dict[str, Any]:
     """Read the settings to search for.
 
-    path : of a TOML file; None for xpnet/tune/space.toml, which says what such a file holds.
+    path : of a TOML file; None for xpnet/studies/tune/space.toml, which says what such a file holds.
     Returns its table, for tune.   Raises ConfigError for a file that cannot be read or is not TOML.
     """
     if path is None:
-        return tomllib.loads((resources.files("xpnet.tune") / "space.toml").read_text(encoding="utf-8"))
+        return tomllib.loads((resources.files("xpnet.studies.tune") / "space.toml").read_text(encoding="utf-8"))
     return parse_toml(read_text(Path(path), "search space"), f"the search space {path}")
 
 
 def default_space(config: TrainConfig) -> dict[str, Any]:
-    """The space of xpnet/tune/space.toml, but for what the optimizer of config does not take."""
+    """The space of xpnet/studies/tune/space.toml, but for what the optimizer of config does not take."""
     return {name: form for name, form in read_space().items() if name not in _without_effect(config)}
 
 
