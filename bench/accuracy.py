@@ -14,8 +14,8 @@ import time
 import xpnet
 from bench._common import Parser, seconds_to, two_cpus
 from bench._peers import SETTLE, PeerError, Worker, installed
-from xpnet.config import read_recipe
 from xpnet.data import Dataset
+from xpnet.recipes import read_recipe
 
 # Settings that the PyTorch script follows; a recipe that changes others is not for it.
 FOLLOWED = ("hidden", "lr", "momentum", "weight_decay", "batch_size", "epochs", "seed", "optimizer", "schedule")

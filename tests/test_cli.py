@@ -23,8 +23,9 @@ import xpnet.checkpoint
 import xpnet.history
 from xpnet.augment import STANDARD, Distortion
 from xpnet.cli import main
-from xpnet.config import TrainConfig, read_recipe, recipe_names
+from xpnet.config import TrainConfig
 from xpnet.data import write_idx
+from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.gradcheck import Comparison
 
 from .conftest import write_npz

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from xpnet.augment import STANDARD, Distortion
 from xpnet.checks import required
-from xpnet.config import TrainConfig, read_recipe, recipe_names
+from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.functional import ACTIVATIONS
 from xpnet.network import MLP
+from xpnet.recipes import read_recipe, recipe_names
 
 CONFIGS = st.builds(
     TrainConfig,

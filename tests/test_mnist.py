@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.config import read_recipe, recipe_names
+from xpnet.recipes import read_recipe, recipe_names
 
 from .conftest import relative_error
 

@@ -14,7 +14,7 @@ import pytest
 import xpnet
 from xpnet.cli import main
 from xpnet.cli.reproduce import _markdown, _print
-from xpnet.config import read_recipe, recipe_names
+from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
 
 RECIPE = """

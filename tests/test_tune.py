@@ -15,9 +15,10 @@ import pytest
 
 import xpnet
 from xpnet.cli import main
-from xpnet.config import TrainConfig, read_recipe
+from xpnet.config import TrainConfig
 from xpnet.history import read_history
 from xpnet.optim import OPTIMIZERS
+from xpnet.recipes import read_recipe
 from xpnet.studies.tune import Trial, Tuned, default_space, tune
 from xpnet.studies.tune.space import parse
 

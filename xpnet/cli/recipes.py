@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from xpnet.cli.terminal import result_console
-from xpnet.config import read_recipe, recipe_names, recipe_text
+from xpnet.recipes import read_recipe, recipe_names, recipe_text
 
 __all__ = ["recipes"]
 

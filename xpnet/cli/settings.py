@@ -16,13 +16,14 @@ from xpnet.augment import STANDARD, Distortion
 from xpnet.backend import LIBRARIES, Backend
 from xpnet.checkpoint import newest_checkpoint
 from xpnet.cli.terminal import download_bar
-from xpnet.config import TrainConfig, read_recipe
+from xpnet.config import TrainConfig
 from xpnet.data import Dataset, load_data
 from xpnet.errors import ConfigError, ModelError
 from xpnet.functional import ACTIVATIONS, LOSSES
 from xpnet.initializers import INITIALIZERS
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
+from xpnet.recipes import read_recipe
 from xpnet.schedules import SCHEDULES
 
 __all__ = [
