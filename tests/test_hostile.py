@@ -1,7 +1,7 @@
 """Hostile files: whatever is fed to a reader ends in data or in its one error, soon and in bounded memory.
 
-bench/_readers.py says what a file may lead to, for these tests and for the fuzzer alike; tests/corpus holds small
-hostile files, those that the fuzzer found among them, and the large ones are made here.
+tests/fuzz/readers.py says what a file may lead to, for these tests and for the fuzzer alike; tests/fuzz/corpus holds
+small hostile files, those that the fuzzer found among them, and the large ones are made here.
 """
 
 import contextlib
@@ -29,13 +29,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
 
-from bench import _readers, fuzz
-from bench._readers import READERS, Finding, Reader, judged, outcome, warm_up
+
 from xpnet.data import DataError, formats, opening, read_idx, read_picture
 from xpnet.model import MAX_HEADER
 
+from .fuzz import fuzzer, readers
+from .fuzz.readers import READERS, Finding, Reader, judged, outcome, warm_up
+
 ROOT = Path(__file__).parents[1]
-CORPUS = ROOT / "tests" / "corpus"
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 HANG = 20  # seconds: slow machines are slow, and the fuzzer holds the readers to two
 ON_FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -216,7 +218,7 @@ def test_the_corpus_is_small_and_of_known_readers() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 @pytest.mark.parametrize("name", READERS)
 def test_a_bounded_run_of_the_fuzzer(name: str, tmp_path: Path) -> None:
-    result = fuzz.fuzz(name, 5_000 if name in ("png", "jpeg") else 20_000, 0, tmp_path)
+    result = fuzzer.fuzz(name, 5_000 if name in ("png", "jpeg") else 20_000, 0, tmp_path)
     assert result["findings"] == []
     assert result["inputs"] >= 5_000
     assert 0 < result["data"] < result["inputs"]
@@ -225,7 +227,7 @@ def test_a_bounded_run_of_the_fuzzer(name: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 def test_the_fuzzer_s_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["history", "--runs", "300", "--corpus", str(tmp_path / "found"), "--json", str(tmp_path / "fuzz.json")]
-    assert fuzz.main(arguments) == 0
+    assert fuzzer.main(arguments) == 0
     report = json.loads((tmp_path / "fuzz.json").read_text())
     assert report["readers"]["history"]["inputs"] == 300
     assert report["readers"]["history"]["findings"] == []
@@ -233,7 +235,7 @@ def test_the_fuzzer_s_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "history           300" in capsys.readouterr().out
     for wrong in (["nothing"], ["--runs", "0"]):
         with pytest.raises(SystemExit, match="2"):
-            fuzz.main(wrong)
+            fuzzer.main(wrong)
 
 
 # --- bombs -----------------------------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ def png(width: int, height: int, colour: int, depth: int, *chunks: bytes, data: 
 
 def jpeg(width: int, height: int, scans: int) -> bytes:
     """A progressive JPEG that repeats its last scan, of no matter which size it is declared to have."""
-    content = _readers._picture("JPEG", "RGB", progressive=True)
+    content = readers._picture("JPEG", "RGB", progressive=True)
     at = content.index(b"\xff\xc2") + 5
     content = content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
     return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * scans + content[-2:]
@@ -353,7 +355,7 @@ IDX = b"\0\0\x08\1" + struct.pack(">I", GIB)
 MANY = 0x1FFFFE0  # labels, or images of a pixel: just below what any file may unpack to
 MIB = struct.pack("<I", 1 << 20) + bytes(1 << 20)
 TEXT_CHUNK = b"\0\0\0\4tEXta\0bc" + struct.pack(">I", zlib.crc32(b"tEXta\0bc"))
-HISTORY = ",".join(_readers.history._columns()).encode() + b"\n"
+HISTORY = ",".join(readers.history._columns()).encode() + b"\n"
 EPOCH = b"1,1,1,,,,,1,1,1\n"
 SIZES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1] * 250_000}})
 SIDES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1, 1]}, "data": "", "image_shape": [9] * 240_000})
@@ -364,7 +366,7 @@ LAYERS = b"[hidden]\nlayers = {choices = [" + b"1000," * 5_000 + b"]}\nwidth = {
 def images_and_labels() -> bytes:
     images = b"\0\0\x08\3" + struct.pack(">III", MANY, 1, 1) + bytes(MANY)
     labels = b"\0\0\x08\1" + struct.pack(">I", MANY) + bytes(MANY)
-    return gzip.compress(images, 6) + _readers.SEPARATOR + gzip.compress(labels, 6)
+    return gzip.compress(images, 6) + readers.SEPARATOR + gzip.compress(labels, 6)
 
 
 def packed_pickle() -> bytes:
@@ -488,7 +490,7 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
 REPLAY = f"""
 import os, sys
 from pathlib import Path
-from bench._readers import READERS, Finding, outcome, warm_up
+from tests.fuzz.readers import READERS, Finding, outcome, warm_up
 reader, work = READERS[sys.argv[1]], Path("work").absolute()
 warm_up(reader, work)
 for path in sorted(Path("bombs").iterdir()):

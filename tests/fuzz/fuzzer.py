@@ -1,7 +1,8 @@
-"""Hostile files: a coverage-guided fuzzer on each reader, and what it found."""
+"""python -m tests.fuzz [READER ...]: a coverage-guided fuzzer on each reader."""
 
 import gc
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -17,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bench._common import Parser, machine, print_machine, write_json
-from bench._readers import LIMIT, READERS, Finding, as_it_is, outcome, warm_up
-from xpnet.checks import required
+from tests.fuzz.readers import LIMIT, READERS, Finding, as_it_is, outcome, warm_up
 
-CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
+CORPUS = Path(__file__).parent / "corpus"
 MAX_LENGTH = 8192
 HANG = 20  # seconds after which libFuzzer ends a reader that does not come back to be judged by LIMIT
 ADDRESS_SPACE = 6 << 30
@@ -30,14 +30,14 @@ MOST_FINDINGS = 50
 CHILD = """
 import sys, atheris
 with atheris.instrument_imports(include=["xpnet", "pickle", "zipfile", "tomllib", "json", "csv", "PIL"]):
-    from bench import fuzz
-fuzz.child(*sys.argv[1:])
+    from tests.fuzz import fuzzer
+fuzzer.child(*sys.argv[1:])
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Fuzz the readers one after the other, each in a process of its own; 1 if there are findings."""
-    parser = Parser(prog="python -m bench fuzz", description=__doc__)
+    parser = Parser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("readers", nargs="*", metavar="READER", help=f"all by default: {', '.join(READERS)}")
     parser.add_argument("--seed", type=int, default=1, help="of the changes; %(default)s by default")
     parser.add_argument("--runs", type=int, default=20_000, help="inputs for each reader; %(default)s by default")
@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"unknown reader {name!r}; known are {', '.join(READERS)}")
     if options.runs < 1 or options.seconds < 0:
         parser.error("--runs must be at least 1, and --seconds at least 0")
-    required("atheris", "python -m bench fuzz", "fuzz")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed: pip install --group fuzz")
 
     about = machine()
     about["versions"] |= {name: metadata.version(name) for name in ("atheris", "pillow", "safetensors")}
@@ -119,7 +120,7 @@ def fuzz(name: str, runs: int, seconds: int, corpus: Path, seed: int = 1) -> dic
             with log.open("w") as file:
                 code = subprocess.run(
                     [sys.executable, "-c", CHILD, name, str(work), *limits, str(work / "seeds")],
-                    cwd=CORPUS.parents[1], stdout=file, stderr=file, check=False,
+                    cwd=CORPUS.parents[2], stdout=file, stderr=file, check=False,
                 ).returncode  # fmt: skip
             said = log.read_text(errors="replace")
             told: dict[str, Any] = (
@@ -155,7 +156,8 @@ def _keep(path: Path, what: str, folder: Path, result: dict[str, Any]) -> None:
 
 def child(name: str, work: str, *limits: str) -> None:
     """Fuzz a reader in this process, which then ends.   limits : libFuzzer's options, -runs first."""
-    atheris = required("atheris", "python -m bench fuzz", "fuzz")
+    import atheris
+
     reader, folder = READERS[name], Path(work) / "input"
     folder.mkdir(exist_ok=True)
     for number, seed in enumerate(warm_up(reader, folder)):
