@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xpnet
 from xpnet import files
+from xpnet.files import locks, writing
 
 from .faults import CALLS, Faults
 
@@ -87,8 +89,8 @@ def test_what_a_killed_process_left_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr(files, "move_into_place", lambda *_: None)
-        killed.setattr(files, "_delete", lambda *_: None)
+        killed.setattr(writing, "move_into_place", lambda *_: None)
+        killed.setattr(writing, "_delete", lambda *_: None)
         write(tmp_path / "model.safetensors", b"half")
     (left,) = tmp_path.iterdir()
     files.sweep(tmp_path, r"other|model")
@@ -124,6 +126,18 @@ def test_faults_fail() -> None:
     assert {name for name in CALLS if not hasattr(os, name)} == set()
 
 
+# --- digests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_digests_that_model_files_and_studies_on_disk_carry() -> None:
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3).T, np.zeros((0, 2), np.int64), np.ones(1)]
+    assert files.sha256_of(arrays) == "46e3b561f4095366b60e74b51847b270c4988f5b89e6a413c04ceba0e1dbc88f"
+    assert (
+        files.sha256_of(arrays, b'{"a": "x", "b": 1}')
+        == "64ae60de1866e592272bbdd2a300960aa9d3d27b4d6d68a24f218fe563b87ecc"
+    )
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 HOLD = """
@@ -140,7 +154,7 @@ with locked(Path(sys.argv[1])):
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process, which holds tmp_path / "lock" until its stdin ends."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
-    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[2])}
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -184,14 +198,14 @@ def test_whoever_waits_gets_it_in_the_end(tmp_path: Path, other: subprocess.Pope
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b"{}", b'{"pid": "x"}', bytes(range(256))])
 def test_a_lock_file_of_any_content_is_free_unless_it_is_held(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock").write_bytes(content)
-    assert files._holder(tmp_path / "lock") == "another process"
+    assert locks._holder(tmp_path / "lock") == "another process"
     with files.locked(tmp_path / "lock"):
-        assert files._holder(tmp_path / "lock").startswith(f"process {os.getpid()} on ")
+        assert locks._holder(tmp_path / "lock").startswith(f"process {os.getpid()} on ")
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else two would hold one lock: one on the file that is there, one on the file that is gone."""
-    path, try_lock, tries = tmp_path / "lock", files._try_lock, []
+    path, try_lock, tries = tmp_path / "lock", locks._try_lock, []
 
     def removed_first(descriptor: int) -> bool:
         tries.append(descriptor)
@@ -199,7 +213,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, m
             path.unlink()
         return try_lock(descriptor)
 
-    monkeypatch.setattr(files, "_try_lock", removed_first)
+    monkeypatch.setattr(locks, "_try_lock", removed_first)
     with files.locked(path):
         assert len(tries) == 2
         assert path.exists()

@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
 
 
-from xpnet.data import DataError, formats, opening, read_idx, read_picture
+from xpnet.data import DataError, formats, packed, read_idx, read_picture
+from xpnet.files import read_up_to
 from xpnet.model import MAX_HEADER
 
 from .fuzz import fuzzer, readers
@@ -539,7 +540,7 @@ def test_a_sparse_terabyte_of_images_is_mapped(tmp_path: Path) -> None:
 def test_content_of_any_size_is_read_where_it_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).bytes(3 << 20)
     (tmp_path / "x").write_bytes(gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 3 << 20) + noise, 1))
-    monkeypatch.setattr(opening, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(packed, "FREE_BYTES", 1 << 20)
     assert read_idx(tmp_path / "x").tobytes() == noise
     (tmp_path / "x").write_bytes(gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 3 << 20) + bytes(3 << 20), 1))
     with pytest.raises(DataError, match="decompression bomb"):
@@ -549,10 +550,14 @@ def test_content_of_any_size_is_read_where_it_is_no_bomb(tmp_path: Path, monkeyp
 def test_gzip_in_parts_and_with_zeros_behind(tmp_path: Path) -> None:
     whole = b"\0\0\x08\1" + struct.pack(">I", 200_000) + np.random.default_rng(0).bytes(200_000)
     parts = [gzip.compress(whole[i : i + 30_000]) for i in range(0, len(whole), 30_000)]
-    for packed in (b"".join(parts), b"".join(parts) + bytes(100_000), (gzip.compress(b"") + bytes(70_000)).join(parts)):
-        (tmp_path / "x").write_bytes(packed)
+    for content in (
+        b"".join(parts),
+        b"".join(parts) + bytes(100_000),
+        (gzip.compress(b"") + bytes(70_000)).join(parts),
+    ):
+        (tmp_path / "x").write_bytes(content)
         assert read_idx(tmp_path / "x").tobytes() == whole[8:]
-        assert gzip.decompress(packed) == whole
+        assert gzip.decompress(content) == whole
 
 
 def test_a_zip_s_members_are_held_to_the_same(tmp_path: Path) -> None:
@@ -565,10 +570,10 @@ def test_a_zip_s_members_are_held_to_the_same(tmp_path: Path) -> None:
     ):
         with zipfile.ZipFile(tmp_path / "x.zip", "w", how) as archive:
             archive.writestr(name, content)
-        with opening.open_zip(tmp_path / "x.zip") as archive, pytest.raises(DataError, match=says):
+        with packed.open_zip(tmp_path / "x.zip") as archive, pytest.raises(DataError, match=says):
             formats._read_idx(zipfile.Path(archive, name))
     (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes().replace(b"PK\1\2", b"PK\1\3"))
-    with pytest.raises(DataError, match="damaged zip archive"), opening.open_zip(tmp_path / "x.zip"):
+    with pytest.raises(DataError, match="damaged zip archive"), packed.open_zip(tmp_path / "x.zip"):
         pass
 
 
@@ -641,7 +646,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     """What was there is judged, and no more is waited for."""
     path = tmp_path / "x"
     path.write_bytes(b"\0\0\x08\1" + struct.pack(">I", 1 << 21) + bytes(1 << 21))
-    with opening.unpacked(path) as stream:
+    with packed.unpacked(path) as stream:
         assert len(stream.read(8)) == 8
         os.truncate(path, 1 << 20)
-        assert len(opening.read_up_to(stream, 1 << 21)) <= 1 << 20
+        assert len(read_up_to(stream, 1 << 21)) <= 1 << 20

@@ -29,9 +29,8 @@ from safetensors.numpy import save as serialize
 import xpnet
 from xpnet.config import parse_toml
 from xpnet.data.dataset import one_line
-from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
-from xpnet.files import remove, write_folder
+from xpnet.files import read_whole, remove, write_folder
 from xpnet.history import Epoch
 
 __all__ = [

@@ -16,8 +16,8 @@ from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
 from xpnet.data.dataset import one_line
-from xpnet.data.opening import read_whole
 from xpnet.errors import ConfigError
+from xpnet.files import read_whole
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES

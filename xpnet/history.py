@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpnet.data.dataset import one_line
-from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
-from xpnet.files import write_atomically
+from xpnet.files import read_whole, write_atomically
 
 __all__ = ["Epoch", "read_history", "write_history"]
 

@@ -6,7 +6,6 @@ so a model trained on any device loads on any other. Nothing in it is executed.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,8 @@ from safetensors.numpy import save as serialize
 from xpnet.backend import Backend, select
 from xpnet.data import rows_of
 from xpnet.data.dataset import one_line
-from xpnet.data.opening import read_whole
 from xpnet.errors import ModelError
-from xpnet.files import write_atomically
+from xpnet.files import read_whole, sha256_of, write_atomically
 from xpnet.functional import LOSSES, mean_squared_error
 from xpnet.loader import Loader
 from xpnet.network import MLP
@@ -379,8 +377,4 @@ def _slices(n: int) -> Iterator[slice]:
 
 
 def _digest(description: dict[str, Any], arrays: list[NDArray[Any]]) -> str:
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for a in arrays:
-        digest.update(f"{a.dtype} {a.shape}".encode())
-        digest.update(np.ascontiguousarray(a).data)
-    return digest.hexdigest()
+    return sha256_of(arrays, json.dumps(description, sort_keys=True).encode())

@@ -35,7 +35,7 @@ import xpnet
 from xpnet import checkpoint, history, model
 from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
-from xpnet.data.opening import FREE_BYTES, MAX_RATIO, open_zip
+from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import reproduce, tune
 

@@ -3,7 +3,7 @@
 Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
 whatever is wrong with one ends in a DataError of one line that begins with its path. Reading takes no more memory than
 64 MiB and 8 bytes for each byte of content, which is at most MAX_BYTES and, where it is packed, at most FREE_BYTES or
-MAX_RATIO times its packed size (opening.py); a raw IDX file of images beyond that is mapped.
+MAX_RATIO times its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 """
 
 import gzip
@@ -23,13 +23,15 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xpnet.files import open_regular, read_up_to
+
 from .dataset import DataError, Dataset, Split
-from .opening import Gunzip, open_member, open_regular, open_zip, read_up_to, refuse_bomb, unpacked
+from .packed import Gunzip, open_member, open_zip, refuse_bomb, unpacked
 
 if TYPE_CHECKING:
     import zipfile
 
-    from .opening import Location
+    from .packed import Location
 
 MAX_BYTES = 1 << 30
 """No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.files import read_whole
+
 from .dataset import DataError
-from .opening import read_whole
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -26,13 +26,13 @@ from .formats import (
     read_npz,
     read_pickle,
 )
-from .opening import open_zip
+from .packed import open_zip
 from .sets import SETS, SetFile, SetInfo
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from .opening import Location
+    from .packed import Location
 
 Progress = Callable[[str, int, int | None], None]
 

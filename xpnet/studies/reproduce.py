@@ -30,9 +30,8 @@ from xpnet.checks import check_range, typed
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.data.dataset import one_line
-from xpnet.data.opening import read_whole
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.files import remove, write_atomically
+from xpnet.files import read_whole, remove, write_atomically
 from xpnet.model import Ensemble, load
 from xpnet.recipes import Recipe, read_recipe, recipe_names
 from xpnet.training import fit, prepare

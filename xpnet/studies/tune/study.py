@@ -1,18 +1,16 @@
 """The study: its trials, where they are kept, and what comes of them."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Run
@@ -20,6 +18,7 @@ from xpnet.checks import check_range, required
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.files import sha256_of
 from xpnet.optim import OPTIMIZERS
 from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training import check_arguments, fit, prepare
@@ -249,18 +248,10 @@ def _terms(space: dict[str, Dimension], start: TrainConfig, data: Dataset) -> di
     # The data are told by their content: on another machine they may have another path.
     elsewhere = ("data", "device", "library", "graph")
     settings = {name: value for name, value in dataclasses.asdict(start).items() if name not in elsewhere}
-    digests = {"train": _digest(data.train), "validation": _digest(data.validation or ())}
+    digests = {"train": sha256_of(data.train), "validation": sha256_of(data.validation or ())}
     terms = {"search space": space, "settings": settings, "data": digests}
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(terms))
     return plain
-
-
-def _digest(arrays: Iterable[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _open(

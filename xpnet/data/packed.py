@@ -1,17 +1,17 @@
-"""Opening files that may be hostile: only regular ones, and never more content than their size answers for.
+"""What is packed by gzip or zip, and may be hostile: never more content than its size answers for.
 
-A pipe or a device would be waited for without end, and a few bytes of gzip or zip can stand for a thousand times as
-many. Python's gzip module is not used: it walks through some headers and paddings byte by byte.
+A few bytes can stand for a thousand times as many. Python's gzip module is not used: it walks through some headers and
+paddings byte by byte.
 """
 
-import errno
 import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from xpnet.files import Stream, open_regular
 
 from .dataset import DataError
 
@@ -31,47 +31,6 @@ _MAX_MEMBERS = 10_000  # of a gzip file: some writers begin a new one every 64 K
 _MAX_DIRECTORY = 1 << 20  # bytes of a zip's list of files: some ten thousand of them
 _MAX_PADDING = 16  # blocks of zeros behind a gzip file, where tapes and disks are rounded up
 _BLOCK = 1 << 20
-
-
-class Stream(Protocol):
-    """Whatever can be read forwards."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most size bytes; none at the end."""
-
-
-def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading, without ever waiting for another kind of file.
-
-    Raises OSError, with words in its strerror, for a file that is none or cannot be opened.
-    """
-    unwaiting = getattr(os, "O_NONBLOCK", 0)
-    try:
-        file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | unwaiting))  # noqa: SIM115
-    except ValueError:  # a NUL, or a surrogate that the file system's encoding lacks
-        raise OSError(errno.EINVAL, "no file can have such a name", os.fspath(path)) from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "neither a regular file nor a folder", os.fspath(path))
-    return file
-
-
-def read_whole(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The content of a regular file of at most limit bytes.   Raises OSError, also if it is larger."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        content = b"" if size > limit else file.read(size)
-    if size > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the most that such a file may have", os.fspath(path))
-    return content
-
-
-def read_up_to(stream: Stream, size: int) -> bytearray:
-    """Read at most size bytes; memory grows with what is there, not with what a header claims."""
-    content = bytearray()
-    while len(content) < size and (block := stream.read(min(_BLOCK, size - len(content)))):
-        content += block
-    return content
 
 
 @contextmanager
