@@ -10,7 +10,6 @@ import atexit
 import ctypes
 import gc
 import importlib.metadata
-import linecache
 import math
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, NoReturn
 
 import array_api_compat
@@ -842,23 +841,6 @@ def _add_operators() -> None:
 _add_operators()
 
 
-def _disguise() -> None:
-    """Let tracebacks show CuPy's files, as they do when compiled CuPy raises, for those who leave such frames out."""
-    name = "cupy/fake_cupy.pyx"
-    source = Path(__file__).read_text()
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-
-    def moved(code: CodeType) -> CodeType:
-        inner = (moved(const) if isinstance(const, CodeType) else const for const in code.co_consts)
-        return code.replace(co_filename=name, co_consts=tuple(inner))
-
-    found = [value for value in globals().values() if getattr(value, "__module__", None) == __name__]
-    methods = [value for cls in found if isinstance(cls, type) for value in vars(cls).values()]
-    for function in [*found, *(value.fget if isinstance(value, property) else value for value in methods)]:
-        if isinstance(function, FunctionType):
-            function.__code__ = moved(function.__code__)
-
-
 # Kernels written in C++ ----------------------------------------------------------------------------------------------
 
 _C_TYPES = {
@@ -1671,4 +1653,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return fake
 
 
-_disguise()
+# Tracebacks name the module that raises: CuPy's files, for those who leave such frames out.
+__name__ = "cupy.fake"

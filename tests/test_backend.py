@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from xpnet.backend import LIBRARIES, Backend, DeviceError, _cublas, available, select
+from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
+from xpnet.backend.cupy import gemm
 
 from . import fake_cupy
 from .conftest import DEMANDED
@@ -420,7 +421,7 @@ def test_device_number_out_of_range(cupy: Broken, count: int, device: str, found
 @pytest.mark.parametrize("where", ["array", "_load", "asnumpy"])
 def test_cuda_libraries_missing(cupy: Broken, where: str) -> None:
     cupy.fail(
-        _cublas if where == "_load" else cupy.module,
+        gemm if where == "_load" else cupy.module,
         where,
         ImportError("libcublas.so.13: cannot open shared object file\nNo such file"),
     )
@@ -443,7 +444,7 @@ def test_nvrtc_or_headers_missing(cupy: Broken, error: Exception) -> None:
     "error", [CudaError(209, "no kernel image is available"), MemoryError("out of memory"), TypeError("a bug")]
 )
 def test_other_failures_of_the_first_operation_are_quoted(cupy: Broken, error: Exception) -> None:
-    cupy.fail(_cublas, "_load", error)
+    cupy.fail(gemm, "_load", error)
     assert refusal() == f"cuda:0 failed its first operation ({type(error).__name__}: {error})"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet.backend import select
-from xpnet.backend._cublas import operand
+from xpnet.backend.cupy.gemm import operand
 
 from . import fake_cupy
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from xpnet.augment import Distortion, distort
 from xpnet.backend import Backend, select
-from xpnet.backend._kernels import Group, Kernel, Node, Store
+from xpnet.backend.cupy.kernels import Group, Kernel, Node, Store
 
 from . import fake_cupy
 

@@ -1,8 +1,10 @@
 """Steps captured as CUDA graphs, and what a graph freezes, on a GPU or its stand-in; and the fusing of operations."""
 
 import gc
+import importlib
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,18 @@ def test_what_cannot_be_captured_is_run_as_it_is(
     junk(cuda)
     ones = cuda.compile(lambda state: [state[0] + 1.0])([cuda.to_device(np.ones(2))])  # the stream is usable
     np.testing.assert_array_equal(cuda.to_host(ones[0]), np.full(2, 2.0))
+
+
+def test_a_step_in_a_folder_named_cupy_is_still_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "steps.py").write_text("def step(state):\n    return [state[0] + float(state[0][0])]\n")
+    monkeypatch.syspath_prepend(tmp_path / "cupy")
+    cuda = select("cuda")
+    cuda.compile(importlib.import_module("steps").step)([cuda.to_device(np.ones(2))])
+    monkeypatch.delitem(sys.modules, "steps")
+    assert "return [state[0] + float(state[0][0])]' in steps.py, line 2: " in caplog.text
 
 
 def test_a_fault_of_the_step_is_its_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from tests import fake_cupy
 from tests.conftest import open_backend, relative_error
 from xpnet import loader
 from xpnet.backend import Backend, select
-from xpnet.backend._cupy import CupyBackend
+from xpnet.backend.cupy.backend import CupyBackend
 from xpnet.data import DataError, formats, is_mapped, read, rows_of, write_idx
 from xpnet.loader import Examples, Loader, Window
 from xpnet.loop import ORDER_STREAM, Loop, computing, generator

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ._base import Backend, DeviceError, Feed, first_line
-from ._cupy import CupyBackend
 from ._jax import JaxBackend
 from ._numpy import NumpyBackend
 from ._strict import StrictBackend
 from ._torch import TorchBackend
+from .cupy.backend import CupyBackend
 
 __all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "Feed", "available", "select"]
 

@@ -21,10 +21,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from ._base import first_line
-from ._fusion import Fusion, leaves, map_tree
+from .._base import first_line
+from .fusion import Fusion, leaves, map_tree
 
 __all__ = ["CapturedStep"]
 
@@ -34,8 +35,8 @@ WARM_UPS = 2
 # Of a step that is given ever other shapes, the newest graphs are kept.
 MOST_GRAPHS = 8
 
-_HERE = Path(__file__).parent
-_LIBRARIES = {"cupy", "cupyx", "cupy_backends", "array_api_compat"}
+# Packages whose own lines are not the step's.
+_PACKAGES = ("xpnet.backend", "cupy", "cupyx", "cupy_backends", "array_api_compat")
 
 
 class CapturedStep:
@@ -220,13 +221,16 @@ def _free(device: Any, pool: Any) -> None:
 
 def _operation(error: BaseException) -> str:
     """The line of the step that an error comes from: the innermost outside of the libraries and of this room."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_step(Path(frame.filename))]
-    if not frames:
+    lines = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_of_step(frame)]
+    if not lines:
         return "the step as a whole"
-    frame = frames[-1]
-    line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-    return f"{line or frame.name!r} in {Path(frame.filename).name}, line {frame.lineno}"
+    frame, number = lines[-1]
+    code = frame.f_code
+    line = linecache.getline(code.co_filename, number).strip()
+    return f"{line or code.co_name!r} in {Path(code.co_filename).name}, line {number}"
 
 
-def _is_of_step(path: Path) -> bool:
-    return path.parent != _HERE and not _LIBRARIES & set(path.parts)
+def _is_of_step(frame: FrameType) -> bool:
+    # By the module's name: a folder may be called as it likes, and compiled modules of CuPy have no path.
+    module = str(frame.f_globals.get("__name__", ""))
+    return not any(module == package or module.startswith(f"{package}.") for package in _PACKAGES)

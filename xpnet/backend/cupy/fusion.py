@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ._kernels import BOOL_CODE, C_TYPES, FLOAT_CODE, INTEGER_CODE, Group, Kernel, Node, Store
+from .kernels import BOOL_CODE, C_TYPES, FLOAT_CODE, INTEGER_CODE, Group, Kernel, Node, Store
 
 __all__ = ["Deferred", "Fusion", "is_short", "leaves", "map_tree"]
 

@@ -1,18 +1,14 @@
-"""CuPy on CUDA.
-
-Its rooms, _cublas, _fusion, _graph and _kernels, are imported when CuPy is used, as CuPy itself is.
-"""
+"""CuPy on CUDA: the device, the namespace, and the errors of both."""
 
 import re
 import sys
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, Feed, Step, first_line, in_words, load
+from .._base import Backend, DeviceError, Feed, Step, first_line, in_words, load
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 
@@ -56,7 +52,7 @@ class CupyBackend(Backend):
         return count
 
     def _open(self, index: int) -> None:
-        from ._fusion import Fusion
+        from .fusion import Fusion
 
         self._cupy = load("cupy", self.title, _EXTRAS)
         functions = dict(vars(load("array_api_compat.cupy", "array-api-compat", "pip install array-api-compat")))
@@ -111,7 +107,9 @@ class CupyBackend(Backend):
             return int(free + self._cupy.get_default_memory_pool().free_bytes())
 
     def feed(self) -> Feed:
-        return _PinnedFeed(self._cupy, self.active)
+        from .feed import PinnedFeed
+
+        return PinnedFeed(self._cupy, self.active)
 
     def fuse(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return self._fusion.fuse(function)
@@ -119,7 +117,7 @@ class CupyBackend(Backend):
     def compile(self, step: Step, times: int = 1) -> Step:
         if not self.graph:
             return super().compile(step, times)
-        from ._graph import CapturedStep
+        from .graph import CapturedStep
 
         with self._device:
             self._capture_stream = self._capture_stream or self._cupy.cuda.Stream(non_blocking=True)
@@ -128,7 +126,7 @@ class CupyBackend(Backend):
 
     def _product(self, a: Any, b: Any) -> Any:
         if self._gemm is None:
-            from ._cublas import Gemm
+            from .gemm import Gemm
 
             self._gemm = Gemm(self._cupy, self._matmul)
         return self._gemm(a, b, self.tf32)
@@ -148,68 +146,9 @@ class CupyBackend(Backend):
             ) from error
 
 
-class _PinnedFeed(Feed):
-    """Moves arrays on a stream of its own, through two buffers that the device reads without the CPU's help.
-
-    What was pushed waits beside what the steps read, and takes its place when it is pulled: at the same addresses, for
-    the sake of captured graphs.
-    """
-
-    def __init__(self, cupy: Any, active: Callable[[], AbstractContextManager[None]]) -> None:
-        import cupyx
-
-        self._cupy, self._active, self._empty_pinned = cupy, active, cupyx.empty_pinned
-        with active():
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
-            self._taken = cupy.cuda.Event(disable_timing=True)
-        self._pinned: tuple[dict[int, Any], ...] = ({}, {})
-        self._waiting: dict[int, Any] = {}
-        self._lying: dict[int, Any] = {}
-        self._coming: list[Any] = []
-        self._turn = 0
-        # What was pushed and not pulled may still be moving when its buffers become somebody else's.
-        weakref.finalize(self, self._stream.synchronize).atexit = False
-
-    def push(self, *arrays: np.ndarray | None) -> None:
-        with self._active():
-            self._turn = 1 - self._turn
-            self._copied[self._turn].synchronize()  # this buffer's last contents are on the device
-            self._stream.wait_event(self._taken)  # and what waited there has been taken away
-            self._coming = [None] * len(arrays)
-            for i, array in enumerate(arrays):
-                if array is not None:
-                    pinned = self._place(self._pinned[self._turn], i, array, self._empty_pinned)
-                    pinned[...] = array
-                    self._coming[i] = self._place(self._waiting, i, array, self._cupy.empty)
-                    self._coming[i].set(pinned, stream=self._stream)
-            self._copied[self._turn].record(self._stream)
-
-    def pull(self) -> tuple[Any, ...]:
-        with self._active():
-            self._cupy.cuda.get_current_stream().wait_event(self._copied[self._turn])
-            moved: list[Any] = [None] * len(self._coming)
-            for i, waiting in enumerate(self._coming):
-                if waiting is not None:
-                    moved[i] = self._place(self._lying, i, waiting, self._cupy.empty)
-                    moved[i][...] = waiting
-            self._taken.record()
-            return tuple(moved)
-
-    def _place(self, buffers: dict[int, Any], i: int, like: Any, empty: Callable[..., Any]) -> Any:
-        """An array like another one, in the buffer of its position."""
-        if i not in buffers or buffers[i].nbytes < like.nbytes:
-            # Only this stream is waited for: a step may be being captured, and then the device must not be.
-            self._stream.synchronize()  # nothing is on its way from the smaller one, nor to it
-            buffers[i] = empty((like.nbytes,), np.uint8)
-            # The steps may have freed the larger one just now, and not be through with it.
-            self._stream.wait_event(self._cupy.cuda.get_current_stream().record())
-        return buffers[i][: like.nbytes].view(like.dtype).reshape(like.shape)
-
-
 def _sum_in_order(cupy: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """The sum, that of a short row from its first element to its last, as a fused kernel adds it."""
-    from ._fusion import is_short
+    from .fusion import is_short
 
     kernel = cupy.ElementwiseKernel(
         "raw T x, int32 n",
