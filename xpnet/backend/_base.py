@@ -209,7 +209,7 @@ def cpu_threads() -> str:
     return f"{count} CPU thread{'s' if count > 1 else ''}"
 
 
-def in_words(size: int) -> str:
+def human_bytes(size: int) -> str:
     """A number of bytes as "139.8 GiB" or "64 MiB"."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 

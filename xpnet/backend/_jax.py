@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, Step, cpu_threads, first_line, in_words, load
+from ._base import Backend, DeviceError, Step, cpu_threads, first_line, human_bytes, load
 
 _EXTRA = 'pip install "xpnet[jax]"'
 
@@ -40,7 +40,7 @@ class JaxBackend(Backend):
         else:
             self._device = self._jax.devices("gpu")[index]
             limit = (self._device.memory_stats() or {}).get("bytes_limit", 0)
-            self.description = f"{self._device.device_kind}, {in_words(limit)} given to JAX"
+            self.description = f"{self._device.device_kind}, {human_bytes(limit)} given to JAX"
 
     def activate(self) -> None:
         # without it JAX makes every float64 a float32 without a word, explicit dtypes included

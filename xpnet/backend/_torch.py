@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, cpu_threads, in_words, load
+from ._base import Backend, DeviceError, cpu_threads, human_bytes, load
 
 _EXTRA = 'pip install "xpnet[torch]"'
 
@@ -38,7 +38,7 @@ class TorchBackend(Backend):
         self.description = cpu_threads()
         if self.device != "cpu":
             properties = self._torch.cuda.get_device_properties(index)
-            self.description = f"{properties.name}, {in_words(properties.total_memory)}"
+            self.description = f"{properties.name}, {human_bytes(properties.total_memory)}"
 
     def activate(self) -> None:
         if self.device != "cpu":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base import Backend, DeviceError, Feed, Step, first_line, in_words, load
+from .._base import Backend, DeviceError, Feed, Step, first_line, human_bytes, load
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 
@@ -59,7 +59,7 @@ class CupyBackend(Backend):
         self.version = self._cupy.__version__
         self._device = self._cupy.cuda.Device(index)
         properties = self._cupy.cuda.runtime.getDeviceProperties(index)
-        self.description = f"{properties['name'].decode()}, {in_words(properties['totalGlobalMem'])}"
+        self.description = f"{properties['name'].decode()}, {human_bytes(properties['totalGlobalMem'])}"
         self._gemm: Any = None
         self._matmul = functions["matmul"]
         self._capture_stream: Any = None
@@ -139,10 +139,10 @@ class CupyBackend(Backend):
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             asked = re.search(r"allocating ([\d,]+) bytes", str(error))
             free, total = self._cupy.cuda.runtime.memGetInfo()
-            what = f"{in_words(int(asked[1].replace(',', '')))} more" if asked else "more"
+            what = f"{human_bytes(int(asked[1].replace(',', '')))} more" if asked else "more"
             raise MemoryError(
-                f"{self.device} was asked for {what}, with {in_words(free)} of its {in_words(total)} free: choose a "
-                "smaller batch or network, or see what else runs there"
+                f"{self.device} was asked for {what}, with {human_bytes(free)} of its {human_bytes(total)} free: "
+                "choose a smaller batch or network, or see what else runs there"
             ) from error
 
 
