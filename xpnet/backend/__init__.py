@@ -46,6 +46,9 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
         of no effect where "auto" takes the CPU.
     graph : let CuPy capture repeated steps as CUDA graphs.
     Returns the backend; its reason says why "auto" chose what it chose.
+    Choosing a library also makes the settings that it needs, for all of the process and until something else sets them:
+        JAX computes with 64 bits (jax_enable_x64), PyTorch and JAX on CUDA multiply at the precision that tf32 names,
+        CuPy's current device becomes this one, and with NumPy on glibc malloc keeps the memory that was freed.
     Raises DeviceError where the library or the device cannot be used. "auto" never raises for an unusable GPU, and
         no other device is ever replaced by a different one.
     """
