@@ -1018,6 +1018,22 @@ def test_a_finished_run_says_so_and_epochs_may_grow(patterns: str, capsys: pytes
     assert len(xpnet.history.read_history("run")) == 5
 
 
+@pytest.mark.parametrize("where", ["the newest checkpoint of run", "recipe run/config.toml"])
+def test_a_setting_of_another_version_is_reported_with_its_place(
+    patterns: str, fails: Callable[..., str], capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
+    capsys.readouterr()
+    newest, _ = xpnet.checkpoint.newest_checkpoint(Path("run/checkpoints"))
+    assert newest is not None
+    if "toml" in where:
+        shutil.rmtree("run/checkpoints")
+        Path("run/config.toml").write_text("cunning = 3\n")
+    else:
+        xpnet.checkpoint.write_checkpoint(Path("run/checkpoints"), newest._replace(settings="cunning = 3\n"))
+    assert fails(2, "train", "--resume", "run").startswith(f"{where}: unknown setting 'cunning'; known are ")
+
+
 def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
     patterns: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

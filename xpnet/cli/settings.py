@@ -94,7 +94,7 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     if settings.get("augment") == ():  # the flag alone
         settings = {**settings, "augment": STANDARD}
     if run is None:
-        return TrainConfig(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+        return TrainConfig().replace(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
     if "device" in settings:  # whose library the run's need not be
         settings = {"library": None, **settings}
     return _stored(run).replace(**settings)
@@ -112,10 +112,13 @@ def _stored(run: Path) -> TrainConfig:
     """The settings of the run in a directory: those of its newest checkpoint that is whole, or of its config.toml."""
     checkpoint, _ = newest_checkpoint(run / "checkpoints")
     if checkpoint is not None:
-        return TrainConfig().replace(**tomllib.loads(checkpoint.settings))
+        try:
+            return TrainConfig().replace(**tomllib.loads(checkpoint.settings))
+        except ConfigError as error:
+            raise ConfigError(f"the newest checkpoint of {run}: {error}") from None
     if not (run / "config.toml").is_file():
         raise ModelError(f"{run} holds no run to go on with: neither checkpoints nor a config.toml; see --out")
-    return TrainConfig(**read_recipe(run / "config.toml").settings)
+    return TrainConfig().replace(**read_recipe(run / "config.toml").settings)
 
 
 def _flags() -> list[inspect.Parameter]:
