@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +173,39 @@ def test_records_are_read_back_and_take_the_place_of_the_same_runs(
             read_records(path)
 
 
+# A process that adds 30 records to a file, one after another, once all have begun.
+WRITING = """
+import dataclasses, sys
+from pathlib import Path
+from xpnet.studies.reproduce import read_records, write_records
+
+(record,) = read_records(Path("one.json"))
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in range(int(sys.argv[1]), int(sys.argv[1]) + 30):
+    write_records(Path("results.json"), [dataclasses.replace(record, seeds=[seed])])
+"""
+
+
+def test_processes_add_to_one_file_of_records_and_none_is_lost(own_directory: None) -> None:
+    write_records(Path("one.json"), [record()])
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITING, first], stdin=-1, stdout=-1, text=True, env=environment)
+        for first in ("0", "30", "60")
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate() and process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(each.seeds[0] for each in read_records(Path("results.json"))) == list(range(90))
+    assert {path.name for path in Path().iterdir()} == {"one.json", "results.json"}
+
+
 def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Record]]) -> None:
     """Between saving the model and writing the result, and between that and removing the checkpoint."""
     with pytest.raises(KeyboardInterrupt):
@@ -186,15 +222,22 @@ def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Recor
     assert not (directory / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": ['])
-def test_a_damaged_result_is_told_with_what_to_do(small: Callable[..., list[Record]], damaged: str) -> None:
-    small("one")
-    (directory,) = Path("runs/numpy-cpu").iterdir()
+@pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": [', "other settings", "an unknown setting"])
+def test_a_damaged_result_is_reported_with_the_remedy(small: Callable[..., list[Record]], damaged: str) -> None:
+    """Of a committee, whose networks are found by the settings that were recorded."""
+    *_, committee = small("three")
+    directory, *_ = sorted(Path("runs/numpy-cpu").iterdir())
+    content = (directory / "result.json").read_text()
+    if "other" in damaged:
+        damaged = content.replace('"hidden": [6]', '"hidden": [7]')
+    elif "unknown" in damaged:
+        damaged = content.replace('"hidden": [6]', '"hidden": [6], "cunning": 3')
+    assert damaged != content
     (directory / "result.json").write_text(damaged)
-    with pytest.raises(xpnet.ModelError, match=r"result.json .*delete it$"):
-        small("one")
-    (directory / "result.json").unlink()
-    assert len(small("one")) == 1
+    with pytest.raises(xpnet.ModelError, match=rf"/result.json is .*; delete {directory}, and it is trained again$"):
+        small("three")
+    shutil.rmtree(directory)
+    assert small("three")[-1].wrong == committee.wrong
 
 
 def test_recipes_are_checked_before_any_training(small: Callable[..., list[Record]]) -> None:
@@ -331,10 +374,15 @@ def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_command_that_is_quiet_prints_the_table_alone(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("one.toml").write_text(RECIPE)
+    before = set(Path().iterdir())
     assert main(["reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert "9.50 %" in out
     assert not err
+    assert set(Path().iterdir()) - before == {Path("runs")}
+    assert {path.name for path in Path("runs/reproduce").iterdir()} == {"numpy-cpu", "results.json", "results.md"}
+    assert main(["reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--quiet", "--runs", "mine"]) == 0
+    assert {path.name for path in Path("mine").iterdir()} == {"numpy-cpu", "results.json", "results.md"}
 
 
 def test_a_narrow_terminal_shows_fewer_columns_and_no_broken_names(
@@ -364,7 +412,7 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
     assert "seeds must be at least 1" in fails(2, "reproduce", "--data", patterns, "--seeds", "0")
     assert "seeds" not in fails(2, "reproduce", "fats", "--data", patterns, "--seeds", f"1{'0' * 400}")
-    assert not Path("bench").exists(), "nothing is written before all is checked"
+    assert not Path("runs").exists(), "nothing is written before all is checked"
     Path("t.md").mkdir()
     assert fails(1, "reproduce", "fast", "--data", patterns, "--out", "t.json") == "t.md: Is a directory"
     Path("r.json").write_text("{}")

@@ -15,7 +15,7 @@ from xpnet.cli.terminal import device_line, download_bar, result_console
 from xpnet.data import load_data
 from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
-from xpnet.studies.reproduce import Row, milestones, tabulate, write_records
+from xpnet.studies.reproduce import Row, milestones, read_records, tabulate, write_records
 from xpnet.studies.reproduce import reproduce as train
 
 if TYPE_CHECKING:
@@ -54,9 +54,13 @@ def reproduce(
         "runs/reproduce"
     ),
     out: Annotated[
-        Path,
-        Parameter(help="Where the results of all runs are gathered, and beside it a table, .md.", metavar="FILE.json"),
-    ] = Path("bench/results/reproduce.json"),
+        Path | None,
+        Parameter(
+            help="Where the results of all runs are gathered, and beside it a table, .md; by default results.json "
+            "among the runs.",
+            metavar="FILE.json",
+        ),
+    ] = None,
     quiet: Annotated[bool, Parameter(negative="", help="Print the table alone.", show_default=False)] = False,
 ) -> int:
     """Train published networks again, and compare the errors.
@@ -65,6 +69,7 @@ def reproduce(
     images are read once, when a run has come to its end. The same command
     again goes on where it was stopped; finished runs are not repeated.
     """
+    out = out or runs / "results.json"
     if out.suffix != ".json":
         raise ConfigError(f"--out must name a .json file, not {out}")
     if quiet:
@@ -77,17 +82,18 @@ def reproduce(
     names = recipe or milestones()
     trained = train(names, dataset, backend, runs, seeds=seeds, minutes=budget, callbacks=[] if quiet else [Progress()])
     out.parent.mkdir(parents=True, exist_ok=True)
-    records, table = write_records(out, []), out.with_suffix(".md")
-    write_atomically(table, _markdown(tabulate(records)).encode())  # both before any work: they may not be writable
+    table = out.with_suffix(".md")
+    # Both before any work: they may not be writable.
+    write_atomically(table, _markdown(tabulate(write_records(out, []))).encode())
     status = 0
     try:
         for record in trained:
-            records = write_records(out, [record])
+            write_records(out, [record])
     except KeyboardInterrupt:
         print("xpnet: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         status = 130
     finally:
-        rows = tabulate(records)
+        rows = tabulate(read_records(out))  # other processes may have added to them since
         write_atomically(table, _markdown(rows).encode())
     if asked := [row for row in rows if row.recipe in {Path(name).stem for name in names}]:
         _print(asked)

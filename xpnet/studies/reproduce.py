@@ -31,7 +31,7 @@ from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.files import read_whole, remove, write_atomically
+from xpnet.files import locked, read_whole, remove, write_atomically
 from xpnet.model import Ensemble, load
 from xpnet.recipes import Recipe, read_recipe, recipe_names
 from xpnet.training import fit, prepare
@@ -167,13 +167,16 @@ def reproduce(
             if failed := sum(record.failure is not None for record in members):
                 logger.warning("%s: no committee, since %d of its %d networks failed", name, failed, count)
             else:
-                yield trainer.committee(members)
+                yield trainer.committee(members, configs[name])
 
     return records()
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read what write_records wrote; no records where there is no file.   Raises ModelError if it is damaged."""
+def read_records(path: Path, remedy: str = "mend it or delete it") -> list[Record]:
+    """Read what write_records wrote; no records where there is no file.
+
+    remedy : for a damaged file, the end of the error's message.   Raises ModelError if it is damaged.
+    """
     if not os.path.lexists(path):
         return []
     try:
@@ -181,7 +184,7 @@ def read_records(path: Path) -> list[Record]:
     except OSError as error:
         raise ModelError(one_line(f"cannot read {path}: {error.strerror or error}")) from None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        wrong = f"{path} is damaged or no file of xpnet reproduce ({error}); mend it or delete it"
+        wrong = f"{path} is damaged or not a file of xpnet reproduce ({error}); {remedy}"
         raise ModelError(one_line(wrong)) from None
 
 
@@ -204,11 +207,19 @@ def _record(values: Any) -> Record:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> list[Record]:
-    """Add records to a file, in the place of those of the same runs.   Returns all that it holds.   Raises OSError."""
-    known = {_key(record): record for record in (*read_records(path), *records)}
-    kept = [known[key] for key in sorted(known)]
-    lines = [json.dumps(dataclasses.asdict(record)) for record in kept]
-    write_atomically(path, ('{"runs": [\n' + ",\n".join(lines) + "\n]}\n").encode())
+    """Add records to a file, in the place of those of the same runs; several processes may add to one.
+
+    Returns all that it holds.   Raises OSError; ModelError if the file is damaged.
+    """
+
+    def waiting(holder: str) -> None:
+        logger.info("waiting until %s has added to %s", holder, path)
+
+    with locked(path.with_name(f".{path.name}.lock"), waiting):
+        known = {_key(record): record for record in (*read_records(path), *records)}
+        kept = [known[key] for key in sorted(known)]
+        lines = [json.dumps(dataclasses.asdict(record)) for record in kept]
+        write_atomically(path, ('{"runs": [\n' + ",\n".join(lines) + "\n]}\n").encode())
     return kept
 
 
@@ -221,7 +232,7 @@ def tabulate(records: Iterable[Record]) -> list[Row]:
     for record in records:
         recipe = read_recipe(record.recipe) if record.recipe in recipe_names() else None
         data = {"data": record.settings.get("data")}
-        current = recipe is None or record.settings == _settings(TrainConfig(**recipe.settings)) | data
+        current = recipe is None or record.settings == _settings(TrainConfig().replace(**recipe.settings)) | data
         if current and len(record.seeds) >= record.members:
             groups.setdefault(_group(record), []).append(record)
     rows = [
@@ -256,9 +267,11 @@ class _Trainer:
         finished, checkpoints = directory / "result.json", directory / "checkpoints"
         if finished.exists():
             remove(checkpoints)  # if the run was killed between the two
-            known = read_records(finished)
-            if len(known) != 1:
-                raise ModelError(f"{finished} holds {len(known)} runs, not one; delete it")
+            # Without its checkpoints, a run is not continued: it is trained again as a whole.
+            remedy = f"delete {directory}, and it is trained again"
+            known = read_records(finished, remedy)
+            if len(known) != 1 or known[0].settings != _settings(config):
+                raise ModelError(f"{finished} is not the result of the run in its directory; {remedy}")
             # Another recipe with the same settings may have brought it about.
             return dataclasses.replace(known[0], **_about(name, recipe))
         if time.monotonic() >= self.deadline:
@@ -291,10 +304,10 @@ class _Trainer:
         remove(checkpoints)
         return record
 
-    def committee(self, members: Sequence[Record]) -> Record:
-        """The record of the networks of several runs, whose outputs are averaged."""
+    def committee(self, members: Sequence[Record], config: TrainConfig) -> Record:
+        """The record of the networks of several runs, which differ in their seeds, and whose outputs are averaged."""
         seeds = [seed for member in members for seed in member.seeds]
-        directories = [self._directory(TrainConfig(**members[0].settings, seed=seed)) for seed in seeds]
+        directories = [self._directory(config.replace(seed=seed)) for seed in seeds]
         models = [load(d / "model.safetensors", self.backend.device, self.backend.name) for d in directories]
         wrong = np.flatnonzero(Ensemble(models).predict(self.images) != self.labels)
         return dataclasses.replace(
@@ -366,7 +379,7 @@ def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
 def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> TrainConfig:
     """The settings of a recipe on a data set.   Raises ConfigError, which names the recipe, unless they fit it."""
     try:
-        config = TrainConfig(**recipe.settings)
+        config = TrainConfig().replace(**recipe.settings)
         run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None
@@ -412,6 +425,6 @@ def _group(record: Record) -> tuple[Any, ...]:
 
 def _work(recipe: Recipe) -> float:
     """The multiplications of a recipe's runs on images of MNIST's size, in arbitrary units."""
-    config = TrainConfig(**recipe.settings)
+    config = TrainConfig().replace(**recipe.settings)
     weights = sum(n_in * n_out for n_in, n_out in pairwise((784, *config.hidden, 10)))
     return weights * config.epochs * (recipe.members or recipe.seeds or 1)
