@@ -282,6 +282,16 @@ def test_an_error_names_the_flag_and_what_fits(fails: Callable[..., str], patter
     assert "--validation 330 would hold out 330 of 330" in fails(2, "train", "--data", patterns, "--validation", "330")
 
 
+def test_a_data_set_that_is_called_like_a_setting_is_not_a_flag(
+    fails: Callable[..., str], small_data: xpnet.Dataset, trained: str
+) -> None:
+    for name in ("data", "validation"):
+        Path(name).mkdir()
+        for kind, array in zip(("images", "labels"), small_data.train, strict=True):
+            write_idx(f"{name}/train-{kind}-idx{array.ndim}-ubyte", array.astype(np.uint8))
+        assert fails(2, "evaluate", trained, "--data", f"./{name}") == f"{name} has no test split: it has train"
+
+
 def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patterns: str, trained: str) -> None:
     assert "cannot write the run directory" in fails(2, "train", "--data", patterns, "--out", f"{patterns}/run")
     before = Path(trained, "model.safetensors").read_bytes()

@@ -13,6 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import files
+from xpnet.errors import InUseError
 from xpnet.files import locks, writing
 
 from .faults import CALLS, Faults
@@ -164,7 +165,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_lock_is_refused_with_the_name_of_its_holder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with (
-        pytest.raises(files.InUseError, match=rf"^process {other.pid} on .+, since \d+"),
+        pytest.raises(InUseError, match=rf"^process {other.pid} on .+, since \d+"),
         files.locked(tmp_path / "lock"),
     ):
         pass

@@ -22,9 +22,9 @@ _HOMES = {
     "Backend": "backend",
     "Callback": "callbacks",
     "ConfigError": "errors",
-    "DataError": "data",
+    "DataError": "errors",
     "Dataset": "data",
-    "DeviceError": "backend",
+    "DeviceError": "errors",
     "Distortion": "augment",
     "EarlyStopping": "callbacks",
     "Ensemble": "model",
@@ -41,6 +41,7 @@ _HOMES = {
     "Split": "data",
     "TensorBoardLog": "callbacks",
     "TrainConfig": "config",
+    "XpnetError": "errors",
     "available": "backend",
     "fit": "training",
     "load": "model",
@@ -73,6 +74,7 @@ __all__ = [
     "Split",
     "TensorBoardLog",
     "TrainConfig",
+    "XpnetError",
     "__version__",
     "available",
     "fit",
@@ -83,7 +85,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from xpnet.augment import Distortion
-    from xpnet.backend import Backend, DeviceError, available, select
+    from xpnet.backend import Backend, available, select
     from xpnet.callbacks import (
         Callback,
         CSVLog,
@@ -94,8 +96,16 @@ if TYPE_CHECKING:
         TensorBoardLog,
     )
     from xpnet.config import TrainConfig
-    from xpnet.data import DataError, Dataset, Split, load_data
-    from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError
+    from xpnet.data import Dataset, Split, load_data
+    from xpnet.errors import (
+        ConfigError,
+        DataError,
+        DeviceError,
+        MissingPackageError,
+        ModelError,
+        NonFiniteError,
+        XpnetError,
+    )
     from xpnet.history import Epoch
     from xpnet.model import Ensemble, Model, Scores, load
     from xpnet.network import MLP

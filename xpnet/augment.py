@@ -107,7 +107,9 @@ def distort(
 def check_shape(shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless a shape is that of images that can be distorted: two-dimensional ones."""
     if len(shape) != 2 or min(shape) < 2:
-        raise ConfigError(f"augment needs images of a height and a width, at least 2 by 2; these are {shape}")
+        raise ConfigError(
+            f"augment needs images of a height and a width, at least 2 by 2; these are {shape}", setting="augment"
+        )
 
 
 def _affine(

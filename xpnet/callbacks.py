@@ -29,8 +29,8 @@ from xpnet.backend import Backend
 from xpnet.checkpoint import Checkpoint, newest_checkpoint, prune, write_checkpoint
 from xpnet.checks import required
 from xpnet.config import TrainConfig
-from xpnet.errors import ConfigError, MissingPackageError, ModelError
-from xpnet.files import InUseError, flush_names, locked, sweep, write_atomically
+from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
+from xpnet.files import flush_names, locked, sweep, write_atomically
 from xpnet.history import Epoch, write_history
 from xpnet.model import Model, save
 from xpnet.network import MLP
@@ -135,7 +135,8 @@ class Run:
                 f"{self.fingerprint()[:12]}"
             )
         if self.config.epochs < len(checkpoint.history):
-            raise ConfigError(f"epochs must be at least {len(checkpoint.history)}, as many as the run has behind it")
+            message = f"epochs must be at least {len(checkpoint.history)}, as many as the run has behind it"
+            raise ConfigError(message, setting="epochs")
         if divmod(checkpoint.step, self.n_steps) != (len(checkpoint.history), checkpoint.done):
             raise ModelError(f"the checkpoint after {checkpoint.step} steps is damaged: it is of no such run")
         self.checkpoint, self.history[:] = checkpoint, checkpoint.history

@@ -28,7 +28,6 @@ from safetensors.numpy import save as serialize
 
 import xpnet
 from xpnet.config import parse_toml
-from xpnet.data.dataset import one_line
 from xpnet.errors import ModelError
 from xpnet.files import read_whole, remove, write_folder
 from xpnet.history import Epoch
@@ -168,11 +167,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise ValueError(f"the header of {ARRAYS} is longer than it ever is")
         return _checkpoint(state, deserialize(arrays))
     except OSError as error:
-        raise ModelError(one_line(f"{error.filename or folder} cannot be read: {error.strerror or error}")) from None
+        raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise
     except Exception as error:  # among others, of safetensors, and of a dtype that NumPy lacks
-        raise ModelError(one_line(f"{folder} is damaged: {error}")) from None
+        raise ModelError(f"{folder} is damaged: {error}") from None
 
 
 def _proven(path: Path, manifest: dict[str, Any], most: int) -> bytes:

@@ -35,11 +35,12 @@ def typed(name: str, value: Any, annotation: str) -> Any:
         return None
     if isinstance(value, (list, tuple)) and "tuple[int, ...]" in kinds:
         return tuple(typed(f"{name}[{i}]", v, "int") for i, v in enumerate(value))
+    setting = _setting(name)
     number, whole = isinstance(value, Real), "int" in kinds
     if isinstance(value, int) and value.bit_length() > 1000:  # beyond what a float holds, and what text may say
-        raise ConfigError(f"{name} must be below 2^63, not a number of {value.bit_length()} bits")
+        raise ConfigError(f"{name} must be below 2^63, not a number of {value.bit_length()} bits", setting=setting)
     if number and whole and math.isfinite(value) and abs(value) >= 2**63:
-        raise ConfigError(f"{name} must be below 2^63, not {value:.3g}")
+        raise ConfigError(f"{name} must be below 2^63, not {value:.3g}", setting=setting)
     if isinstance(value, bool):
         if "bool" in kinds:
             return value
@@ -51,7 +52,7 @@ def typed(name: str, value: Any, annotation: str) -> Any:
     elif isinstance(value, str) and ("str" in kinds or value in kinds):
         return value
     wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "None")
-    raise ConfigError(f"{name} must be {wanted}, not {value!r}")
+    raise ConfigError(f"{name} must be {wanted}, not {value!r}", setting=setting)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -60,16 +61,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def check_one_of(setting: str, value: str, known: Iterable[str]) -> None:
+def check_one_of(name: str, value: str, known: Iterable[str]) -> None:
     """Raise ConfigError, naming the nearest known value, unless value is one of the known ones."""
     known = list(known)
     if value not in known:
         hint = nearest(str(value), known)
-        raise ConfigError(f"{setting}: unknown value {value!r}; {hint}known are {', '.join(known)}")
+        message = f"{name}: unknown value {value!r}; {hint}known are {', '.join(known)}"
+        raise ConfigError(message, setting=_setting(name))
 
 
 def check_range(
-    setting: str, value: float, low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = True
+    name: str, value: float, low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = True
 ) -> None:
     """Raise ConfigError unless value is a finite number between low and high; NaN never is."""
     above = value > low if low_open else value >= low
@@ -79,7 +81,12 @@ def check_range(
             wanted = f"more than {low:g}" if low_open else f"at least {low:g}"
         else:
             wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
-        raise ConfigError(f"{setting} must be {wanted}, not {value:g}")
+        raise ConfigError(f"{name} must be {wanted}, not {value:g}", setting=_setting(name))
+
+
+def _setting(name: str) -> str:
+    """The setting of which a name is a part: hidden of "hidden[0]", augment of "augment.rotation"."""
+    return name.partition("[")[0].partition(".")[0]
 
 
 def required(module: str, purpose: str, extra: str) -> Any:

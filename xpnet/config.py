@@ -15,7 +15,6 @@ import tomli_w
 from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
-from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError
 from xpnet.files import read_whole
 from xpnet.network import MLP
@@ -123,7 +122,7 @@ class TrainConfig:
         check_one_of("schedule", self.schedule, SCHEDULES)
         check_one_of("dtype", self.dtype, ["float32", "float64"])
         if self.tf32 and self.dtype != "float32":
-            raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}")
+            raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}", setting="tf32")
         if self.class_weight is not None:
             check_one_of("class_weight", self.class_weight, ["balanced"])
         for name in ("lr", "clip_norm", "max_norm"):
@@ -140,7 +139,8 @@ class TrainConfig:
         check_range("seed", self.seed, 0)
         check_range("validation", self.validation, 0.0)
         if self.validation >= 1.0 and self.validation != int(self.validation):
-            raise ConfigError(f"validation must be a share below 1 or a whole number, not {self.validation:g}")
+            message = f"validation must be a share below 1 or a whole number, not {self.validation:g}"
+            raise ConfigError(message, setting="validation")
         if self.batch_size != "full":
             check_range("batch_size", self.batch_size, 1)
         if self.early_stopping is not None:
@@ -168,7 +168,8 @@ class TrainConfig:
             return every, math.inf
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", every) or float(every[:-1]) == 0.0:
             raise ConfigError(
-                f"checkpoint_every must be a number of steps, or of seconds such as 30s, more than 0, not {every!r}"
+                f"checkpoint_every must be a number of steps, or of seconds such as 30s, more than 0, not {every!r}",
+                setting="checkpoint_every",
             )
         return math.inf, float(every[:-1])
 
@@ -197,11 +198,14 @@ def _distortion(value: Any) -> Distortion | None:
     if value is None or isinstance(value, Distortion):
         return value
     if not isinstance(value, dict):
-        raise ConfigError(f"augment must be a table of settings such as rotation = 15, not {value!r}")
+        raise ConfigError(
+            f"augment must be a table of settings such as rotation = 15, not {value!r}", setting="augment"
+        )
     known = [field.name for field in dataclasses.fields(Distortion)]
     for name in value:
         if name not in known:
-            raise ConfigError(f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}")
+            message = f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}"
+            raise ConfigError(message, setting="augment")
     return Distortion(**value)
 
 
@@ -215,7 +219,7 @@ def read_text(path: Path, what: str) -> str:
         return read_whole(path, MAX_TOML).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(one_line(f"cannot read the {what} {path}: {reason}")) from None
+        raise ConfigError(f"cannot read the {what} {path}: {reason}") from None
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
@@ -225,4 +229,4 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
             raise ValueError(f"a line with more than {MAX_DOTS} dots")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(one_line(f"{name} is not valid TOML: {error}")) from None
+        raise ConfigError(f"{name} is not valid TOML: {error}") from None

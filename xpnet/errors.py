@@ -1,22 +1,73 @@
-"""The errors a user can cause and mend, each one line.
+"""Every error that xpnet raises on purpose: a user can cause it and mend it, and its message is one printable line."""
 
-The data room has DataError and the backend room DeviceError, since those rooms import nothing of xpnet.
-"""
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "InUseError",
+    "MissingPackageError",
+    "ModelError",
+    "NonFiniteError",
+    "XpnetError",
+    "one_line",
+]
 
-__all__ = ["ConfigError", "MissingPackageError", "ModelError", "NonFiniteError"]
+
+def one_line(text: str) -> str:
+    """A text as a terminal can show it, whatever it quotes of a file: at most 1,600 characters, no control ones."""
+    for _ in range(2):  # an escaped character is longer
+        text = text if len(text) <= 1600 else f"{text[:1000]} ... {text[-500:]}"
+        text = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text
 
 
-class ConfigError(ValueError):
-    """A setting that is unknown, out of range, or at odds with another one or with the data."""
+class XpnetError(Exception):
+    """Whatever xpnet raises on purpose; `except xpnet.XpnetError` catches all of it.
+
+    message : what is wrong, where, and what to do about it; made one printable line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
-class MissingPackageError(ImportError):
+class ConfigError(XpnetError, ValueError):
+    """A setting that is unknown, out of range, or at odds with another one or with the data.
+
+    setting : the name of the setting with which the message begins, as in "hidden[0] must be ..."; "" if with none.
+    """
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class DataError(XpnetError, ValueError):
+    """Data that cannot be found, fetched, read or trusted."""
+
+
+class DeviceError(XpnetError, RuntimeError):
+    """A library or device that cannot be used.
+
+    what : the reason alone, a short clause.   remedy : what to do about it, or "" where nothing helps.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what, self.remedy = one_line(what), one_line(remedy)
+
+
+class InUseError(XpnetError, RuntimeError):
+    """A place that another process has locked; the message says which process, in words."""
+
+
+class MissingPackageError(XpnetError, ImportError):
     """A package that only some uses need and that is not installed; the message names the extra that brings it."""
 
 
-class ModelError(ValueError):
+class ModelError(XpnetError, ValueError):
     """A model file or run directory that cannot be read, or a model that does not fit the data."""
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(XpnetError, ArithmeticError):
     """A training run whose loss or parameters stopped being finite."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xpnet.data.dataset import one_line
 from xpnet.errors import ModelError
 from xpnet.files import read_whole, write_atomically
 
@@ -61,11 +60,11 @@ def read_history(path: str | Path) -> list[Epoch]:
         text = read_whole(path, MAX_BYTES).decode()
         return _parse(csv.reader(io.StringIO(text, newline="")))
     except FileNotFoundError:
-        raise ModelError(one_line(f"{path}: no such file; a run directory holds one")) from None
+        raise ModelError(f"{path}: no such file; a run directory holds one") from None
     except ModelError as error:
-        raise ModelError(one_line(f"{path} is {error}")) from None
+        raise ModelError(f"{path} is {error}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ModelError(one_line(f"cannot read {path}: {getattr(error, 'strerror', None) or error}")) from None
+        raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _parse(rows: Iterator[list[str]]) -> list[Epoch]:

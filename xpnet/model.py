@@ -19,8 +19,7 @@ from safetensors.numpy import save as serialize
 
 from xpnet.backend import Backend, select
 from xpnet.data import rows_of
-from xpnet.data.dataset import one_line
-from xpnet.errors import ModelError
+from xpnet.errors import ModelError, one_line
 from xpnet.files import read_whole, sha256_of, write_atomically
 from xpnet.functional import LOSSES, mean_squared_error
 from xpnet.loader import Loader
@@ -302,17 +301,15 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
     if os.path.isdir(path):
         path = path / "model.safetensors"
         if not os.path.lexists(path):
-            raise ModelError(
-                one_line(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
-            )
+            raise ModelError(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
     try:
         network, host, data, image_shape = _parsed(read_whole(path, MAX_BYTES))
     except FileNotFoundError:
-        raise ModelError(one_line(f"{path}: no such file; a model is a run directory or a .safetensors file")) from None
+        raise ModelError(f"{path}: no such file; a model is a run directory or a .safetensors file") from None
     except OSError as error:
-        raise ModelError(one_line(f"cannot read {path}: {error.strerror or error}")) from None
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except ModelError as error:
-        raise ModelError(one_line(f"{path} is {error}")) from None
+        raise ModelError(f"{path} is {error}") from None
     backend = select(device, library)
     moved = [backend.to_device(a) for a in host]
     n_params = len(network.param_shapes())
@@ -335,7 +332,7 @@ def _parsed(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
     try:
         description = json.loads(metadata["xpnet"])
         if description["format"] != FORMAT:
-            raise ModelError(f"an {description['format']!r}; this xpnet reads {FORMAT!r}")
+            raise ModelError(f"in the format {description['format']!r}; this xpnet reads {FORMAT!r}")
         # Before anything is made for each layer.
         if len(description["network"]["sizes"]) > n_arrays:
             raise ValueError("more layers than arrays")

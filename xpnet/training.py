@@ -89,13 +89,15 @@ def prepare(
     if network.batch_norm and (n - 1) % batch_size == 0:
         raise ConfigError(
             f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
-            "use: choose another batch size"
+            "use: choose another batch size",
+            setting="batch_size",
         )
     image_bytes = data.train.images.nbytes // len(data.train.images)
     if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
         raise ConfigError(
             f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
-            f"which is streamed from its file for its size: choose at most {WINDOW_BYTES // image_bytes:,}"
+            f"which is streamed from its file for its size: choose at most {WINDOW_BYTES // image_bytes:,}",
+            setting="batch_size",
         )
     run = Run(
         network,
@@ -146,7 +148,7 @@ def fit(
     """
     check_arguments(network, data, config, backend)
     for name in settings.keys() & _DESCRIBED:
-        raise ConfigError(f"{name} describes the network: give it to MLP")
+        raise ConfigError(f"{name} describes the network: give it to MLP", setting=name)
     if resume and out is None:
         raise ConfigError("resume goes on with the run in a directory: name it as out")
     config = (config or TrainConfig()).replace(**settings)
@@ -442,12 +444,14 @@ def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
         n = train.n
         held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
         if not 0 < held < n:
-            raise ConfigError(f"validation {config.validation:g} would hold out {held} of {n} training examples")
+            message = f"validation {config.validation:g} would hold out {held} of {n} training examples"
+            raise ConfigError(message, setting="validation")
         order = generator(config.seed, SPLIT_STREAM).permutation(n)
         validation = Examples(*data.train, rows=np.sort(order[:held]))
         train = Examples(*data.train, rows=np.sort(order[held:]))
     if config.early_stopping is not None and validation is None:
-        raise ConfigError("early_stopping needs a validation split: set validation, to 0.1 for example")
+        message = "early_stopping needs a validation split: set validation, to 0.1 for example"
+        raise ConfigError(message, setting="early_stopping")
     splits = {"train": train, "validation": validation, "test": test}
     return {name: examples for name, examples in splits.items() if examples is not None}
 

@@ -4,12 +4,14 @@ A library is imported when it is selected, never before.
 """
 
 import contextlib
-import difflib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ._base import Backend, DeviceError, Feed, first_line
+from xpnet.checks import nearest
+from xpnet.errors import DeviceError
+
+from ._base import Backend, Feed, first_line
 from ._jax import JaxBackend
 from ._numpy import NumpyBackend
 from ._strict import StrictBackend
@@ -54,7 +56,7 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
     """
     kind, index = _parse(device)
     if library is not None and library not in _BACKENDS:
-        raise DeviceError(f"unknown library {library!r}", _nearest(library, LIBRARIES))
+        raise DeviceError(f"unknown library {library!r}", _known(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
     if kind == "auto":
         backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph)
@@ -97,14 +99,12 @@ def _parse(device: str) -> tuple[str, int]:
         return "cuda", int(match[1] or 0)
     if device not in _DEFAULT_LIBRARY:
         word = "cuda" if device.lower().startswith(("gpu", "cuda", "nvidia")) else device
-        raise DeviceError(f"unknown device {device!r}", _nearest(word, ("cpu", "cuda", "cuda:N", "auto")))
+        raise DeviceError(f"unknown device {device!r}", _known(word, ("cpu", "cuda", "cuda:N", "auto")))
     return device, 0
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(word.lower(), names, n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"known are {', '.join(names)}"
+def _known(word: str, names: Iterable[str]) -> str:
+    return f"{nearest(word, names)}known are {', '.join(names)}"
 
 
 def _either(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What every backend is, and the one error that says why a device cannot be used."""
+"""What every backend is."""
 
 import os
 from collections.abc import Callable
@@ -8,19 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from xpnet.errors import DeviceError
+
 Step = TypeVar("Step", bound=Callable[..., Any])
-
-
-class DeviceError(RuntimeError):
-    """A library or device that cannot be used: one line saying what is wrong and what to do.
-
-    what : the reason alone, a short clause; also the attribute `what`.
-    remedy : what to do about it, or "" where nothing helps.
-    """
-
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what}: {remedy}" if remedy else what)
-        self.what = what
 
 
 class Backend:

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, Step, cpu_threads, first_line, human_bytes, load
+from xpnet.errors import DeviceError
+
+from ._base import Backend, Step, cpu_threads, first_line, human_bytes, load
 
 _EXTRA = 'pip install "xpnet[jax]"'
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, DeviceError, cpu_threads, human_bytes, load
+from xpnet.errors import DeviceError
+
+from ._base import Backend, cpu_threads, human_bytes, load
 
 _EXTRA = 'pip install "xpnet[torch]"'
 

@@ -2,7 +2,7 @@
 
 Each command lives in a file of its own that is imported when the command is called, so that `xpnet --help` costs
 little more than the parser. What a user can cause ends in one line on stderr and an exit code: 1 failed, 2 wrong use,
-130 interrupted.
+130 interrupted, 143 terminated.
 """
 
 import logging
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import xpnet
+from xpnet.errors import ConfigError, XpnetError
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     argv : the arguments after the program's name; None takes the process's own.
-    Returns the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+    Returns the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated.
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
@@ -87,20 +88,15 @@ def _app(tokens: Sequence[str]) -> App:
 
 def _explain(error: Exception) -> tuple[int, str] | None:
     """Exit code and message for an error that a user can cause; None for any other, which is a fault of xpnet."""
+    if isinstance(error, ConfigError):
+        return 2, _as_typed(error)
+    if isinstance(error, XpnetError):
+        return 1, str(error)
     message = " ".join(str(error).split())
     if isinstance(error, CycloptsError):
         if isinstance(error, UnusedCliTokensError):
             message = f"unexpected argument {' '.join(error.unused_tokens or [])!r}"
         return 2, message if "Did you mean" in message else f"{message.rstrip('.')}; see --help"
-    # These rooms import NumPy, which is too much for --help.
-    from xpnet.backend import DeviceError
-    from xpnet.data import DataError
-    from xpnet.errors import ConfigError, MissingPackageError, ModelError, NonFiniteError
-
-    if isinstance(error, ConfigError):
-        return 2, _as_typed(message)
-    if isinstance(error, DataError | DeviceError | MissingPackageError | ModelError | NonFiniteError):
-        return 1, message
     if isinstance(error, MemoryError):
         return 1, f"out of memory ({message})" if message else "out of memory"
     if isinstance(error, OSError):
@@ -109,15 +105,18 @@ def _explain(error: Exception) -> tuple[int, str] | None:
     return None
 
 
-def _as_typed(message: str) -> str:
+def _as_typed(error: ConfigError) -> str:
     """A ConfigError's message with the setting that it begins with written as its flag."""
+    message = str(error)
+    if not error.setting:
+        return message
+    # This room imports NumPy, which is too much for --help.
     from xpnet.cli.settings import flag_name, setting_names
 
-    if match := re.match(r"(\w+)(?:\[\d+\]|\.(\w+))?(?=[ :])", message):
-        name, part = match.groups()
-        if name in setting_names():
-            return flag_name(name) + (f" {part}" if part else "") + message[match.end() :]
-    return message
+    found = re.match(rf"{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
+    if found is None or error.setting not in setting_names():
+        return message
+    return flag_name(error.setting) + (f" {found[1]}" if found[1] else "") + message[found.end() :]
 
 
 class _StderrLines(logging.Handler):

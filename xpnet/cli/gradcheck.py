@@ -8,8 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from xpnet.backend import Backend, DeviceError, available, select
+from xpnet.backend import Backend, available, select
 from xpnet.cli.terminal import result_console
+from xpnet.errors import DeviceError
 from xpnet.studies.gradcheck import BOUNDS, Comparison, cases, check
 
 __all__ = ["gradcheck"]

@@ -17,8 +17,7 @@ from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, Model
 from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
 from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import ask_line, edit_lines, let_any_name_through
-from xpnet.data import DataError
-from xpnet.errors import ConfigError, ModelError
+from xpnet.errors import ConfigError, XpnetError
 from xpnet.model import load
 
 __all__ = ["predict"]
@@ -104,7 +103,7 @@ def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
                     print(as_json(reader, reading))
                 else:
                     print_reading(reader, reading, show=show or asking)
-        except (DataError, ModelError, ConfigError) as error:
+        except XpnetError as error:
             reader.complain(error)
         except KeyboardInterrupt:
             if not asking:
@@ -123,7 +122,7 @@ def _welcome(reader: Reader, split: str) -> None:
     edit_lines()
     try:
         _ = reader.data
-    except (DataError, ModelError, ConfigError) as error:
+    except XpnetError as error:
         reader.complain(error)  # files can still be read
     else:
         reader.part(split)

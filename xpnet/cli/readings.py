@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import DataError, Dataset, Split, read_picture, rows_of
-from xpnet.errors import ConfigError
+from xpnet.data import Dataset, Split, read_picture, rows_of
+from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.functional import LOSSES, softmax
 from xpnet.model import Model
 
@@ -113,10 +113,10 @@ class Reader:
         images, labels = self.part(split)
         return np.flatnonzero(self.model.predict(images) != labels)
 
-    def complain(self, error: Exception) -> None:
+    def complain(self, error: XpnetError) -> None:
         """Say on stderr what could not be done."""
         self.failed = True
-        print(f"{self.begins_errors}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{self.begins_errors}{error}", file=sys.stderr)
 
 
 def as_json(reader: Reader, reading: Reading) -> str:

@@ -1,6 +1,8 @@
 """Data sets: reading them, finding and downloading the well-known ones, and the one that xpnet draws itself."""
 
-from .dataset import DataError, Dataset, Split, is_mapped, rows_of
+from xpnet.errors import DataError
+
+from .dataset import Dataset, Split, is_mapped, rows_of
 from .formats import read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from .pictures import read_picture, to_mnist_form
 from .sets import SETS

@@ -7,20 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
-def one_line(text: str) -> str:
-    """A message as a terminal can show it, whatever it quotes of a file: at most 1,600 characters, no control ones."""
-    for _ in range(2):  # an escaped character is longer
-        text = text if len(text) <= 1600 else f"{text[:1000]} ... {text[-500:]}"
-        text = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text
-
-
-class DataError(ValueError):
-    """Data that can't be found, fetched, read or trusted; the message is one line: what, where and what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+from xpnet.errors import DataError
 
 
 class Split(NamedTuple):

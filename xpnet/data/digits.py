@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.errors import DataError
 from xpnet.files import write_atomically
 
-from .dataset import DataError
 from .formats import read_npz_arrays
 
 __all__ = ["draw", "load_splits"]

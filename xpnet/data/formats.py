@@ -23,9 +23,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to
 
-from .dataset import DataError, Dataset, Split
+from .dataset import Dataset, Split
 from .packed import Gunzip, open_member, open_zip, refuse_bomb, unpacked
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from xpnet.errors import DataError
 from xpnet.files import Stream, open_regular
-
-from .dataset import DataError
 
 if TYPE_CHECKING:
     import zipfile

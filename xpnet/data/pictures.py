@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.errors import DataError
 from xpnet.files import read_whole
-
-from .dataset import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

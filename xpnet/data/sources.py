@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.checks import nearest
+from xpnet.errors import DataError
 from xpnet.files import flush, locked, move_into_place
 
-from .dataset import DataError, Dataset, Split
+from .dataset import Dataset, Split
 from .formats import (
     IDX_NAME,
     MAX_BYTES,
@@ -112,11 +114,8 @@ def _info(name: str) -> SetInfo:
 
 
 def _unknown(name: str) -> DataError:
-    from difflib import get_close_matches
-
-    nearest = get_close_matches(name.lower(), SETS, 1, 0.4)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    return DataError(f"unknown data {name!r}{hint}: neither a file nor a set; `xpnet data list` shows the sets' names")
+    hint = nearest(name, SETS)
+    return DataError(f"unknown data {name!r}: {hint}it is neither a file nor a set; see xpnet data list")
 
 
 def _is_path(name: str | os.PathLike[str]) -> bool:

@@ -1,12 +1,11 @@
 """The disk: reading files of anybody's, writing them so that nothing is lost, locks, and digests of arrays."""
 
 from .digest import sha256_of
-from .locks import InUseError, locked
+from .locks import locked
 from .reading import Stream, open_regular, package_text, read_up_to, read_whole
 from .writing import flush, flush_names, move_into_place, remove, sweep, write_atomically, write_folder
 
 __all__ = [
-    "InUseError",
     "Stream",
     "flush",
     "flush_names",

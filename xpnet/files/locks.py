@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["InUseError", "locked"]
+from xpnet.errors import InUseError
+
+__all__ = ["locked"]
 
 logger = logging.getLogger("xpnet")
-
-
-class InUseError(RuntimeError):
-    """A place that another process has locked; the message says which process, in words."""
 
 
 @contextlib.contextmanager

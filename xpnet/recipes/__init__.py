@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
 from xpnet.config import TrainConfig, parse_toml, read_text
-from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError
 
 __all__ = ["Recipe", "read_recipe", "recipe_names", "recipe_text"]
@@ -54,8 +53,7 @@ def recipe_text(name_or_path: str | Path) -> str:
     known = recipe_names()
     if name_or_path not in known:
         hint = nearest(str(name_or_path), known)
-        named = f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files"
-        raise ConfigError(one_line(named))
+        raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
     return (resources.files("xpnet.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8")
 
 
@@ -70,7 +68,7 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
         about = _about(settings.pop("about", {}))
         TrainConfig().replace(**settings)
     except ValueError as error:  # a whole number of thousands of digits is none that an error can quote
-        raise ConfigError(one_line(f"recipe {name_or_path}: {error}")) from None
+        raise ConfigError(f"recipe {name_or_path}: {error}") from None
     return Recipe(settings, **about)
 
 

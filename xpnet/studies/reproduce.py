@@ -29,7 +29,6 @@ from xpnet.callbacks import Callback, Run
 from xpnet.checks import check_range, typed
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
-from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.files import locked, read_whole, remove, write_atomically
 from xpnet.model import Ensemble, load
@@ -182,10 +181,10 @@ def read_records(path: Path, remedy: str = "mend it or delete it") -> list[Recor
     try:
         return [_record(values) for values in json.loads(read_whole(path, MAX_BYTES).decode())["runs"]]
     except OSError as error:
-        raise ModelError(one_line(f"cannot read {path}: {error.strerror or error}")) from None
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         wrong = f"{path} is damaged or not a file of xpnet reproduce ({error}); {remedy}"
-        raise ModelError(one_line(wrong)) from None
+        raise ModelError(wrong) from None
 
 
 def _record(values: Any) -> Record:

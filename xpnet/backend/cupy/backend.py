@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .._base import Backend, DeviceError, Feed, Step, first_line, human_bytes, load
+from xpnet.errors import DeviceError
+
+from .._base import Backend, Feed, Step, first_line, human_bytes, load
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
 from xpnet.config import TrainConfig, parse_toml, read_text
-from xpnet.data.dataset import one_line
 from xpnet.errors import ConfigError
 from xpnet.loop import HYPERPARAMETERS
 from xpnet.optim import OPTIMIZERS
@@ -117,7 +116,7 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
                 raise ConfigError(f"{name} has no effect with the optimizer {config.optimizer}: leave it out")
         return {name: _dimension(name, form, config) for name, form in space.items()}
     except ValueError as error:  # as in read_recipe
-        raise ConfigError(one_line(f"search space: {error}")) from None
+        raise ConfigError(f"search space: {error}") from None
 
 
 def _without_effect(config: TrainConfig) -> list[str]:
