@@ -17,7 +17,7 @@ def main() -> int:
         return 0 if len(sys.argv) < 2 else 2
     try:
         return int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
-    except (xpnet.ConfigError, xpnet.DataError, xpnet.DeviceError, xpnet.MissingPackageError) as error:
+    except xpnet.XpnetError as error:
         print(f"bench: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

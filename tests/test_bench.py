@@ -250,6 +250,19 @@ def test_a_busy_worker_ends_with_its_parent(tmp_path: Path, name: str) -> None:
         assert parent.communicate(timeout=60)[0] == b""
 
 
+@pytest.mark.parametrize("kind", [xpnet.ConfigError, xpnet.ModelError, xpnet.NonFiniteError])
+def test_an_error_ends_in_one_line(
+    kind: type[xpnet.XpnetError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> int:
+        raise kind("no")
+
+    monkeypatch.setattr(cpu, "main", fail)
+    monkeypatch.setattr(sys, "argv", ["bench", "cpu"])
+    assert __main__.main() == 1
+    assert capsys.readouterr().err == "bench: error: no\n"
+
+
 def test_ctrl_c_ends_in_one_line(patterns: str) -> None:
     arguments = ["--data", patterns, "--rows", "36-3000-3000-3000-3@32", "--systems", "products", "--rounds", "99999"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
