@@ -197,7 +197,7 @@ def test_data_that_replaces_mnist_is_loud(
     small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = xpnet.Dataset("digits", small_data.train, small_data.test, n_classes=3, source="drawn by xpnet")
-    monkeypatch.setattr("xpnet.data.sources._load_digits", lambda *_: drawn)
+    monkeypatch.setattr("xpnet.data.search._load_digits", lambda *_: drawn)
     assert main(["train", "--no-download", *QUICK, "--out", "run"]) == 0
     out, err = capsys.readouterr()
     assert "warning: MNIST CANNOT BE HAD" in err

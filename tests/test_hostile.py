@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
 
 
-from xpnet.data import DataError, formats, packed, read_idx, read_picture
+from xpnet.data import DataError, download, formats, packed, read_idx, read_picture
 from xpnet.files import read_up_to
 from xpnet.model import MAX_HEADER
 
@@ -640,6 +640,14 @@ def test_paths_that_are_no_files(name: str, tmp_path: Path) -> None:
         with watched():
             said = judged(reader, path, 0, limit=HANG)
         assert said == "refused" or (missing_is_no_error and not os.path.lexists(path)), path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_a_download(tmp_path: Path) -> None:
+    (tmp_path / "qmnist").mkdir()
+    os.mkfifo(tmp_path / "qmnist" / "qmnist-train-images-idx3-ubyte.gz")
+    with watched(), pytest.raises(DataError, match="neither a regular file nor a folder"):
+        download("qmnist", data_dir=tmp_path)
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:

@@ -16,14 +16,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xpnet import files
-from xpnet.data import SETS, DataError, digits, download, formats, load_data, locate, sources, write_idx
+from xpnet.data import SETS, DataError, digits, download, formats, load_data, locate, search, write_idx
 from xpnet.data.sets import SetFile, SetInfo
+
+network = import_module("xpnet.data.download")  # where `download` names the function
 
 REAL_DATA = Path(os.environ.get("XPNET_DATA_DIR", "nowhere")).resolve()
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -35,7 +38,7 @@ def elsewhere(tmp_path, monkeypatch, caplog):
     for name in ("XPNET_DATA_DIR", "XPNET_DATA_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(sources, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(search, "_cache", lambda: tmp_path / "cache")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     caplog.set_level(logging.INFO, "xpnet")
@@ -271,7 +274,7 @@ def test_a_mirror_that_is_no_address_of_http(server, mnist, monkeypatch, caplog,
 
 def test_a_source_that_sends_without_end(server, mnist, monkeypatch):
     mnist(server.at("good"))
-    monkeypatch.setattr(sources, "MAX_BYTES", 10)
+    monkeypatch.setattr(network, "MAX_BYTES", 10)
     with pytest.raises(DataError, match="more than 10 bytes"):
         download("mnist")
 
@@ -286,7 +289,7 @@ def test_where_nothing_can_be_written(tmp_path, server, mnist, monkeypatch, capl
     assert download("mnist", data_dir=tmp_path / "marked") == tmp_path / "named" / "mnist"
     assert f"{tmp_path / 'marked'} can't be written" in caplog.text
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path / "file"))
-    monkeypatch.setattr(sources, "_cache", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(search, "_cache", lambda: tmp_path / "file" / "cache")
     with pytest.raises(DataError, match=r"nothing can be written in .*\$XPNET_DATA_DIR"):
         download("mnist")
 
@@ -317,7 +320,7 @@ def test_refused_connections(mnist, caplog):
 
 
 def test_silent_sources_share_one_deadline(server, mnist, monkeypatch, caplog):
-    monkeypatch.setattr(sources, "OFFLINE_SECONDS", 0.9)
+    monkeypatch.setattr(network, "OFFLINE_SECONDS", 0.9)
     mnist(*[server.at("stall")] * 3)
     with pytest.raises(DataError, match="no network"):
         load_data("mnist")
@@ -334,7 +337,7 @@ def test_a_slow_name_look_up_counts_too(server, mnist, monkeypatch, caplog):
         looked_up.wait()
         raise socket.gaierror("too late")
 
-    monkeypatch.setattr(sources, "OFFLINE_SECONDS", 0.2)
+    monkeypatch.setattr(network, "OFFLINE_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", slow_getaddrinfo)
     mnist(server.at("good"), server.at("good"))
     try:
@@ -347,8 +350,8 @@ def test_a_slow_name_look_up_counts_too(server, mnist, monkeypatch, caplog):
 
 
 def test_once_answered_a_silent_source_is_given_its_own_time(server, mnist, monkeypatch, caplog):
-    monkeypatch.setattr(sources, "OFFLINE_SECONDS", 2.0)
-    monkeypatch.setattr(sources, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(network, "OFFLINE_SECONDS", 2.0)
+    monkeypatch.setattr(network, "ANSWER_SECONDS", 0.2)
     mnist(server.at("missing"), server.at("stall"), server.at("good"))
     assert is_whole(download("mnist"))
     assert waits(caplog.text) == [0.2] * 4
@@ -364,10 +367,10 @@ def test_an_answer_that_comes_too_late_is_closed(monkeypatch):
         late.wait()
         answer.set_result(Response)
 
-    monkeypatch.setattr(sources, "OFFLINE_SECONDS", 0.05)
-    monkeypatch.setattr(sources, "_ask", ask)
-    with pytest.raises(sources._SourceError, match="no answer"):
-        sources._Network(None).open("http://127.0.0.1/", 0)
+    monkeypatch.setattr(network, "OFFLINE_SECONDS", 0.05)
+    monkeypatch.setattr(network, "_ask", ask)
+    with pytest.raises(network._SourceError, match="no answer"):
+        network._Network(None).open("http://127.0.0.1/", 0)
     late.set()
     assert closed.wait(30)
 
@@ -375,7 +378,7 @@ def test_an_answer_that_comes_too_late_is_closed(monkeypatch):
 def test_waiting_for_another_process_does_not_count_as_being_offline(tmp_path, server, mnist, monkeypatch):
     mnist(server.at("good"))
     clock = [0.0]
-    monkeypatch.setattr(sources.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(network.time, "monotonic", lambda: clock[0])
     locks = iter([False, True])
 
     def try_lock(_descriptor):
@@ -392,19 +395,19 @@ CHILD = """
 import json, logging, sys
 from dataclasses import replace
 from pathlib import Path
-from xpnet.data import SETS, sources
+from xpnet.data import SETS, download
 from xpnet.data.sets import SetFile
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 files = tuple(SetFile(name, tuple(urls), None, sums) for name, urls, sums in json.loads(sys.argv[1]))
 SETS["mnist"] = replace(SETS["mnist"], files=files)
-sources.download("mnist", data_dir=sys.argv[2])
+download("mnist", data_dir=sys.argv[2])
 """
 
 
 @contextlib.contextmanager
 def child(info: SetInfo, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
     files = json.dumps([(file.name, file.urls, file.sums) for file in info.files])
-    environment = os.environ | {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(search.__file__).parents[2])}
     arguments = [sys.executable, "-c", CHILD, files, str(data_dir)]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

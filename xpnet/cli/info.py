@@ -12,7 +12,7 @@ from cyclopts import Parameter
 import xpnet
 from xpnet.backend import available
 from xpnet.cli.terminal import result_console
-from xpnet.data.sources import places
+from xpnet.data.search import places
 
 __all__ = ["info"]
 

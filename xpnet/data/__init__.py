@@ -5,8 +5,8 @@ from xpnet.errors import DataError
 from .dataset import Dataset, Split, is_mapped, rows_of
 from .formats import read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from .pictures import read_picture, to_mnist_form
+from .search import download, load_data, locate
 from .sets import SETS
-from .sources import download, load_data, locate
 
 __all__ = [
     "SETS",

@@ -1,7 +1,15 @@
 """What is known of the data sets that can be asked for by name: classes, licences, sources and sums."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from xpnet.errors import DataError
+from xpnet.files import open_regular
+
+from .formats import idx_sha256, read_idx
 
 
 @dataclass(frozen=True)
@@ -18,13 +26,35 @@ class SetFile:
     size: int | None
     sums: Mapping[str, str]
 
+    def fault(self, path: Path) -> str | None:
+        """What is wrong with the content of this file at a path, in words; None if one of its sums agrees.
+
+        Raises OSError.
+        """
+        faults = []
+        for algorithm, expected in self.sums.items():
+            if algorithm == "raw":
+                try:
+                    found = idx_sha256(read_idx(path))
+                except DataError as error:
+                    return str(error)
+            else:
+                with open_regular(path) as content:
+                    use = partial(hashlib.new, algorithm, usedforsecurity=False)
+                    found = hashlib.file_digest(content, use).hexdigest()
+            if found == expected:
+                return None
+            name = {"raw": "SHA-256 of the raw content", "sha256": "SHA-256", "md5": "MD5"}[algorithm]
+            faults.append(f"{name} is {found}, expected {expected}")
+        return "; ".join(faults)
+
 
 @dataclass(frozen=True)
 class SetInfo:
     """What is known of a named set.
 
     name, title : how it is asked for, and what it is.   classes : the name of each class, in the order of the labels.
-    n_train, n_test : numbers of images.   licence, homepage : as its authors state them.
+    n_train, n_test : numbers of images.   licence : as its authors state it.
     folder, torchvision : folders that it is kept in, by xpnet and by torchvision.
     prefix : what the names of its IDX files begin with.   archives : names of single files that hold all of it.
     files : what is downloaded; nothing if xpnet draws the set itself.
@@ -36,7 +66,6 @@ class SetInfo:
     n_train: int
     n_test: int
     licence: str
-    homepage: str
     folder: str
     torchvision: str = ""
     prefix: str = ""
@@ -71,7 +100,6 @@ _MNIST = SetInfo(
     60_000,
     10_000,
     "CC BY-SA 3.0 according to Keras; the authors state none",
-    "https://yann.lecun.org/exdb/mnist/",
     "mnist",
     "MNIST",
     archives=("mnist.npz", "mnist.pkl.gz", "mnist.pkl"),
@@ -95,7 +123,6 @@ _FASHION = SetInfo(
     60_000,
     10_000,
     "MIT",
-    "https://github.com/zalandoresearch/fashion-mnist",
     "fashion-mnist",
     "FashionMNIST",
     files=_files(
@@ -118,7 +145,6 @@ _KMNIST = SetInfo(
     60_000,
     10_000,
     "CC BY-SA 4.0",
-    "https://github.com/rois-codh/kmnist",
     "kmnist",
     "KMNIST",
     files=_files(
@@ -137,7 +163,6 @@ _QMNIST = SetInfo(
     60_000,
     60_000,
     "BSD 3-clause (software); the data as MNIST",
-    "https://github.com/facebookresearch/qmnist",
     "qmnist",
     "QMNIST",
     "qmnist-",
@@ -169,7 +194,6 @@ def _emnist(part: str, title: str, classes: tuple[str, ...], n_train: int, n_tes
         n_train,
         n_test,
         "not stated; derived from NIST Special Database 19, cite Cohen et al. 2017",
-        "https://www.nist.gov/itl/products-and-services/emnist-dataset",
         "emnist",
         "EMNIST",
         f"emnist-{part}-",
@@ -191,7 +215,7 @@ SETS: Mapping[str, SetInfo] = {
         _emnist("bymerge", "digits and letters, look-alikes merged", _MERGED, 697_932, 116_323),
         _emnist("mnist", "digits, in the form of MNIST", _DIGITS, 60_000, 10_000),
         _QMNIST,
-        SetInfo("digits", "digits drawn by xpnet itself", _DIGITS, 60_000, 10_000, "MIT", "", "digits"),
+        SetInfo("digits", "digits drawn by xpnet itself", _DIGITS, 60_000, 10_000, "MIT", "digits"),
     )
 }
 """The sets known by name."""

@@ -7,7 +7,8 @@ import errno
 import os
 import stat
 from importlib import resources
-from typing import IO, Protocol
+from io import BufferedReader
+from typing import Protocol
 
 __all__ = ["Stream", "open_regular", "package_text", "read_up_to", "read_whole"]
 
@@ -21,7 +22,7 @@ class Stream(Protocol):
         """At most size bytes; none at the end."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading, without ever waiting for another kind of file.
 
     Raises OSError, with words in its strerror, for a file that is none or cannot be opened.

@@ -1,0 +1,229 @@
+"""Finding the data sets known by name, on the disk or else on the network, and proving by sums what was found."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpnet.checks import nearest
+from xpnet.errors import DataError
+
+from .dataset import Dataset, Split
+from .download import Progress, fetch
+from .formats import IDX_NAME, idx_files, idx_sha256, read, read_idx_split, read_npz, read_pickle
+from .packed import open_zip
+from .sets import SETS, SetInfo
+
+if TYPE_CHECKING:
+    from .packed import Location
+
+logger = logging.getLogger("xpnet")
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_data(
+    name_or_path: str | os.PathLike[str] = "auto",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load a set by its name, or whatever lies at a path.
+
+    name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist can't be had; or a file or folder.
+    data_dir : folder searched before $XPNET_DATA_DIR, ./data and the user's cache, and preferred for downloads.
+    download : whether a named set that is nowhere on disk may be downloaded.
+    progress : called with (description, bytes done, bytes in all or None) during a download.
+    Returns the Dataset; a named set is proven by its SHA-256 sums where they are known.
+    Raises DataError if the name is unknown, the set can't be had, or its content is not what it should be.
+    """
+    text = os.fspath(name_or_path)
+    if name_or_path == "auto":
+        return _load_auto(data_dir, download, progress)
+    if not (isinstance(name_or_path, str) and text in SETS):
+        if _is_path(name_or_path):
+            return read(text)
+        raise _unknown(text)
+    if text == "digits":
+        return _load_digits()
+    info = SETS[text]
+    return _read_set(info, _locate(info, data_dir) or _obtain(info, data_dir, download, progress))
+
+
+def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """Find a named set on disk, without downloading and without reading it all.
+
+    name : a name in SETS.   data_dir : folder searched first.
+    Returns the folder or file that holds it, or None; None for digits too, which is drawn wherever it is missing.
+    Raises DataError if the name is unknown.
+    """
+    return _locate(_info(name), data_dir)
+
+
+def download(name: str, *, data_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
+    """Download a named set, or what is missing of it, and prove it by its sums.
+
+    name : a name in SETS.
+    data_dir : folder to keep it in; by default, or if it can't be written, $XPNET_DATA_DIR or the user's cache.
+    progress : called with (description, bytes done, bytes in all or None).
+    Returns the folder or file that holds it.
+    Raises DataError if the name is unknown, no source has the right content, or there is no network.
+    """
+    return fetch(_info(name), _folders(data_dir), progress)
+
+
+def _info(name: str) -> SetInfo:
+    if name not in SETS:
+        raise _unknown(name)
+    return SETS[name]
+
+
+def _unknown(name: str) -> DataError:
+    hint = nearest(name, SETS)
+    return DataError(f"unknown data {name!r}: {hint}it is neither a file nor a set; see xpnet data list")
+
+
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    text = os.fspath(name)
+    if not text:
+        return False
+    suffixes = (".gz", ".npz", ".pkl", ".pickle", ".csv", "ubyte", ".idx")
+    return not isinstance(name, str) or os.sep in text or "/" in text or text.endswith(suffixes) or Path(text).exists()
+
+
+def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress: Progress | None) -> Dataset:
+    mnist = SETS["mnist"]
+    path = _locate(mnist, data_dir)
+    if path is None:
+        try:
+            path = _obtain(mnist, data_dir, download, progress)
+        except DataError as error:
+            logger.warning(
+                "MNIST CANNOT BE HAD (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is the harder "
+                "one, so expect some 90 %% of it to be read",
+                error,
+            )
+            return _load_digits()
+    return _read_set(mnist, path)
+
+
+def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: bool, progress: Progress | None) -> Path:
+    if not allowed:
+        searched = ", ".join(map(str, places(data_dir)))
+        raise DataError(f"{info.name} is in none of {searched}, and downloading is switched off")
+    return fetch(info, _folders(data_dir), progress)
+
+
+def _load_digits() -> Dataset:
+    from . import digits
+
+    train, test = digits.load_splits(_cache() / "digits")
+    return Dataset("digits", Split(*train), Split(*test), None, 10, "drawn by xpnet")
+
+
+def _read_set(info: SetInfo, path: Path) -> Dataset:
+    logger.info("reading %s from %s", info.name, path)
+    files: Mapping[tuple[str, str], Location] = {}
+    validation = None
+    if path.is_dir():
+        files = idx_files(path)[info.prefix]
+        train, test = read_idx_split(files, "train"), read_idx_split(files, "test")
+    elif path.suffix == ".zip":
+        train, test = _read_zip(info, path)
+    elif path.suffix == ".npz":
+        train, test = read_npz(path)
+    else:
+        train, validation, test = read_pickle(path)
+        logger.warning("%s: no sum is known for a pickle of %s, so its content is not proven", path, info.name)
+    if validation is None:
+        _prove(info, path, files, {"train": train, "test": test})
+    return Dataset(info.name, train, test, validation, info.n_classes, str(path))
+
+
+def _read_zip(info: SetInfo, path: Path) -> tuple[Split, Split]:
+    import zipfile
+
+    with open_zip(path) as archive:
+        files = idx_files(zipfile.Path(archive, "gzip/")).get(info.prefix, {})
+        if len(files) < 4:
+            raise DataError(f"{path}: does not hold the four files of {info.name}; delete it to have it fetched again")
+        return read_idx_split(files, "train"), read_idx_split(files, "test")
+
+
+def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], "Location"], splits: Mapping[str, Split]) -> None:
+    """Compare what was read, in the form of raw IDX, with the sums: the same whichever format it came in."""
+    remedy = "delete it, or name its path instead of the set to use it as it is"
+    for part, count in (("train", info.n_train), ("test", info.n_test)):
+        if (found := len(splits[part].labels)) != count:
+            where = files.get((part, "images"), path)
+            raise DataError(f"{where}: {found} {part} images, but {info.name} has {count}; {remedy}")
+    for file in info.files:
+        if "raw" in file.sums and (match := IDX_NAME.fullmatch(file.name)):
+            part, kind = "train" if match["part"] == "train" else "test", match["kind"]
+            array = splits[part].images if kind == "images" else splits[part].labels.astype(np.uint8)
+            if (found_sum := idx_sha256(array)) != file.sums["raw"]:
+                raise DataError(
+                    f"{files.get((part, kind), path)}: not the {part} {kind} of {info.name}: the SHA-256 of the raw "
+                    f"content is {found_sum}, expected {file.sums['raw']}; {remedy}"
+                )
+
+
+# --- searching -------------------------------------------------------------------------------------------------------
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("xpnet", appauthor=False)
+
+
+def _named_places(data_dir: str | os.PathLike[str] | None) -> list[tuple[Path, str]]:
+    given = ((data_dir, "data_dir"), (os.environ.get("XPNET_DATA_DIR"), "$XPNET_DATA_DIR"))
+    return [(Path(place).expanduser(), by) for place, by in given if place]
+
+
+def _folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """The folders in which a download may be kept, the best first."""
+    return [*(place for place, _ in _named_places(data_dir)), _cache()]
+
+
+def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The folders in which a named set is searched, in their order."""
+    return [*(place for place, _ in _named_places(data_dir)), Path("data"), _cache()]
+
+
+def _locate(info: SetInfo, data_dir: str | os.PathLike[str] | None) -> Path | None:
+    try:
+        for place, by in _named_places(data_dir):
+            if not place.is_dir():
+                logger.warning("%s names %s, which is no folder", by, place)
+        return next(filter(None, (_find(info, place) for place in places(data_dir))), None)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from None
+
+
+def _find(info: SetInfo, place: Path) -> Path | None:
+    for folder in dict.fromkeys((place / info.name, place / info.folder, place / info.torchvision / "raw", place)):
+        if not info.files or not folder.is_dir():
+            continue
+        files = idx_files(folder).get(info.prefix, {})
+        if len(files) == 4:
+            if folder != place or info.prefix or _is_set(info, files["train", "labels"]):
+                return folder
+        elif files and folder != place:
+            logger.warning("%s: only %d of the four files of %s; searching on", folder, len(files), info.name)
+        for archive in info.archives:
+            if (folder / archive).is_file():
+                return folder / archive
+    return None
+
+
+def _is_set(info: SetInfo, labels: "Location") -> bool:
+    """Tell by its training labels whether a folder of any name holds this set; other sets use the same file names."""
+    file = next(file for file in info.files if file.name.startswith("train-labels"))
+    return isinstance(labels, Path) and file.fault(labels) is None
