@@ -45,8 +45,8 @@ class StopAt(xpnet.Callback):
     def __init__(self, epoch: int, steps: int = 0) -> None:
         self.epoch, self.steps = epoch, steps
 
-    def on_steps(self, run: Any, epoch: int, done: int) -> None:
-        if self.steps and epoch == self.epoch and done >= self.steps:
+    def on_steps(self, run: Any) -> None:
+        if self.steps and run.epoch == self.epoch and run.done >= self.steps:
             run.stop("as the test wants it", at_once=True)
 
     def on_epoch(self, run: Any) -> None:
@@ -153,6 +153,29 @@ def test_early_stopping_among_the_callbacks_goes_on_too(train: Train, tmp_path: 
     for stop in range(1, 6):
         train(tmp_path, stop, **settings())
     assert_same(train(tmp_path, **settings()), whole)
+
+
+def test_early_stopping_added_later_brings_back_the_best_epoch_of_all(
+    train: Train, tmp_path: Path, small_data: xpnet.Dataset
+) -> None:
+    noise = xpnet.Split(small_data.train.images, np.random.default_rng(0).integers(0, 3, 330).astype(np.int32))
+    settings = {
+        "data": dataclasses.replace(small_data, train=noise),
+        "validation": 0.3,
+        "epochs": 12,
+        "optimizer": "adam",
+        "lr": 0.02,
+        "schedule": "constant",
+    }
+    alone = train(**settings)
+    losses = [epoch.validation_loss or 0.0 for epoch in alone.history]
+    best = int(np.argmin(losses)) + 1
+    assert best < 10
+    train(tmp_path, best + 1, **settings)
+    stopped = train(tmp_path, callbacks=[xpnet.EarlyStopping(12)], **settings)
+    assert len(stopped.history) == 12
+    assert stopped.model_epoch == best
+    assert_same(stopped._replace(stop_reason=None), train(callbacks=[xpnet.EarlyStopping(12)], **settings))
 
 
 def test_a_directory_among_the_callbacks_is_one_like_out(
@@ -275,6 +298,34 @@ def test_a_run_is_neither_overwritten_nor_resumed_from_nowhere(train: Train, tmp
         xpnet.fit(xpnet.MLP((36, 3)), small(), resume=True, device="cpu", callbacks=[])
 
 
+@pytest.mark.parametrize("lost", ["never kept", "removed", "history too"])
+def test_a_trained_run_without_a_checkpoint_is_refused_and_left_as_it_is(
+    train: Train, tmp_path: Path, lost: str
+) -> None:
+    train(tmp_path, keep=0 if lost == "never kept" else 2)
+    shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+    if lost == "history too":
+        (tmp_path / "history.csv").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for epochs in (4, 6):
+        with pytest.raises(xpnet.ModelError, match="holds a trained run, but no checkpoint to continue it from"):
+            train(tmp_path, epochs=epochs)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_ended_before_its_first_epoch_starts_again(train: Train, tmp_path: Path) -> None:
+    """Its history is empty, and its model has the first parameters: nothing can be lost."""
+
+    class Fail(xpnet.Callback):
+        def on_steps(self, run: Any) -> None:
+            raise RuntimeError("as the test wants it")
+
+    with pytest.raises(RuntimeError):
+        train(tmp_path, callbacks=[Fail()])
+    assert (tmp_path / "model.safetensors").exists()
+    assert_same(train(tmp_path), train())
+
+
 def small() -> xpnet.Dataset:
     images = np.zeros((20, 6, 6), np.uint8)
     return xpnet.Dataset("blank", xpnet.Split(images, (np.arange(20) % 3).astype(np.int32)), n_classes=3)
@@ -314,6 +365,44 @@ def test_the_best_is_kept_too(train: Train, tmp_path: Path, small_data: xpnet.Da
     best = int(np.argmin(losses)) + 1
     assert best < 20
     assert sorted(checkpoints(tmp_path / "checkpoints")) == [17 * best, 17 * 20]
+
+
+def test_no_state_is_composed_where_nobody_wants_it(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither copied from the device nor hashed: that is what keep = 0 saves."""
+    composed: list[Any] = []
+    monkeypatch.setattr("xpnet.training._checkpoint", lambda *arguments: composed.append(arguments))
+    monkeypatch.setattr("xpnet.training.fingerprint", lambda *arguments: composed.append(arguments))
+    train(tmp_path, keep=0, checkpoint_every=5)
+    assert composed == []
+
+
+def test_a_directory_writer_of_one_s_own_is_served_like_ours(train: Train, tmp_path: Path) -> None:
+    """It is started first, is given the state, and what it could not write is reported."""
+    events: list[str] = []
+
+    class Archive(xpnet.Callback):
+        order = -1
+
+        def wants_state(self, run: Any) -> bool:
+            return run.config.keep == 1
+
+        def on_start(self, run: Any) -> None:
+            events.append("archive")
+
+        def on_checkpoint(self, run: Any) -> None:
+            events.append(f"{run.checkpoint.step}")
+            self.fault = "archive: full"
+
+    class Late(xpnet.Callback):
+        def on_start(self, run: Any) -> None:
+            events.append("late")
+
+    assert train(callbacks=[Late(), Archive()], keep=1, epochs=2).unsaved == "archive: full"
+    assert events == ["archive", "late", "17", "34"]
+    assert train(callbacks=[Late(), Archive()], keep=2, epochs=2).unsaved is None
+    assert events[4:] == ["archive", "late"]
 
 
 def test_they_are_made_every_so_many_steps_or_seconds(train: Train, tmp_path: Path) -> None:
@@ -443,11 +532,9 @@ def test_where_none_is_whole_nothing_is_overwritten(train: Train, tmp_path: Path
     for folder in checkpoints(tmp_path / "checkpoints").values():
         flip(folder / "arrays.safetensors")
     before = (tmp_path / "history.csv").read_bytes()
-    with pytest.raises(xpnet.ModelError, match=r"no checkpoint of .* is whole; remove .*checkpoints to train it from"):
+    with pytest.raises(xpnet.ModelError, match=r"no checkpoint of .* is intact; name another directory"):
         train(tmp_path)
     assert (tmp_path / "history.csv").read_bytes() == before
-    shutil.rmtree(tmp_path / "checkpoints")
-    assert_same(train(tmp_path), train())
 
 
 def test_a_checkpoint_is_read_as_it_was_written(train: Train, tmp_path: Path) -> None:
@@ -517,7 +604,10 @@ def test_a_disk_that_fails_for_good_is_told_once_and_what_is_there_stays_whole(
     assert result.unsaved.startswith(str(tmp_path))
     told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(told) == 1
-    assert re.fullmatch(rf"cannot write {re.escape(str(tmp_path))}/.*; training goes on, and what .* is whole", told[0])
+    assert re.fullmatch(
+        rf"cannot write {re.escape(str(tmp_path))}/.*; training continues, and the files written before are intact",
+        told[0],
+    )
     assert_same(train(tmp_path), whole)
 
 

@@ -911,8 +911,8 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
     what: str,
 ) -> None:
     class Impatient(xpnet.Callback):
-        def on_steps(self, run: object, epoch: int, done: int) -> None:
-            for _ in range(times if epoch == 2 and done < 64 else 0):
+        def on_steps(self, run: xpnet.Run) -> None:
+            for _ in range(times if run.epoch == 2 and run.done < 64 else 0):
                 signal.raise_signal(getattr(signal, number))
 
     handler = signal.getsignal(getattr(signal, number))
@@ -975,6 +975,43 @@ def test_a_state_that_could_not_be_written_is_not_promised(
     err = capsys.readouterr().err
     assert "cannot write run/checkpoints: No space left on device" in err
     assert err.endswith("\nxpnet: interrupted; the parameters of epoch 1 are saved in run\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_after_the_last_step_interrupts_no_more_than_the_picture(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra: pip install 'xpnet[plot]'")
+    curves = xpnet.plots.curves
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return curves(*arguments, **options)
+
+    monkeypatch.setattr("xpnet.plots.curves", slowly)
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"test accuracy [\d.]+ %, loss [\d.]+ on patterns.npz, epoch 3\nsaved in run\n", out)
+    assert "interrupted;" not in err
+    assert os.path.exists("run/curves.png") == (times == 1)
+    assert ("curves.png was not drawn: interrupted" in err) == (times == 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_signal_in_the_last_step_of_all_finds_the_run_finished(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(xpnet.Callback):
+        def on_steps(self, run: xpnet.Run) -> None:
+            if run.epoch == run.config.epochs and run.done == run.n_steps:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("xpnet.cli.train.Progress", Late)
+    assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.splitlines()[0].endswith("on patterns.npz, epoch 3")
 
 
 SLOW_DISK = """
@@ -1131,7 +1168,7 @@ def test_a_signal_that_is_ignored_stays_ignored(
     """As for a program that a script has started in the background."""
 
     class Sender(xpnet.Callback):
-        def on_steps(self, run: object, epoch: int, done: int) -> None:
+        def on_steps(self, run: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("xpnet.cli.train.Progress", Sender)

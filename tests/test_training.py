@@ -170,7 +170,7 @@ def test_unwritable_directory_is_said_before_training(small_data: xpnet.Dataset,
 
 
 class _Forbidden(Callback):
-    def on_steps(self, run: Run, epoch: int, done: int) -> None:
+    def on_steps(self, run: Run) -> None:
         raise AssertionError("training started")
 
 
@@ -179,8 +179,8 @@ def test_a_run_written_out(small_data: xpnet.Dataset) -> None:
     steps: list[int] = []
 
     class Count(Callback):
-        def on_steps(self, run: Run, epoch: int, done: int) -> None:
-            steps.append(done)
+        def on_steps(self, run: Run) -> None:
+            steps.append(run.done)
 
     network = xpnet.MLP((36, 16, 3), dropout=0.25)
     result = fit(
@@ -443,11 +443,12 @@ def test_early_stopping_restores_the_best(small_data: xpnet.Dataset, tmp_path: P
 
 def test_early_stopping_on_paper() -> None:
     run = Run.__new__(Run)
-    run.history, run.stop_reason, run.params, run.running = [], None, [], []
+    run.history, run.params, run.running = [], [], []
     stopping = EarlyStopping(2)
     for epoch, loss in enumerate([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], start=1):
         run.model_epoch, run.params = epoch, [epoch]
         run.history.append(_epoch(epoch, loss))
+        run.note_best()
         stopping.on_epoch(run)
         assert (run.stop_reason is not None) == (epoch == 6)
     stopping.on_end(run)
@@ -587,8 +588,8 @@ def test_what_is_easily_taken_for_the_right_thing(small_data: xpnet.Dataset, arg
 
 def test_interruption_keeps_the_last_finished_epoch(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     class Interrupt(Callback):
-        def on_steps(self, run: Run, epoch: int, done: int) -> None:
-            if epoch == 2:
+        def on_steps(self, run: Run) -> None:
+            if run.epoch == 2:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -596,6 +597,27 @@ def test_interruption_keeps_the_last_finished_epoch(small_data: xpnet.Dataset, t
     one = small_fit(small_data, epochs=3, callbacks=[_StopAfter(1)])
     assert one.stop_reason == "enough"
     assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], one.model.params[0])
+
+
+def test_no_later_reason_undoes_an_interruption(small_data: xpnet.Dataset) -> None:
+    class Interrupt(Callback):
+        def on_steps(self, run: Run) -> None:
+            if run.epoch == 2:
+                run.stop("interrupted", at_once=True)
+                run.stop("enough")
+
+    result = small_fit(small_data, epochs=3, batch_size=5, callbacks=[Interrupt()])
+    assert (len(result.history), result.stop_reason) == (1, "interrupted")
+
+    class Hurry(Callback):
+        def on_steps(self, run: Run) -> None:
+            if run.epoch == 2:
+                run.stop("enough")
+                run.stop("enough for others as well")
+                run.stop("interrupted", at_once=True)
+
+    result = small_fit(small_data, epochs=3, batch_size=5, callbacks=[Hurry()])
+    assert (len(result.history), result.stop_reason) == (1, "interrupted")
 
 
 class _StopAfter(Callback):

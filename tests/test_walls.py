@@ -44,6 +44,11 @@ def test_public_names_exist_and_have_docstrings() -> None:
         _ = xpnet.nonsense
 
 
+@pytest.mark.parametrize("name", ["functional.dense", "optim.adam", "plots.curves", "augment.distort", "Run"])
+def test_rooms_are_there_at_first_use(name: str) -> None:
+    assert run(f"import xpnet; print(callable(xpnet.{name}))") == "True\n"
+
+
 def test_star_import_gives_all() -> None:
     namespace: dict[str, object] = {}
     exec("from xpnet import *", namespace)

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# Rooms that are used by their names: xpnet.functional.dense, xpnet.plots.curves.
+_MODULES = {"augment", "functional", "optim", "plots"}
+
 _HOMES = {
     "CSVLog": "callbacks",
     "MLP": "network",
@@ -36,6 +39,7 @@ _HOMES = {
     "NonFiniteError": "errors",
     "Progress": "callbacks",
     "Result": "training",
+    "Run": "callbacks",
     "RunDirectory": "callbacks",
     "Scores": "model",
     "Split": "data",
@@ -69,6 +73,7 @@ __all__ = [
     "NonFiniteError",
     "Progress",
     "Result",
+    "Run",
     "RunDirectory",
     "Scores",
     "Split",
@@ -92,6 +97,7 @@ if TYPE_CHECKING:
         EarlyStopping,
         LearningRates,
         Progress,
+        Run,
         RunDirectory,
         TensorBoardLog,
     )
@@ -113,6 +119,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"xpnet.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
     value = getattr(import_module(f"xpnet.{_HOMES[name]}"), name)
@@ -121,4 +129,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import sys
 import time
 import tomllib
@@ -31,7 +32,7 @@ from xpnet.checks import required
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
 from xpnet.files import flush_names, locked, sweep, write_atomically
-from xpnet.history import Epoch, write_history
+from xpnet.history import Epoch, read_history, write_history
 from xpnet.model import Model, save
 from xpnet.network import MLP
 
@@ -61,13 +62,14 @@ class Run:
     network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
     n_examples : training examples.   batch_size : of them to a step, but for an epoch's last, which has the rest.
     rates : (steps of the run,), the learning rate of each.
-    history : one Epoch for each finished epoch.
+    history : one Epoch for each finished epoch.   done : steps of the epoch after them that have been issued.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
     fingerprint : the SHA-256 of the data, which may yet be being computed.
-    best : params, running and epoch of the least validation loss, with early stopping; or None.
+    best : params, running and epoch of the least validation loss; None without a validation split.
     checkpoint : the newest, from which the run goes on if it has to go back, or was stopped before; or None.
     rollbacks : for each time that the learning rate was halved, the step from which on.
     stop_reason : why the run was told to stop, or None.   at_once : whether within the epoch.
+    over : whether the last step has been done.
     """
 
     network: MLP
@@ -81,21 +83,38 @@ class Run:
     running: Arrays
     model_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
+    done: int = 0
     fingerprint: Callable[[], str] = field(default=lambda: "")
     best: tuple[Arrays, Arrays, int] | None = None
     checkpoint: Checkpoint | None = None
     rollbacks: list[int] = field(default_factory=list)
     stop_reason: str | None = None
     at_once: bool = False
+    over: bool = False
 
     @property
     def n_steps(self) -> int:
         """Steps per epoch."""
         return math.ceil(self.n_examples / self.batch_size)
 
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is being trained, from 1."""
+        return len(self.history) + 1
+
     def stop(self, reason: str, *, at_once: bool = False) -> None:
-        """End the run after this epoch, or at once, within it; the reason, a short clause, is reported."""
-        self.stop_reason, self.at_once = reason, at_once
+        """End the run after this epoch, or at once, within it; the reason, a short clause, is reported.
+
+        Of several reasons the first one counts, but one to stop at once counts for more than one that can wait.
+        """
+        if self.stop_reason is None or (at_once and not self.at_once):
+            self.stop_reason = reason
+        self.at_once = self.at_once or at_once
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: it was not interrupted within an epoch, or not before its last one."""
+        return len(self.history) >= self.config.epochs or (self.over and not self.at_once)
 
     @property
     def best_epoch(self) -> int | None:
@@ -105,7 +124,7 @@ class Run:
 
     def note_best(self) -> None:
         """Remember the newest epoch's parameters if none had a smaller validation loss."""
-        if self.best is None or self.best_epoch == self.model_epoch:
+        if self.best_epoch == self.model_epoch:
             self.best = self.params, self.running, self.model_epoch
 
     def halve_rates(self, step: int) -> None:
@@ -150,19 +169,31 @@ class Run:
 
 
 class Callback:
-    """Does nothing at every occasion; subclasses override what they need."""
+    """Does nothing at every occasion; subclasses override what they need.
+
+    order : callbacks are started in the order of this number, those of one number as they were given, and ended in the
+        reverse; a directory comes first, since it may hold the state from which the run continues.
+    fault : the newest failure to write, "PATH: reason", or None; Result.unsaved reports it.
+    """
+
+    order: int = 0
+    fault: str | None = None
+
+    def wants_state(self, run: Run) -> bool:
+        """Whether the run is to make checkpoints for on_checkpoint; by default, where there is such a method."""
+        return type(self).on_checkpoint is not Callback.on_checkpoint
 
     def on_start(self, run: Run) -> None:
         """Before the first step; an exception raised here ends the run before any work is done."""
 
-    def on_steps(self, run: Run, epoch: int, done: int) -> None:
-        """Now and then within an epoch, after done of its steps have been issued; must not touch the device."""
+    def on_steps(self, run: Run) -> None:
+        """Now and then within an epoch, after run.done of its steps have been issued; must not touch the device."""
 
     def on_epoch(self, run: Run) -> None:
         """After an epoch, whose figures are run.history[-1]."""
 
     def on_checkpoint(self, run: Run) -> None:
-        """After run.checkpoint was made; a run makes none unless a callback has a method of this name."""
+        """After run.checkpoint was made, if this callback wants the state."""
 
     def on_end(self, run: Run) -> None:
         """After the run, also when it was stopped, was interrupted or failed; the last callback first."""
@@ -182,10 +213,9 @@ class EarlyStopping(Callback):
         self._judge(run)
 
     def on_epoch(self, run: Run) -> None:
-        """Remember the epoch if it is the best yet; stop if the last patience epochs were not."""
+        """Stop if none of the last patience epochs was the best."""
         if run.history[-1].validation_loss is None:
             raise ConfigError("early stopping needs a validation split: set validation to a share or a number")
-        run.note_best()
         self._judge(run)
 
     def on_end(self, run: Run) -> None:
@@ -200,27 +230,26 @@ class EarlyStopping(Callback):
 
 
 class _Writer(Callback):
-    """What a callback shares that writes files: a disk that fails ends no run."""
+    """Base of the callbacks that write files: a disk that fails ends no run.
 
-    fault: OSError | None = None
-    """Why the newest attempt to write failed, or None."""
+    path : of the file or directory that is written.
+    """
 
-    _told = False
+    path: Path
+    _reported = False
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """A context in which a failure to write is noted, and told if it is the first."""
+        """A context in which a failure to write is noted, and reported if it is the first."""
         try:
             yield
         except OSError as error:
-            if not self._told:
-                self._told = True
+            self.fault = f"{error.filename or self.path}: {error.strerror or error}"
+            if not self._reported:
+                self._reported = True
                 logger.warning(
-                    "cannot write %s: %s; training goes on, and what was written before is whole",
-                    error.filename or "its files",
-                    error.strerror or error,
+                    "cannot write %s; training continues, and the files written before are intact", self.fault
                 )
-            self.fault = error
         else:
             self.fault = None
 
@@ -307,20 +336,27 @@ class RunDirectory(_Writer):
     curves.png at the end.
 
     path : of the directory, which is made, and which no other process may train in meanwhile.
-    resume : whether to go on with the run that it holds, from its newest checkpoint that is whole, or from the start if
-        there is none yet.
-    Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to go on, or
-    one that has other settings or data; ModelError if the run has checkpoints, and none is whole.
+    resume : whether to continue the run that it holds, from its newest intact checkpoint, or from the start if it was
+        stopped before the first one.
+    Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to continue, or
+    one that has other settings or data; ModelError if the run cannot be continued: it has checkpoints, but none is
+    intact, or it was trained, but has none.
 
     Files are written in a thread: a disk takes milliseconds to say that it has them, in which the training goes on.
     """
+
+    order = -1
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path, self.resume = Path(path), resume
         self.checkpoints = self.path / "checkpoints"
         self._open = contextlib.ExitStack()
         self._thread: ThreadPoolExecutor | None = None
-        self._begun: deque[Future[None]] = deque()
+        self._submitted: deque[Future[None]] = deque()
+
+    def wants_state(self, run: Run) -> bool:
+        """Unless no checkpoint is to be kept."""
+        return run.config.keep > 0
 
     def on_start(self, run: Run) -> None:
         """Make the directory, or take up what it holds, and write config.toml and the head of history.csv."""
@@ -355,13 +391,13 @@ class RunDirectory(_Writer):
 
     def on_epoch(self, run: Run) -> None:
         """Write history.csv and model.safetensors anew."""
-        self._begin(self._write_results, dataclasses.replace(run, history=list(run.history)))
+        self._submit(self._write_results, dataclasses.replace(run, history=list(run.history)))
 
     def on_checkpoint(self, run: Run) -> None:
         """Write the checkpoint, and remove those that are not kept any longer."""
-        if run.config.keep and run.checkpoint is not None:
-            best = None if run.best_epoch is None else run.best_epoch * run.n_steps
-            self._begin(self._write_checkpoint, run, run.checkpoint, best)
+        assert run.checkpoint is not None
+        best = None if run.best_epoch is None else run.best_epoch * run.n_steps
+        self._submit(self._write_checkpoint, run, run.checkpoint, best)
 
     def on_end(self, run: Run) -> None:
         """Write history and model once more: there may be no epoch, or early stopping brought back an older one.
@@ -370,12 +406,12 @@ class RunDirectory(_Writer):
         """
         with self._open:
             if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
-                for written in self._begun:
+                for written in self._submitted:
                     written.cancel()
-            self._settle(0)
+            self._wait(0)
             with self._writing():
                 self._write_results(run)
-            if run.history and not run.at_once and self.fault is None:
+            if run.history and (run.finished or not run.at_once) and self.fault is None:
                 self._draw(run)
 
     def _take_up(self, run: Run) -> None:
@@ -386,20 +422,30 @@ class RunDirectory(_Writer):
             run.go_on_from(checkpoint)
             logger.info("going on after %s of %s", checkpoint.where, self.path)
         elif faults:
+            raise ModelError(f"no checkpoint of {self.path} is intact; name another directory to train anew")
+        elif self._was_trained():
             raise ModelError(
-                f"no checkpoint of {self.path} is whole; remove {self.checkpoints} to train it from the start"
+                f"{self.path} holds a trained run, but no checkpoint to continue it from (its settings keep none, or "
+                "they were removed): name another directory to train anew"
             )
 
-    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Have something written, after what was begun before."""
-        assert self._thread is not None
-        self._settle(1)
-        self._begun.append(self._thread.submit(write, *arguments))
+    def _was_trained(self) -> bool:
+        """Whether there is something to lose: finished epochs, or a model of which no history says that it has none."""
+        history = self.path / "history.csv"
+        if os.path.lexists(history):
+            return bool(read_history(history))
+        return os.path.lexists(self.path / "model.safetensors")
 
-    def _settle(self, most: int) -> None:
-        """Wait until no more than so many of the begun files are still to be written."""
-        while len(self._begun) > most:
-            written = self._begun.popleft()
+    def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Have something written, after what was submitted before."""
+        assert self._thread is not None
+        self._wait(1)
+        self._submitted.append(self._thread.submit(write, *arguments))
+
+    def _wait(self, most: int) -> None:
+        """Wait until no more than so many of the submitted files are still to be written."""
+        while len(self._submitted) > most:
+            written = self._submitted.popleft()
             if not written.cancelled():
                 with self._writing():
                     written.result()
@@ -418,7 +464,8 @@ class RunDirectory(_Writer):
     def _find(self, run: Run) -> None:
         """Make the directory anew if somebody took it away."""
         if not (self.path / "config.toml").exists():
-            logger.warning("%s is gone; it is made anew", self.path)
+            missing = self.path / "config.toml" if self.path.exists() else self.path
+            logger.warning("%s is gone; it is made anew", missing)
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_config(run)
 
@@ -431,7 +478,9 @@ class RunDirectory(_Writer):
             plots.save(plots.curves({self.path.name: run.history}, loss=run.network.loss), path)
         except MissingPackageError as error:
             logger.info(f"no {path.name}: {error}")
-        except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are whole
+        except KeyboardInterrupt:  # the run is done: only its picture is abandoned
+            logger.warning("%s was not drawn: interrupted", path)
+        except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are intact
             logger.warning(f"{path} could not be drawn: {error}")
 
 
@@ -465,10 +514,10 @@ class Progress(Callback):
         self.task = self.bar.add_task("", total=run.n_steps)
         self.bar.start()
 
-    def on_steps(self, run: Run, epoch: int, done: int) -> None:
+    def on_steps(self, run: Run) -> None:
         """Move the bar."""
         if self.bar:
-            self.bar.update(self.task, description=f"epoch {epoch}/{run.config.epochs}", completed=done)
+            self.bar.update(self.task, description=f"epoch {run.epoch}/{run.config.epochs}", completed=run.done)
 
     def on_epoch(self, run: Run) -> None:
         """Print the epoch's line, and above the first one the table's head."""

@@ -54,7 +54,7 @@ class Result(NamedTuple):
 
     model : the trained network.   history : one Epoch for each epoch.   config : the resolved settings.
     model_epoch : the epoch whose parameters the model has.   stop_reason : why training ended early, or None.
-    unsaved : what the last write of the run's directory failed of, or None.
+    unsaved : a file that could not be written in the end, and why, or None.
     """
 
     model: Model
@@ -161,10 +161,10 @@ def fit(
         observers.insert(0, EarlyStopping(config.early_stopping))
     if out is not None:
         observers.append(RunDirectory(out, resume=resume))
-    # A directory is opened first, since it may hold what the run goes on from, and closed last.
-    observers.sort(key=lambda observer: not isinstance(observer, RunDirectory))
+    observers.sort(key=lambda observer: observer.order)
+    run.fingerprint = functools.partial(fingerprint, data, sample_weight)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
-        if _keepers(observers) or config.on_nonfinite == "rollback":
+        if _keepers(run, observers) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)
@@ -174,10 +174,7 @@ def fit(
             ending.callback(observer.on_end, run)
         ending.enter_context(computing(run))
         _train(run, splits, observers)
-    directories = (observer for observer in observers if isinstance(observer, RunDirectory))
-    unsaved = next(
-        (f"{d.fault.filename or d.path}: {d.fault.strerror or d.fault}" for d in directories if d.fault), None
-    )
+    unsaved = next((observer.fault for observer in observers if observer.fault), None)
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason, unsaved)
 
 
@@ -226,8 +223,7 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
     loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, run.backend)
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
-    keepers = _keepers(observers)
-    stops_early = any(isinstance(observer, EarlyStopping) for observer in observers)
+    keepers = _keepers(run, observers)
     rolls_back = run.config.on_nonfinite == "rollback"
     keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
     if run.checkpoint is not None:
@@ -240,9 +236,8 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
             ended = done == run.n_steps
             if ended:
                 run.history.append(_measured(run, loop, seconds, evaluate, held_out))
-                done, seconds = 0, 0.0
-                if stops_early:
-                    run.note_best()
+                run.done, done, seconds = 0, 0, 0.0
+                run.note_best()
             if keep is not None:  # before a callback can fail
                 keep(done, seconds)
             if ended:
@@ -250,11 +245,12 @@ def _train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> 
                     observer.on_epoch(run)
         except NonFiniteError as error:
             _roll_back(run, loop, error)
+    run.over = True
 
 
-def _keepers(observers: list[Callback]) -> list[Callback]:
+def _keepers(run: Run, observers: list[Callback]) -> list[Callback]:
     """Those that want checkpoints."""
-    return [observer for observer in observers if type(observer).on_checkpoint is not Callback.on_checkpoint]
+    return [observer for observer in observers if observer.wants_state(run)]
 
 
 def _train_epoch(
@@ -264,22 +260,22 @@ def _train_epoch(
 
     keep : makes a checkpoint within the epoch, when one is due.   Returns the steps done of it, and the seconds.
     """
-    number, done, seconds = len(run.history) + 1, 0, 0.0
+    done, seconds = 0, 0.0
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
         done, seconds = run.checkpoint.done, run.checkpoint.seconds
     told = done
     saved_at = time.monotonic()
     every_steps, every_seconds = run.config.checkpoint_interval()
-    steps = loop.epoch(number, done)
+    steps = loop.epoch(run.epoch, done)
     watch = _Stopwatch(run.backend)
     watch.seconds = seconds
     while done < run.n_steps and not run.at_once:
         with watch.running():
             for done in steps:
                 if done - told >= STEPS_PER_CALL or done == run.n_steps:
-                    told = done
+                    run.done = told = done
                     for observer in observers:
-                        observer.on_steps(run, number, done)
+                        observer.on_steps(run)
                 due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
                 if run.at_once or (keep is not None and due and done < run.n_steps):
                     break
@@ -395,7 +391,7 @@ def _go_back(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:
     except (KeyError, ValueError) as error:
         raise ModelError(f"the checkpoint of {checkpoint.where} is damaged: {error}") from None
     del run.history[len(checkpoint.history) :]
-    run.model_epoch = len(run.history)
+    run.model_epoch, run.done = len(run.history), checkpoint.done
     run.best = None if best is None or run.best_epoch is None else (*best, run.best_epoch)
 
 

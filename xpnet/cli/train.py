@@ -94,7 +94,7 @@ def train(
             pass
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
-    if result is None or interruption.signal is not None:
+    if result is None or (interruption.signal is not None and not interruption.finished):
         print(f"xpnet: {interruption.what}; {interruption.kept(out)}", file=sys.stderr)
         return interruption.status
     if result.history and len(result.history) == interruption.begun_after:
@@ -132,10 +132,16 @@ class _Interruption(Callback):
         first, self.signal = self.signal is None, self.signal or number
         if self.run is None or not first:
             raise KeyboardInterrupt
-        self.run.stop(self.what, at_once=True)
+        if not self.run.finished:
+            self.run.stop(self.what, at_once=True)
 
     def on_start(self, run: Run) -> None:
         self.run, self.begun_after = run, len(run.history)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end all the same."""
+        return self.run is not None and self.run.finished
 
     @property
     def status(self) -> int:
@@ -207,7 +213,8 @@ def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
         loss, accuracy = getattr(best, f"{split}_loss"), getattr(best, f"{split}_accuracy")
         if loss is not None:
             break
-    stopped = f"; stopped: {result.stop_reason}" if result.stop_reason else ""
+    early = result.stop_reason is not None and len(result.history) < result.config.epochs
+    stopped = f"; stopped: {result.stop_reason}" if early else ""
     print(f"{split} accuracy {100 * accuracy:.2f} %, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
     if result.unsaved is not None:
         raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
