@@ -27,9 +27,8 @@ from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
 import xpnet
-from xpnet.config import parse_toml
 from xpnet.errors import ModelError
-from xpnet.files import read_whole, remove, write_folder
+from xpnet.files import parse_toml, read_whole, remove, write_folder
 from xpnet.history import Epoch
 
 __all__ = [

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
@@ -16,16 +14,11 @@ from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
 from xpnet.errors import ConfigError
-from xpnet.files import read_whole
 from xpnet.network import MLP
 from xpnet.optim import OPTIMIZERS
 from xpnet.schedules import SCHEDULES
 
-__all__ = ["TrainConfig", "parse_toml", "read_text"]
-
-MAX_TOML = 1 << 16  # bytes of a file of settings
-# In a line of it: tomllib takes a hundred thousand steps for each line below a key of ten thousand dotted parts.
-MAX_DOTS = 100
+__all__ = ["TrainConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,26 +200,3 @@ def _distortion(value: Any) -> Distortion | None:
             message = f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}"
             raise ConfigError(message, setting="augment")
     return Distortion(**value)
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a small file of settings.
-
-    path : of a regular file of at most MAX_TOML bytes, UTF-8.   what : it is, in the error's words.
-    Raises ConfigError for any other file.
-    """
-    try:
-        return read_whole(path, MAX_TOML).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the {what} {path}: {reason}") from None
-
-
-def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The tables of a TOML text.   name : of it, the beginning of an error.   Raises ConfigError if it is not TOML."""
-    try:
-        if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
-            raise ValueError(f"a line with more than {MAX_DOTS} dots")
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}") from None

@@ -1,8 +1,9 @@
-"""The disk: reading files of anybody's, writing them so that nothing is lost, locks, and digests of arrays."""
+"""The disk: reading files of anybody's, writing them so that nothing is lost, locks, TOML, and digests of arrays."""
 
 from .digest import sha256_of
 from .locks import locked
 from .reading import Stream, open_regular, package_text, read_up_to, read_whole
+from .toml import parse_toml, read_text
 from .writing import flush, flush_names, move_into_place, remove, sweep, write_atomically, write_folder
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "move_into_place",
     "open_regular",
     "package_text",
+    "parse_toml",
+    "read_text",
     "read_up_to",
     "read_whole",
     "remove",

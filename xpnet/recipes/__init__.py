@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
-from xpnet.config import TrainConfig, parse_toml, read_text
+from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
+from xpnet.files import package_text, parse_toml, read_text
 
 __all__ = ["Recipe", "read_recipe", "recipe_names", "recipe_text"]
 
@@ -54,7 +55,7 @@ def recipe_text(name_or_path: str | Path) -> str:
     if name_or_path not in known:
         hint = nearest(str(name_or_path), known)
         raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
-    return (resources.files("xpnet.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    return package_text("xpnet.recipes", f"{name_or_path}.toml")
 
 
 def read_recipe(name_or_path: str | Path) -> Recipe:

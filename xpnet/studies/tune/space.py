@@ -4,13 +4,13 @@ import dataclasses
 import inspect
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
-from xpnet.config import TrainConfig, parse_toml, read_text
+from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
+from xpnet.files import package_text, parse_toml, read_text
 from xpnet.loop import HYPERPARAMETERS
 from xpnet.optim import OPTIMIZERS
 
@@ -29,7 +29,7 @@ def read_space(path: str | Path | None = None) -> dict[str, Any]:
     Returns its table, for tune.   Raises ConfigError for a file that cannot be read or is not TOML.
     """
     if path is None:
-        return tomllib.loads((resources.files("xpnet.studies.tune") / "space.toml").read_text(encoding="utf-8"))
+        return tomllib.loads(package_text("xpnet.studies.tune", "space.toml"))
     return parse_toml(read_text(Path(path), "search space"), f"the search space {path}")
 
 
