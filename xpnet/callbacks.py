@@ -381,7 +381,7 @@ class RunDirectory(_Writer):
             except InUseError as holder:
                 raise ConfigError(
                     f"{self.path} is in use: {holder} is training there; name another directory"
-                ) from None
+                ) from holder
             except OSError as error:
                 raise ConfigError(
                     f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"

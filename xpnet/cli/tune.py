@@ -19,8 +19,8 @@ from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
-from xpnet.errors import ConfigError, ModelError
-from xpnet.files import write_atomically
+from xpnet.errors import ConfigError, InUseError, ModelError
+from xpnet.files import read_text, write_atomically
 from xpnet.history import Epoch, read_history
 from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
 from xpnet.studies.tune import tune as search
@@ -75,7 +75,8 @@ def tune(
     examples too unless early stopping needs them. That run alone is measured
     on the test set, after each of its epochs, and nothing is chosen by that.
     The same command again continues a study that was interrupted, and with
-    more --trials one that was done.
+    more --trials one that was done. Of several processes that share a study,
+    one trains the best settings; the others say so and end with exit code 0.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
@@ -107,6 +108,8 @@ def tune(
     except KeyboardInterrupt:
         print(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it", file=sys.stderr)
         return 130
+    if best is None:
+        return 0
     if best.test_accuracy is not None:
         trained = "" if tuned.final.validation else f", trained on all {len(data.train.labels):,} training examples"
         print(f"test accuracy {100 * best.test_accuracy:.2f} %, loss {best.test_loss:.4f} on {data.name}{trained}")
@@ -167,49 +170,53 @@ def _write_best(tuned: Tuned, study: str, out: Path) -> None:
     print(f"saved in {out / 'best.toml'}", flush=True)
 
 
-def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, quiet: bool) -> Epoch:
-    """Train with the best settings in a run directory that is not there yet.
+def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, quiet: bool) -> Epoch | None:
+    """Train with the best settings in a run directory, or continue there.
 
-    Returns the figures of the epoch whose parameters the run has.
+    Returns the figures of the epoch whose parameters the run has; None, after a line, where another process trains it.
     """
     if not quiet:
         print("training once more with the best settings, for the test set", file=sys.stderr)
     network = tuned.final.network(data.n_features, data.n_classes)
     callbacks = [] if quiet else [Progress()]
-    # Made in another place and moved when it is whole, since other processes may be doing the same.
-    with tempfile.TemporaryDirectory(prefix=".best-", dir=run.parent) as place:
-        new = Path(place, run.name)
-        result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=new)
-        if result.unsaved is not None:
-            raise ModelError(f"the best settings were trained, but could not be saved: {result.unsaved}")
-        try:
-            new.rename(run)
-        except OSError:
-            if best := _finished(run, tuned):  # another process has been as quick
-                return best
+    try:
+        result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=run, resume=True)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, InUseError):
             raise
+        training = f"{run} is being trained by {error.__cause__}"
+        print(f"{training}; the same command reports its test accuracy when it is finished", file=sys.stderr)
+        return None
+    if result.unsaved is not None:
+        raise ModelError(f"the best settings were trained, but could not be saved: {result.unsaved}")
     return result.history[result.model_epoch - 1]
 
 
 def _finished(run: Path, tuned: Tuned) -> Epoch | None:
-    """The figures of the epoch whose parameters the final run has; None where there is nothing of its name yet.
+    """The figures of the epoch whose parameters the final run has; None where it is still to be trained or continued.
 
     Raises ConfigError for anything else of that name, which is left as it is.
     """
     if not os.path.lexists(run):
         return None
-    final, history = tuned.final, []
-    with contextlib.suppress(OSError, UnicodeDecodeError, ModelError):
-        if (run / "config.toml").read_text(encoding="utf-8") == final.to_toml():
-            history = read_history(run)
-    if history:
-        best = min(history, key=lambda epoch: epoch.validation_loss or 0.0) if final.early_stopping else history[-1]
-        if len(history) == final.epochs or len(history) - best.epoch == final.early_stopping:
-            return best
-    raise ConfigError(
-        f"{run} is there and is not the finished run of trial {tuned.number}'s settings: move it, and the same command "
-        "goes on from here"
-    )
+    with contextlib.suppress(OSError):
+        if all(path.name.startswith(".") for path in run.iterdir()):  # a run begins with its lock and config.toml
+            return None
+    final, begun, history = tuned.final, False, []
+    with contextlib.suppress(ConfigError, ModelError):
+        begun = read_text(run / "config.toml", "settings") == final.to_toml()
+        history = read_history(run)
+    if not begun:
+        raise ConfigError(
+            f"{run} is there and is not a run of trial {tuned.number}'s settings: move it, and the same command "
+            "continues from here"
+        )
+    # A process that was killed leaves its lock, and perhaps a model that is older than the history.
+    if not history or (run / ".lock").exists():
+        return None
+    best = min(history, key=lambda epoch: epoch.validation_loss or 0.0) if final.early_stopping else history[-1]
+    ended = len(history) == final.epochs or len(history) - best.epoch == final.early_stopping
+    return best if ended else None
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
