@@ -413,7 +413,7 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
         (["--low", "0"], "low must be more than 0, not 0"),
         (["--low", "1", "--high", "0.5"], "high must be more than 1, not 0.5"),
         (["--steps", "2"], "steps must be at least 20, not 2"),
-        (["--steps", "20.5"], "--steps: '20.5' is no whole number; see --help"),
+        (["--steps", "20.5"], "--steps: '20.5' is not a whole number; see --help"),
         (["--out", "nowhere/x.png"], "--out nowhere/x.png: there is no directory nowhere"),
         (["--out", "x.bmp"], "x.bmp: a picture is written as .png, .svg or .pdf: name such a file"),
         (["--low", "1e-9", "--high", "1e-8"], "fell while the rate climbed from 1e-09 to 1e-08: choose a higher high"),

@@ -818,6 +818,7 @@ def test_a_directory_that_cannot_be_written_is_found_before_any_trial(
     [
         (["--trials", "0"], "--trials must be at least 1, not 0"),
         (["--trials", "many"], "many"),
+        (["--trials", "2.7"], "--trials: '2.7' is not a whole number"),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--validation", "300"], "--validation 300 would hold out 300 of 300 training examples"),
         (["--recipe", "relu-sofmax"], "did you mean 'relu-softmax'?"),

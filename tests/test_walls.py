@@ -29,6 +29,10 @@ HEAVY = {
 }
 
 
+# The rooms that open files; every other one reads through theirs, which wait for no pipe and have bounds.
+OPENERS = ("files", "data")
+
+
 def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -128,3 +132,34 @@ def test_only_the_backend_room_imports_array_libraries() -> None:
                 modules = [node.module or ""]
             roots = {module.partition(".")[0] for module in modules}
             assert not roots & {"cupy", "cupyx", "torch", "jax", "array_api_strict"}, f"{path}:{node.lineno}"
+
+
+def opening_calls(source: str) -> list[int]:
+    """The lines of a program on which a file is opened or read by Python's own means."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if (isinstance(call.func, ast.Name) and call.func.id == "open")
+        or (
+            isinstance(call.func, ast.Attribute)
+            and call.func.attr in ("open", "read_text", "read_bytes")
+            and ast.unparse(call.func) != "os.open"
+        )
+    ]
+
+
+def test_only_the_rooms_of_files_open_files() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] not in OPENERS
+        for line in opening_calls(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "read this through xpnet.files"
+
+
+def test_an_opening_of_a_file_is_seen() -> None:
+    program = 'open("a")\nx = Path("a").read_text()\nPath("a").read_bytes()\nwith Path("a").open() as f: pass\n'
+    assert opening_calls(program) == [1, 2, 3, 4]
+    assert opening_calls('os.open("a", 0)\nread_whole("a", 9)\nread_text("a", "b")\n') == []

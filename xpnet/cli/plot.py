@@ -1,7 +1,6 @@
 """xpnet plot."""
 
 import os
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, Split
 from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names, let_any_name_through
 from xpnet.errors import ConfigError, ModelError
+from xpnet.files import parse_toml, read_text
 from xpnet.history import Epoch, read_history
 from xpnet.model import confusion_matrix, load
 
@@ -123,8 +123,9 @@ def _loss(runs: Sequence[Path]) -> str | None:
     losses = set()
     for run in runs:
         try:
-            losses.add(str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("loss", "")))
-        except (OSError, ValueError):  # an axis without its unit is better than no curves
+            settings = parse_toml(read_text(run / "config.toml", "settings"), "config.toml")
+            losses.add(str(settings.get("loss", "")))
+        except ConfigError:  # an axis without its unit is better than no curves
             return ""
     return losses.pop() if len(losses) == 1 else None
 

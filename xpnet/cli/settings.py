@@ -153,7 +153,7 @@ def whole_numbers(kind: Any, tokens: Sequence[Token]) -> int | list[int]:
     """A converter for flags that take whole numbers, which are not rounded; a list where the flag takes several."""
     for token in tokens:
         if not re.fullmatch("[+-]?[0-9]{1,4000}", token.value):
-            raise ConfigError(f"{token.value!r} is no whole number")
+            raise ConfigError(f"{token.value!r} is not a whole number")
     numbers = [int(token.value) for token in tokens]
     return numbers[0] if kind is int else numbers
 

@@ -16,7 +16,17 @@ from xpnet.backend import Backend
 from xpnet.callbacks import Progress
 from xpnet.checks import check_range, required
 from xpnet.cli.datasets import form_of
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
+from xpnet.cli.settings import (
+    RUN,
+    DataDir,
+    NoDownload,
+    RecipeName,
+    chosen,
+    opened,
+    shown,
+    takes_settings,
+    whole_numbers,
+)
 from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, InUseError, ModelError
@@ -44,7 +54,10 @@ def tune(
     trials: Annotated[
         int,
         Parameter(
-            group=RUN, help="How many in all, finished ones included; judged on a tenth, if not by --validation."
+            group=RUN,
+            converter=whole_numbers,
+            help="How many in all, finished ones included; judged on a tenth, if not by --validation.",
+            metavar="N",
         ),
     ] = 20,
     out: Annotated[

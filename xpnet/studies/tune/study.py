@@ -18,7 +18,7 @@ from xpnet.checks import check_range, required
 from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
-from xpnet.files import sha256_of
+from xpnet.files import open_regular, sha256_of
 from xpnet.optim import OPTIMIZERS
 from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training import check_arguments, fit, prepare
@@ -301,7 +301,8 @@ def _drop_torn_line(journal: Path, lock: Any) -> None:
         return
     lock.acquire()
     try:
-        content = journal.read_bytes()
+        with open_regular(journal) as file:
+            content = file.read()
         if content.startswith(b'{"op_code"') and not content.endswith(b"\n"):
             logger.warning("the last line of %s is torn: it is dropped, and what it told of a trial is lost", journal)
             os.truncate(journal, content.rfind(b"\n") + 1)
