@@ -13,12 +13,16 @@ import time
 
 import xpnet
 from bench._common import Parser, seconds_to, two_cpus
-from bench._peers import SETTLE, PeerError, Worker, installed
+from bench._peers import installed
+from bench._workers import SETTLE, PeerError, Worker
 from xpnet.data import Dataset
 from xpnet.recipes import read_recipe
 
 # Settings that the PyTorch script follows; a recipe that changes others is not for it.
-FOLLOWED = ("hidden", "lr", "momentum", "weight_decay", "batch_size", "epochs", "seed", "optimizer", "schedule")
+FOLLOWED = (
+    *("hidden", "lr", "momentum", "weight_decay", "batch_size", "epochs", "seed", "optimizer", "schedule"),
+    "device",  # of which there is a reason of its own
+)
 
 Epochs = list[tuple[float, float]]
 
@@ -31,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         raise xpnet.ConfigError(f"{options.data} has no test images")
     config = xpnet.TrainConfig(**(read_recipe(options.recipe).settings if options.recipe else {}))
     backend = xpnet.select(options.device)
+    config = config.replace(device=backend.device)
     print(f"{options.recipe or 'no setting changed'}, {data.name}, {backend!r}")
     systems = _systems(config, backend.device)
     limits: contextlib.AbstractContextManager[list[int]] = contextlib.nullcontext([])
@@ -75,7 +80,7 @@ def _train(
             for system in list(workers)[:: -1 if seed % 2 else 1]:
                 try:
                     sent = data if seed == 0 else None
-                    epochs = workers[system].run(sent, config.replace(seed=seed), options.device)
+                    epochs = workers[system].run(sent, config.replace(seed=seed))
                 except PeerError as error:
                     print(f"{system} failed: {error}", flush=True)
                     workers.pop(system).close()
@@ -99,7 +104,7 @@ def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
         or config.optimizer not in ("sgd", "momentum", "nesterov")
         or config.schedule not in ("constant", "linear")
         or config.batch_size == "full",
-        'missing: it needs torch: pip install "xpnet[peers]"': not installed("PyTorch"),
+        "missing: it needs torch: pip install --group peers": not installed("PyTorch"),
     }
     for reason, holds in reasons.items():
         if holds:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
+from bench import _peers
 from bench._common import (
     Panel,
     Parser,
@@ -34,7 +35,8 @@ from bench._common import (
     two_cpus,
     write_json,
 )
-from bench._peers import SETTLE, SYSTEMS, PeerError, Worker, installed
+from bench._peers import installed
+from bench._workers import SETTLE, PeerError, Worker
 from xpnet.backend._numpy import THREAD_SETTINGS
 from xpnet.data import Dataset
 
@@ -52,6 +54,11 @@ LEARNING_RATE = 0.05  # of other rows
 # 0.9 is 10 % off or more, but a bias left out cannot be told from another order. On one batch the systems differ by
 # rounding alone, by less than 1e-4; a bias left out is 3e-3 to 1e-2 off, a momentum of 0.89 1e-2 or more.
 STEPS, SAME_BATCH, SAME_EPOCHS = 10, 1e-3, 0.06
+
+SYSTEMS = (
+    *("products", "products, 1 CPU", "xpnet", "PyTorch", "PyTorch compile", "scikit-learn", "JAX"),
+    *("xpnet on torch", "xpnet on JAX"),
+)
 
 # On two threads and on one: where a second one is late, two are the slower.
 FLOORS = ("products", "products, 1 CPU")
@@ -150,6 +157,7 @@ def _row(name: str, data: Dataset, options: argparse.Namespace) -> Row:
         schedule="constant",
         batch_size=batch_size,
         epochs=options.rounds + 1,
+        device="cpu",
         seed=options.seed,
     )
     return Row(name, network, config, min(options.images or images or len(data.train.labels), len(data.train.labels)))
@@ -242,7 +250,7 @@ def _print_about(about: dict[str, Any]) -> None:
     for name, value in about["environment"].items():
         print(f"{name}={value} is set and decides the threads of some of the systems")
     for system in about["missing"]:
-        print(f'missing: {system}, which needs {SYSTEMS[system].package}: pip install "xpnet[peers]"')
+        print(f"missing: {system}, which needs {_peers.SYSTEMS[system].package}: pip install --group peers")
 
 
 def _show_progress(row: Row, round_: int, rounds: int) -> None:

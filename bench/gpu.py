@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import xpnet
+from bench import _peers
 from bench._common import (
     Panel,
     Parser,
@@ -45,8 +46,9 @@ from bench._common import (
     three,
     write_json,
 )
-from bench._gpu_peers import OWN, SYSTEMS, Budget, GpuWorker, Rates
-from bench._peers import PeerError, installed
+from bench._peers import installed
+from bench._rates import Rates
+from bench._workers import Budget, PeerError, Worker
 from bench.cpu import SAME_BATCH, STEPS
 from xpnet.data import Dataset
 
@@ -58,7 +60,9 @@ TESTS_FIRST = ("graph", "cublas", "gradients", "optim", "model", "training", "lo
 SMALL, LARGE = "784-128-10@64", "784-2500-2000-1500-1000-500-10@512"
 ROWS = {SMALL: 0.05, "784-512-10@512": 0.1, LARGE: 0.01}
 LEARNING_RATE = 0.05  # of other rows
-EAGER, TORCH, TORCH_GRAPH, JAX = "xpnet eager", "PyTorch", "PyTorch CUDA graph", "JAX"
+OWN, EAGER, TORCH, TORCH_GRAPH, JAX = "xpnet graph", "xpnet eager", "PyTorch", "PyTorch CUDA graph", "JAX"
+# What takes long to get ready comes last.
+SYSTEMS = (OWN, EAGER, TORCH, TORCH_GRAPH, JAX, "PyTorch compile")
 
 # The race to the target, in percent. Chosen on NumPy, on seeds 10 to 14, all of which end at 98.1 % or more.
 TARGET, SEEDS, RACERS = 98.0, range(5), (OWN, TORCH_GRAPH)
@@ -145,7 +149,7 @@ class Row:
     def floors(self, rates: Rates) -> dict[str, float]:
         """Microseconds that the device needs for a step's products, bytes and nodes, each by itself, as far as known.
 
-        rates : see bench._gpu_peers.rates.
+        rates : see bench._rates.rates.
         """
         gemm, bandwidth, node = (rates.get(name) for name in ("gemm", "bandwidth", "node"))
         nodes = self.results[OWN].nodes_per_step if OWN in self.results else None
@@ -313,7 +317,7 @@ def _ended(process: subprocess.Popen[bytes], limit: float) -> str:
 def _rates(device: str, budget: Budget, faults: Faults) -> Rates:
     """What the device can do at best; printed."""
     rates: Rates = {}
-    with contextlib.closing(GpuWorker(OWN, budget)) as worker, _noting(faults, "the device's rates failed"):
+    with contextlib.closing(Worker(OWN, budget)) as worker, _noting(faults, "the device's rates failed"):
         rates, failed = worker.rates(device)
         for each in failed:
             faults.add(f"the device's rates: {each}")
@@ -347,11 +351,11 @@ def _measure(
         device=options.device,
     )
     train, batch = first(data, row.n_steps * row.batch_size), first(data, row.batch_size)
-    workers = {system: GpuWorker(system, budget) for system in systems}
+    workers = {system: Worker(system, budget) for system in systems}
     row.results = {system: Result() for system in systems}
 
     @contextlib.contextmanager
-    def asking(system: str, part: Budget) -> Iterator[tuple[GpuWorker, Result]]:
+    def asking(system: str, part: Budget) -> Iterator[tuple[Worker, Result]]:
         worker = workers[system]
         worker.budget = part
         try:
@@ -392,7 +396,7 @@ def _measure(
                 result.batch_losses = [worker.epoch()[1] for _ in range(STEPS)]
     finally:
         with ThreadPoolExecutor() as pool:  # an orderly end takes its time
-            list(pool.map(GpuWorker.close, workers.values()))
+            list(pool.map(Worker.close, workers.values()))
     _compare(row, faults)
 
 
@@ -431,7 +435,7 @@ def _race(data: Dataset, systems: list[str], device: str, budget: Budget, faults
     racers = [system for system in RACERS if system in systems]
     for i, system in enumerate(racers):
         start, runs = time.perf_counter(), Runs()
-        worker = GpuWorker(system, budget.part(1 / (len(racers) - i)))
+        worker = Worker(system, budget.part(1 / (len(racers) - i)))
         with contextlib.closing(worker), _noting(faults, f"{TARGET:g} %: {system} failed"):
             for seed in SEEDS:
                 worker.start(train, network, RACE.replace(seed=seed, device=device))
@@ -484,7 +488,7 @@ def _about(backend: xpnet.Backend, data: Dataset, options: argparse.Namespace) -
         "minutes": options.minutes,
         "rounds": options.rounds,
         "tolerances": {"steps": STEPS, "same_batch": SAME_BATCH},
-        "missing": [system for system in options.systems if not installed(system, SYSTEMS)],
+        "missing": [system for system in options.systems if not installed(system)],
     }
 
 
@@ -510,7 +514,7 @@ def _print_about(about: dict[str, Any]) -> None:
     print_machine(about)
     print(f"{about['data']}; float32, TF32 off everywhere; at most {about['minutes']:g} minutes")
     for system in about["missing"]:
-        print(f"missing: {system}, which needs {SYSTEMS[system].package}")
+        print(f"missing: {system}, which needs {_peers.SYSTEMS[system].package}")
     sys.stdout.flush()
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,36 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, _peers, accuracy, checkpoint, cpu, scale, startup, step
+from bench import __main__, _common, _workers, accuracy, checkpoint, cpu, scale, startup, step
 from bench._common import apart, first, seconds_to, three, two_cpus
-from bench._peers import SYSTEMS, PeerError, Worker, installed
+from bench._peers import SYSTEMS, Trainer, installed
+from bench._workers import PeerError, Server, Worker
 from xpnet import optim
 
 ROOT = Path(__file__).parents[1]
 ROW = "36-8-3@32"
 NETWORK = xpnet.MLP((36, 8, 3))
 CONFIG = xpnet.TrainConfig(
-    hidden=(8,), optimizer="momentum", lr=0.1, weight_decay=0.0, schedule="constant", batch_size=32, epochs=10
+    hidden=(8,),
+    optimizer="momentum",
+    lr=0.1,
+    weight_decay=0.0,
+    schedule="constant",
+    batch_size=32,
+    epochs=10,
+    device="cpu",
 )
 
 
 def lines(text: str) -> dict[str, str]:
     """A row's lines by system."""
-    return {name: line for line in text.splitlines() for name in SYSTEMS if line.startswith(f"  {name:15} ")}
+    return {name: line for line in text.splitlines() for name in cpu.SYSTEMS if line.startswith(f"  {name:15} ")}
 
 
 def losses(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig) -> list[float | None]:
     """A system's losses on one batch, in this process."""
-    epochs = SYSTEMS[system].epochs(first(data, 32), NETWORK, config)
-    trained = [epoch.loss for epoch in islice(epochs, 1, config.epochs + 1)]
-    epochs.close()
-    return trained
+    trainer = SYSTEMS[system](first(data, 32), NETWORK, config)
+    return [trainer.epoch() for _ in range(config.epochs)]
 
 
 def faults(own: Sequence[float | None], other: Sequence[float | None], *, batch: bool) -> str | None:
@@ -85,7 +90,7 @@ def test_a_row_on_what_is_installed(patterns: str, capsys: pytest.CaptureFixture
 def test_a_row_on_all_systems(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cpu.main(["--data", patterns, "--rows", ROW, "--rounds", "2"]) == 0
     out = capsys.readouterr().out
-    assert set(lines(out)) == {name for name in SYSTEMS if installed(name)}
+    assert set(lines(out)) == {name for name in cpu.SYSTEMS if installed(name)}
 
 
 def test_a_missing_peer_is_named(
@@ -95,7 +100,7 @@ def test_a_missing_peer_is_named(
     arguments = ["--data", patterns, "--rows", ROW, "--rounds", "1", "--systems", "xpnet", "PyTorch"]
     assert cpu.main(arguments) == 0
     out = capsys.readouterr().out
-    assert 'missing: PyTorch, which needs torch: pip install "xpnet[peers]"' in out
+    assert "missing: PyTorch, which needs torch: pip install --group peers" in out
     assert set(lines(out)) == {"xpnet"}
 
 
@@ -159,7 +164,7 @@ def test_whole_epochs_tell_a_large_difference() -> None:
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}, {"schedule": "constant", "weight_decay": 0.0}])
 def test_pytorch_follows_the_recipe(small_data: xpnet.Dataset, settings: dict[str, Any]) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    config = xpnet.TrainConfig(hidden=(8,), batch_size=32, epochs=8, lr=0.1).replace(**settings)
+    config = xpnet.TrainConfig(hidden=(8,), batch_size=32, epochs=8, lr=0.1, device="cpu").replace(**settings)
     own, other = losses("xpnet", small_data, config), losses("PyTorch", small_data, config)
     assert apart(other, own) < cpu.SAME_BATCH
 
@@ -225,11 +230,11 @@ def test_a_worker_that_fails_says_so_in_a_line(small_data: xpnet.Dataset) -> Non
 
 BUSY = """
 import numpy as np, xpnet
-from bench._peers import Worker
+from bench._workers import Worker
 if __name__ == "__main__":
     data = xpnet.Dataset("zeros", xpnet.Split(np.zeros((60000, 4), np.uint8), np.zeros(60000, np.int32)))
     worker = Worker("products")
-    worker.start(data, xpnet.MLP((4, 2000, 2000, 2000, 10)), xpnet.TrainConfig(batch_size=64))
+    worker.start(data, xpnet.MLP((4, 2000, 2000, 2000, 10)), xpnet.TrainConfig(batch_size=64, device="cpu"))
     print("started", flush=True)
     worker.epoch()
 """
@@ -318,25 +323,28 @@ def test_accuracy_of_a_recipe(patterns: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_getting_ready_is_not_timed(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a system does before its first yield belongs to start, and to no epoch."""
+    """What a system does before its first epoch belongs to start, and what it does after one to none."""
     clock = [0.0]
-    monkeypatch.setattr(_peers.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(_workers.time, "perf_counter", lambda: clock[0])
 
-    def epochs(*_: Any) -> _peers.Epochs:
-        clock[0] += 100.0
-        yield _peers.Trained()
-        while True:
+    class Scripted(Trainer):
+        def __init__(self, *_: Any) -> None:
+            clock[0] += 100.0
+
+        def epoch(self) -> float:
             clock[0] += 1.0
-            yield _peers.Trained(0.5, lambda: 0.9)
+            return 0.5
 
-    monkeypatch.setitem(SYSTEMS, "PyTorch", _peers.System("numpy", epochs))
-    server = _peers._Server("PyTorch")
-    assert server.run(small_data, CONFIG.replace(epochs=3), "cpu") == [(1.0, 0.9)] * 3
-    for name in SYSTEMS:
-        if name not in ("PyTorch", "PyTorch compile") and installed(name):
-            own = SYSTEMS[name].epochs(first(small_data, 32), NETWORK, CONFIG)
-            assert next(own) == _peers.Trained(), name
-            own.close()
+        def accuracy(self) -> float:
+            clock[0] += 100.0
+            return 0.9
+
+        def restart(self) -> None:
+            clock[0] += 100.0
+
+    monkeypatch.setitem(SYSTEMS, "PyTorch", Scripted)
+    server = Server("PyTorch")
+    assert server.run(small_data, CONFIG.replace(epochs=3)) == [(1.0, 0.9)] * 3
 
 
 def test_seconds_to_a_target() -> None:

@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import _gpu_peers, gpu
+from bench import _peers, _rates, _workers, gpu
 from bench._common import first
-from bench._gpu_peers import OWN, SYSTEMS, Budget, GpuWorker, Rates, Trainer
-from bench._peers import PeerError, installed
+from bench._peers import Trainer, installed
+from bench._rates import Rates
+from bench._workers import Budget, PeerError, Worker
+from bench.gpu import OWN, SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 ROW = "36-8-3@32"
@@ -58,6 +60,12 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are bytes, and shuffled on the device."""
+    monkeypatch.setattr(_peers, "on_gpu", lambda _: True)
+
+
 @pytest.fixture
 def small_race(monkeypatch: pytest.MonkeyPatch) -> None:
     """A race that ends in a moment."""
@@ -68,11 +76,11 @@ def small_race(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trainer(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig = CONFIG) -> Trainer:
     """Ready to train on the whole batches of a set."""
-    if not installed(system, SYSTEMS):
-        pytest.skip(f"{SYSTEMS[system].package} is not installed")
+    if not installed(system):
+        pytest.skip(f"{_peers.SYSTEMS[system].package} is not installed")
     assert isinstance(config.batch_size, int)
     n = len(data.train.labels) // config.batch_size * config.batch_size
-    return SYSTEMS[system](first(data, n, test=True), NETWORK, config)
+    return _peers.SYSTEMS[system](first(data, n, test=True), NETWORK, config)
 
 
 def on_one_batch(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig = CONFIG) -> list[float | None]:
@@ -111,9 +119,9 @@ def test_all_systems_do_the_same_steps(small_data: xpnet.Dataset, system: str) -
 @pytest.mark.slow
 def test_what_is_compiled_does_the_same_steps(small_data: xpnet.Dataset) -> None:
     """In a process of its own, where the compiler's warnings are no errors."""
-    if not installed("PyTorch compile", SYSTEMS):
+    if not installed("PyTorch compile"):
         pytest.skip("torch is not installed")
-    worker = GpuWorker("PyTorch compile", Budget(500))
+    worker = Worker("PyTorch compile", Budget(500))
     worker.start(first(small_data, 32), NETWORK, CONFIG)
     losses = [worker.epoch()[1] for _ in range(CONFIG.epochs)]
     worker.close()
@@ -162,7 +170,7 @@ def test_a_race(small_data: xpnet.Dataset, system: str) -> None:
     if system != OWN:
         pytest.importorskip("torch", reason="PyTorch is not installed")
     assert small_data.test is not None
-    server = _gpu_peers.Server(system)
+    server = _workers.Server(system)
     server._trainer = trainer(system, small_data, CONFIG.replace(schedule="linear"))
     first_accuracy = server._trainer.accuracy()
     model = xpnet.Model(NETWORK, NETWORK.init_params(CONFIG.seed), [], xpnet.select("cpu"))
@@ -198,8 +206,8 @@ class Scripted(Trainer):
 
 def test_a_race_times_the_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(_gpu_peers.time, "perf_counter", lambda: clock[0])
-    server = _gpu_peers.Server(OWN)
+    monkeypatch.setattr(_workers.time, "perf_counter", lambda: clock[0])
+    server = _workers.Server(OWN)
     server._trainer = Scripted(clock)
     assert server.race(3) == [(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)]
 
@@ -221,12 +229,12 @@ def test_xpnet_on_cuda(small_data: xpnet.Dataset, cuda: None, system: str) -> No
     config = CONFIG.replace(device="cuda")
     losses = on_one_batch(system, small_data, config)
     assert losses == pytest.approx(by_hand(small_data), rel=1e-4)
-    server = _gpu_peers.Server(system)
+    server = _workers.Server(system)
     server._trainer = trained = trainer(system, small_data, config.replace(epochs=3))
     trained.epoch()
     trained.epoch()
     assert (trained.nodes_per_step() is None) == (system != OWN)
-    on_cpu = _gpu_peers.Server(OWN)
+    on_cpu = _workers.Server(OWN)
     on_cpu._trainer = trainer(OWN, small_data, CONFIG.replace(epochs=3))
     for (_, accuracy), (_, expected) in zip(server.race(3), on_cpu.race(3), strict=True):
         assert accuracy == pytest.approx(expected, abs=0.02)
@@ -234,8 +242,8 @@ def test_xpnet_on_cuda(small_data: xpnet.Dataset, cuda: None, system: str) -> No
 
 @pytest.mark.cuda
 def test_what_a_cuda_device_can_do(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_gpu_peers.SIZES, "cuda", {"gemm": 64, "bandwidth": 1 << 10, "node": 100})
-    measured, faults = _gpu_peers.rates("cuda")
+    monkeypatch.setitem(_rates.SIZES, "cuda", {"gemm": 64, "bandwidth": 1 << 10, "node": 100})
+    measured, faults = _rates.rates("cuda")
     assert faults == []
     assert set(measured) == {"gemm", "bandwidth", "node"}
     assert all(rate is not None and rate > 0 for rate in measured.values())
@@ -269,7 +277,7 @@ def test_the_floors_of_a_step() -> None:
 
 
 def test_what_the_device_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured, faults = _gpu_peers.rates("cpu")
+    measured, faults = _rates.rates("cpu")
     assert faults == []
     assert set(measured) == {"gemm", "bandwidth"}
     assert all(rate is not None and rate > 0 for rate in measured.values())
@@ -277,28 +285,28 @@ def test_what_the_device_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> float:
         raise MemoryError("none is left\nat all")
 
-    monkeypatch.setattr(_gpu_peers, "_bandwidth", fail)
-    measured, faults = _gpu_peers.rates("cpu")
+    monkeypatch.setattr(_rates, "_bandwidth", fail)
+    measured, faults = _rates.rates("cpu")
     assert measured["gemm"]
     assert (measured["bandwidth"], faults) == (None, ["bandwidth: MemoryError: none is left"])
 
 
 def test_rates_have_the_right_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a million products and sums, and 8 bytes for each number, in half a second."""
-    monkeypatch.setattr(_gpu_peers, "_fastest", lambda *_: 0.5)
-    monkeypatch.setitem(_gpu_peers.SIZES, "cpu", {"gemm": 100, "bandwidth": 1000})
-    assert _gpu_peers.rates("cpu")[0] == {"gemm": 4e6, "bandwidth": 16e3}
+    monkeypatch.setattr(_rates, "_fastest", lambda *_: 0.5)
+    monkeypatch.setitem(_rates.SIZES, "cpu", {"gemm": 100, "bandwidth": 1000})
+    assert _rates.rates("cpu")[0] == {"gemm": 4e6, "bandwidth": 16e3}
 
 
 def test_the_fastest_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, calls = [0.0], iter(range(100))
-    monkeypatch.setattr(_gpu_peers.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(_rates.time, "perf_counter", lambda: clock[0])
 
     def run() -> None:
         round_ = next(calls) // 5
         clock[0] += 0.1 if round_ == 0 else 3.0 if round_ == 4 else 7.0
 
-    assert _gpu_peers._fastest(run, xpnet.select("cpu"), 5) == pytest.approx(3.0)
+    assert _rates._fastest(run, xpnet.select("cpu"), 5) == pytest.approx(3.0)
 
 
 # Workers and their time -----------------------------------------------------------------------------------------------
@@ -312,7 +320,7 @@ def hang(_system: str) -> object:
 
 def test_a_worker_that_hangs_is_ended(small_data: xpnet.Dataset) -> None:
     config = CONFIG.replace(hidden=(8,) * 100_000)  # more than a pipe takes without a reader
-    worker = GpuWorker(OWN, Budget(60), hang)
+    worker = Worker(OWN, Budget(60), hang)
     worker.budget = Budget(0.5)
     with pytest.raises(PeerError, match=r"^cut off after 0.[45]\d* s$"):
         worker.start(small_data, NETWORK, config)
@@ -320,7 +328,7 @@ def test_a_worker_that_hangs_is_ended(small_data: xpnet.Dataset) -> None:
 
 
 def test_a_worker_that_fails_says_so_in_a_line(small_data: xpnet.Dataset) -> None:
-    worker = GpuWorker(OWN, Budget(300))
+    worker = Worker(OWN, Budget(300))
     with pytest.raises(PeerError, match=r"^ConfigError: the network takes 35 inputs, but .* have 36 pixels$"):
         worker.start(small_data, xpnet.MLP((35, 3)), CONFIG)
     worker.start(first(small_data, 32), NETWORK, CONFIG)
@@ -396,7 +404,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr(Fake, "clock", 0.0)
     monkeypatch.setattr(Fake, "wrong", {})
     monkeypatch.setattr(Fake, "started", [])
-    monkeypatch.setattr(gpu, "GpuWorker", Fake)
+    monkeypatch.setattr(gpu, "Worker", Fake)
     return Fake
 
 
@@ -473,7 +481,7 @@ def test_the_whole_command_on_the_cpu(
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib, of the extra [plot], is not installed")
     wanted = [OWN, "PyTorch CUDA graph", "JAX"]
-    there = [system for system in wanted if installed(system, SYSTEMS)]
+    there = [system for system in wanted if installed(system)]
     arguments = [*COMMAND, "--data", patterns, "--systems", *wanted, "--json", "gpu.json", "--chart", "gpu.png"]
     assert gpu.main(arguments) == 0
     out, err = capsys.readouterr()
