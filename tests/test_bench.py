@@ -391,7 +391,8 @@ def test_checkpoint(
     assert ("NOT LESS" in out) == (code == 1)
     report = json.loads(Path("checkpoint.json").read_text())
     assert report["save_percent"] == 100 * report["save_ms"]["median"] / report["without_ms"]["median"]
-    assert {path.name for path in Path.cwd().iterdir()} == {"patterns.npz", "checkpoint.json"}
+    left = {path.name for path in Path.cwd().iterdir()} - {"cache"}  # matplotlib's, where it is imported here first
+    assert left == {"patterns.npz", "checkpoint.json"}
 
 
 @pytest.mark.parametrize("augment", [False, True])
