@@ -433,7 +433,7 @@ def test_command_that_is_interrupted_shows_what_is_finished_and_says_how_to_go_o
     monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: epochs)
     assert main(command) == 130
     out, err = capsys.readouterr()
-    assert "interrupted; the same command goes on from the last finished epoch" in err
+    assert "interrupted; the same command continues from the last finished epoch" in err
     assert "one " in out
     assert main(command) == 0
     assert epochs.count == 5

@@ -442,7 +442,7 @@ def test_storage_that_fails_in_between_is_one_line(
     monkeypatch.setattr("xpnet.cli.tune._print_trial", lambda _: Path("study.db").write_bytes(b"no database" * 999))
     assert main(["tune", "--data", hard, *QUICK, "--storage", "sqlite:///study.db", "--study", "mine"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("xpnet: error: cannot go on with the study 'mine' in sqlite:///study.db: (sqlite3.")
+    assert last.startswith("xpnet: error: cannot continue the study 'mine' in sqlite:///study.db: (sqlite3.")
 
 
 @pytest.mark.parametrize("storage", ["file/study.journal", "file", ".", "nosuch://place", "sqlite:///no/such.db"])

@@ -67,7 +67,7 @@ def reproduce(
 
     Each recipe is trained over its seeds on all training images; the test
     images are read once, when a run has come to its end. The same command
-    again goes on where it was stopped; finished runs are not repeated.
+    again continues where it was stopped; finished runs are not repeated.
     """
     out = out or runs / "results.json"
     if out.suffix != ".json":
@@ -90,7 +90,7 @@ def reproduce(
         for record in trained:
             write_records(out, [record])
     except KeyboardInterrupt:
-        print("xpnet: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print("xpnet: interrupted; the same command continues from the last finished epoch", file=sys.stderr)
         status = 130
     finally:
         rows = tabulate(read_records(out))  # other processes may have added to them since

@@ -19,7 +19,7 @@ __all__ = ["Recipe", "read_recipe", "recipe_names", "recipe_text"]
 class Recipe(NamedTuple):
     """Settings with a story: a TOML file that holds settings of TrainConfig and, where it has one, a table [about].
 
-    settings : a dictionary for TrainConfig or TrainConfig.replace.
+    settings : by name, for TrainConfig.replace.
     what : the recipe in a sentence.   source : where it comes from.
     reported, measured : accuracy on MNIST's test set in %, as the source reports it and as xpnet reaches it, or None.
     changed : what differs from the source.

@@ -1,7 +1,7 @@
 """Train recipes over several seeds, and measure each finished network on the test set, once.
 
-A run is known by its settings: its directory is named after them, so that it goes on where it was stopped, and recipes
-that have the same settings share their runs (the members of a committee are the networks of another recipe).
+A run is known by its settings: its directory is named after them, so that it continues where it was stopped, and
+recipes that have the same settings share their runs (the members of a committee are the networks of another recipe).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Record:
     settings : those of TrainConfig that decide the numbers and are not the default, but for the seed.
     members : networks that the recipe averages; 0 for a recipe of single networks.
     seeds : the run's, or those of all members of a committee.   data : name of the set.   network : in words.
-    wrong : indices of the test images that it reads wrong.   n_test : of all of them.
+    wrong : indices of the test images that it misclassifies.   n_test : of all of them.
     epochs : of each network.   seconds : of training, all members' together.
     device, library, machine : what it was trained on; machine is the device in words.
     failure : why the run came to no end, or None.
@@ -76,7 +76,7 @@ class Record:
 
     @property
     def error(self) -> float:
-        """The share of the test images that are read wrong, in %; infinite for a run that failed."""
+        """The share of the test images that are misclassified, in %; infinite for a run that failed."""
         return math.inf if self.failure else 100.0 * len(self.wrong) / self.n_test
 
 
@@ -130,7 +130,7 @@ def reproduce(
     minutes: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Iterator[Record]:
-    """Train recipes, or go on with what is there of them, and yield a Record of each run that has come to its end.
+    """Train recipes, or continue what is there of them, and yield a Record of each run that has come to its end.
 
     names : of recipes, or paths of their files.   data : which needs a test split; training does not see it.
     backend : where to compute.   folder : holds a directory for each run, and is made.
@@ -157,7 +157,7 @@ def reproduce(
             for seed in range(first, first + count):
                 record = trainer.run(name, recipe, configs[name].replace(seed=seed), callbacks)
                 if record is None:
-                    logger.info("the budget is spent; the same command goes on")
+                    logger.info("the budget is spent; the same command continues")
                     return
                 members.append(record)
                 yield record
@@ -201,7 +201,7 @@ def _record(values: Any) -> Record:
         if not fine:
             raise ValueError(f"{field.name} is not what it should be")
     if record.failure is None and max(record.wrong, default=0) >= record.n_test:
-        raise ValueError("more images are read wrong than there are")
+        raise ValueError("more images are misclassified than there are")
     return record
 
 
@@ -266,7 +266,7 @@ class _Trainer:
         finished, checkpoints = directory / "result.json", directory / "checkpoints"
         if finished.exists():
             remove(checkpoints)  # if the run was killed between the two
-            # Without its checkpoints, a run is not continued: it is trained again as a whole.
+            # Without its checkpoints, a run is not continued but trained again.
             remedy = f"delete {directory}, and it is trained again"
             known = read_records(finished, remedy)
             if len(known) != 1 or known[0].settings != _settings(config):
@@ -413,12 +413,12 @@ def _about(name: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _key(record: Record) -> tuple[Any, ...]:
-    """What tells a run from all others."""
+    """The values that distinguish a run from all others."""
     return *_group(record), *record.seeds
 
 
 def _group(record: Record) -> tuple[Any, ...]:
-    """What runs have in common that differ in their seeds alone."""
+    """The values that are shared by runs that differ in their seeds alone."""
     return record.recipe, record.machine, json.dumps(record.settings, sort_keys=True)
 
 

@@ -127,7 +127,7 @@ def tune(
             return search.result(backend)
         except optuna.exceptions.StorageInternalError as error:
             reason = str(error.__cause__ or error).partition("\n")[0]
-            raise OSError(f"cannot go on with the study {study!r} in {storage}: {reason}") from None
+            raise OSError(f"cannot continue the study {study!r} in {storage}: {reason}") from None
 
 
 class _Search:
@@ -141,7 +141,7 @@ class _Search:
     def needs_more(self, trials: int) -> bool:
         """Whether there is a trial to be run; sees to it that the start is among them.
 
-        Trials that are running do not count: nothing tells one that goes on elsewhere from one that was killed.
+        Trials that are running do not count: one that continues elsewhere looks like one that was killed.
         """
         finished = self._finished()
         enough = len(finished) >= trials
@@ -224,7 +224,7 @@ class _Search:
 
 
 class _Pruning(Callback):
-    """Tells a trial its accuracy after each epoch, and ends it when it is not worth going on; never the start."""
+    """Tells a trial its accuracy after each epoch, and ends it when it is not worth continuing; never the start."""
 
     def __init__(self, trial: Any) -> None:
         self.trial, self.pruned = trial, False
@@ -245,7 +245,7 @@ def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConf
 
 def _terms(space: dict[str, Dimension], start: TrainConfig, data: Dataset) -> dict[str, dict[str, Any]]:
     """What all trials of a study must have in common, to be compared; as JSON gives it back."""
-    # The data are told by their content: on another machine they may have another path.
+    # The data are known by their content: on another machine they may have another path.
     elsewhere = ("data", "device", "library", "graph")
     settings = {name: value for name, value in dataclasses.asdict(start).items() if name not in elsewhere}
     digests = {"train": sha256_of(data.train), "validation": sha256_of(data.validation or ())}
@@ -304,7 +304,7 @@ def _drop_torn_line(journal: Path, lock: Any) -> None:
         with open_regular(journal) as file:
             content = file.read()
         if content.startswith(b'{"op_code"') and not content.endswith(b"\n"):
-            logger.warning("the last line of %s is torn: it is dropped, and what it told of a trial is lost", journal)
+            logger.warning("the last line of %s is torn: it is dropped, and its part of a trial is lost", journal)
             os.truncate(journal, content.rfind(b"\n") + 1)
     finally:
         lock.release()
