@@ -97,7 +97,7 @@ def test_images_that_are_too_many_for_the_memory_are_streamed(
         write_idx(f"my-{kind}.idx", array.astype(np.uint8))
     results = []
     for share in (1.0, 0.0):
-        monkeypatch.setattr("xpnet.data.formats.MAPPED_SHARE", share)
+        monkeypatch.setattr("xpnet.data.formats.idx.MAPPED_SHARE", share)
         assert main(["train", "--data", "my-images.idx", *QUICK, "--validation", "0.1", "--out", f"run{share}"]) == 0
         out, err = capsys.readouterr()
         assert ("streamed from the file" in " ".join(err.split())) == (share == 0.0)

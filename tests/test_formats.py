@@ -1,5 +1,6 @@
 """The readers: what they read, and that whatever else is fed to them ends in a DataError of one line."""
 
+import errno
 import gzip
 import io
 import os
@@ -15,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xpnet.data import DataError, formats, read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from xpnet.data import DataError, read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from xpnet.data.formats import idx, npz, pickles
 
 IDX_TYPES = [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64]
 ON_FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -77,6 +79,16 @@ def test_gzip_is_told_by_content(tmp_path):
     assert read_idx(tmp_path / "a").flags.writeable
 
 
+def test_write_idx_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    write_idx(tmp_path / "a", np.zeros(3, np.uint8))
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            write_idx(tmp_path / "a", np.ones(5, np.uint8))
+    assert read_idx(tmp_path / "a").tolist() == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_write_idx_refuses_what_idx_cannot_hold(tmp_path):
     for array in (np.zeros(3, np.uint16), np.zeros(3, bool), np.float32(1), np.zeros((1,) * 5, np.uint8)):
         with pytest.raises(ValueError, match="IDX cannot hold"):
@@ -119,8 +131,8 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(HEADER + bytes(20_000_000)))
     unpacked = []
-    read_up_to = formats.read_up_to
-    monkeypatch.setattr(formats, "read_up_to", lambda *args: unpacked.append(read_up_to(*args)) or unpacked[-1])
+    read_up_to = idx.read_up_to
+    monkeypatch.setattr(idx, "read_up_to", lambda *args: unpacked.append(read_up_to(*args)) or unpacked[-1])
     assert "over-long" in refused(read_idx, path)
     assert len(unpacked[0]) == 7
 
@@ -181,9 +193,9 @@ def test_a_pair_of_any_name_beside_a_quartet(tmp_path):
 
 def test_emnist_that_is_too_large_to_be_turned(tmp_path, monkeypatch):
     write_quartet(tmp_path, prefix="emnist-digits-", test_part="test")
-    monkeypatch.setattr(formats, "MAPPED_SHARE", 0.0)
+    monkeypatch.setattr(idx, "MAPPED_SHARE", 0.0)
     assert (read(tmp_path).train.images == small(seed=1)[0].transpose(0, 2, 1)).all()
-    monkeypatch.setattr(formats, "MAX_BYTES", 50)
+    monkeypatch.setattr(idx, "MAX_BYTES", 50)
     assert "must be turned in memory" in refused(read_folder_part, tmp_path)
 
 
@@ -292,7 +304,7 @@ def test_npz_that_claims_or_unpacks_to_too_much(tmp_path, monkeypatch):
         for key in keras_arrays():
             archive.writestr(f"{key}.npy", header.getvalue())
     assert "declares shape (1000000000000,)" in refused(read_npz, tmp_path / "giant.npz")
-    monkeypatch.setattr(formats, "MAX_BYTES", 100)
+    monkeypatch.setattr(npz, "MAX_BYTES", 100)
     np.savez(tmp_path / "large.npz", **keras_arrays())
     assert "the cap is 100" in refused(read_npz, tmp_path / "large.npz")
 
@@ -436,7 +448,7 @@ def test_a_pickle_with_a_giant_memo_index_costs_nothing(tmp_path):
 
 
 def test_pickle_cap(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
+    monkeypatch.setattr(pickles, "MAX_BYTES", 1000)
     path = tmp_path / "bomb.pkl.gz"
     path.write_bytes(gzip.compress(bytes(100_000)))
     assert "unpacks to more than 1000 bytes" in refused(read_pickle, path)

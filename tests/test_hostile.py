@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
 
 
-from xpnet.data import DataError, download, formats, packed, read_idx, read_picture
+from xpnet.data import DataError, download, packed, read_idx, read_picture
+from xpnet.data.formats import idx
 from xpnet.files import read_up_to
 from xpnet.model import MAX_HEADER
 
@@ -571,7 +572,7 @@ def test_a_zip_s_members_are_held_to_the_same(tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "x.zip", "w", how) as archive:
             archive.writestr(name, content)
         with packed.open_zip(tmp_path / "x.zip") as archive, pytest.raises(DataError, match=says):
-            formats._read_idx(zipfile.Path(archive, name))
+            idx._read_idx(zipfile.Path(archive, name))
     (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes().replace(b"PK\1\2", b"PK\1\3"))
     with pytest.raises(DataError, match="damaged zip archive"), packed.open_zip(tmp_path / "x.zip"):
         pass

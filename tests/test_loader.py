@@ -17,7 +17,8 @@ from tests.conftest import open_backend, relative_error
 from xpnet import loader
 from xpnet.backend import Backend, select
 from xpnet.backend.cupy.backend import CupyBackend
-from xpnet.data import DataError, formats, is_mapped, read, rows_of, write_idx
+from xpnet.data import DataError, is_mapped, read, read_idx, rows_of, write_idx
+from xpnet.data.formats import idx
 from xpnet.loader import Examples, Loader, Window
 from xpnet.loop import ORDER_STREAM, Loop, computing, generator
 from xpnet.training import fit, prepare
@@ -35,7 +36,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> xpnet.Dataset:
     """A set of 6x6 images in a mapped file; the first pixels tell an image's number, whose remainder is the label."""
-    monkeypatch.setattr(formats, "MAPPED_SHARE", 0.0)
+    monkeypatch.setattr(idx, "MAPPED_SHARE", 0.0)
     images = np.random.default_rng(0).integers(0, 256, (N, 6, 6), dtype=np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.arange(N) // 256, np.arange(N) % 256
     images[:, 3:, :] = 80 * (np.arange(N) % 3)[:, None, None]
@@ -216,8 +217,9 @@ def test_the_next_window_is_read_meanwhile(mapped: xpnet.Dataset, monkeypatch: p
 MEMORY = """
 import resource, numpy as np, xpnet
 from xpnet import loader
-from xpnet.data import formats, read_idx
-formats.MAPPED_SHARE, loader.WINDOW_BYTES, loader.CHUNK_BYTES = 0, 2**20, 2**15
+from xpnet.data import read_idx
+from xpnet.data.formats import idx
+idx.MAPPED_SHARE, loader.WINDOW_BYTES, loader.CHUNK_BYTES = 0, 2**20, 2**15
 images, n = read_idx("large.idx"), 100_000
 rows = np.arange(0, n, 7)
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -288,32 +290,32 @@ def test_only_large_raw_images_are_mapped(tmp_path: Path, monkeypatch: pytest.Mo
         ("row", images[:, 0, 0]),
     ):
         write_idx(tmp_path / name, array)
-    monkeypatch.setattr(formats, "_memory", lambda: 8.0 * 359)
-    assert isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
+    monkeypatch.setattr(idx, "_memory", lambda: 8.0 * 359)
+    assert isinstance(read_idx(tmp_path / "a"), np.memmap)
     for name in ("a.gz", "floats", "row"):
-        assert not isinstance(formats.read_idx(tmp_path / name), np.memmap)
-    monkeypatch.setattr(formats, "_memory", lambda: 8.0 * 360)
-    assert not isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
-    monkeypatch.setattr(formats, "MAX_BYTES", 359)
-    assert isinstance(formats.read_idx(tmp_path / "a"), np.memmap)
+        assert not isinstance(read_idx(tmp_path / name), np.memmap)
+    monkeypatch.setattr(idx, "_memory", lambda: 8.0 * 360)
+    assert not isinstance(read_idx(tmp_path / "a"), np.memmap)
+    monkeypatch.setattr(idx, "MAX_BYTES", 359)
+    assert isinstance(read_idx(tmp_path / "a"), np.memmap)
     with pytest.raises(DataError, match="the cap is 359 for a packed file, so unpack it"):
-        formats.read_idx(tmp_path / "a.gz")
+        read_idx(tmp_path / "a.gz")
     whole = (tmp_path / "a").read_bytes()
     for content, message in ((whole[:-1], "only 359 bytes: truncated"), (whole + b"x", "over-long")):
         (tmp_path / "b").write_bytes(content)
         with pytest.raises(DataError, match=message):
-            formats.read_idx(tmp_path / "b")
+            read_idx(tmp_path / "b")
 
 
 def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(formats, "MEMORY_LIMITS", (str(limit),))
-    machine = formats._memory()
+    monkeypatch.setattr(idx, "MEMORY_LIMITS", (str(limit),))
+    machine = idx._memory()
     assert 2**28 < machine < 2**50
     limit.write_text("max\n")
-    assert formats._memory() == machine
+    assert idx._memory() == machine
     limit.write_text("268435456\n")
-    assert formats._memory() == 2**28
+    assert idx._memory() == 2**28
 
 
 # Images that a GPU has no room for

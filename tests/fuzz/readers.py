@@ -44,7 +44,7 @@ LIMIT = 2.0
 
 MEMORY = (64 << 20) + 8 * FREE_BYTES
 PER_BYTE = 8 * MAX_RATIO
-"""Bytes that a small file may cost, and each byte of a larger one: see formats.py."""
+"""Bytes that a small file may cost, and each byte of a larger one: see xpnet/data/formats."""
 
 PICTURE_MEMORY = 500 << 20
 

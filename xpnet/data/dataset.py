@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
+from xpnet.files import open_regular
 
 
 class Split(NamedTuple):
@@ -49,7 +50,7 @@ def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     flat, size = taken.data.cast("B"), images.nbytes // len(images)
     ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)).tolist()
     try:
-        with open(root.filename, "rb") as file:
+        with open_regular(root.filename) as file:
             start = 0
             for end in ends:
                 file.seek(offset + int(rows[start]) * size)

@@ -13,7 +13,7 @@ from xpnet.errors import DataError
 
 from .dataset import Dataset, Split
 from .download import Progress, fetch
-from .formats import IDX_NAME, idx_files, idx_sha256, read, read_idx_split, read_npz, read_pickle
+from .formats import idx_files, idx_name, idx_sha256, read, read_idx_split, read_npz, read_pickle
 from .packed import open_zip
 from .sets import SETS, SetInfo
 
@@ -163,8 +163,8 @@ def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], "Location"
             where = files.get((part, "images"), path)
             raise DataError(f"{where}: {found} {part} images, but {info.name} has {count}; {remedy}")
     for file in info.files:
-        if "raw" in file.sums and (match := IDX_NAME.fullmatch(file.name)):
-            part, kind = "train" if match["part"] == "train" else "test", match["kind"]
+        if "raw" in file.sums and (name := idx_name(file.name)):
+            _, part, kind = name
             array = splits[part].images if kind == "images" else splits[part].labels.astype(np.uint8)
             if (found_sum := idx_sha256(array)) != file.sums["raw"]:
                 raise DataError(

@@ -1,0 +1,30 @@
+"""Readers for the files that digits come in: IDX, Keras' npz, the theano pickle and CSV.
+
+Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
+whatever is wrong with one ends in a DataError of one line that begins with its path. Reading takes no more memory than
+64 MiB and 8 bytes for each byte of content, which is at most MAX_BYTES and, where it is packed, at most FREE_BYTES or
+MAX_RATIO times its packed size (packed.py); a raw IDX file of images beyond that is mapped.
+"""
+
+from .csvs import read_csv
+from .detect import read
+from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
+from .npz import read_npz, read_npz_arrays
+from .pickles import read_pickle
+from .shared import MAX_BYTES
+
+__all__ = [
+    "MAX_BYTES",
+    "MEMORY_LIMITS",
+    "idx_files",
+    "idx_name",
+    "idx_sha256",
+    "read",
+    "read_csv",
+    "read_idx",
+    "read_idx_split",
+    "read_npz",
+    "read_npz_arrays",
+    "read_pickle",
+    "write_idx",
+]

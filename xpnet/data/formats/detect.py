@@ -1,0 +1,111 @@
+"""Any of the formats, told by a file's name or else by its content."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from xpnet.data.dataset import Dataset
+from xpnet.data.packed import unpacked
+from xpnet.errors import DataError
+
+from .csvs import read_csv, read_csv_test
+from .idx import idx_files, idx_name, read_idx_split
+from .npz import read_npz
+from .pickles import read_pickle
+from .shared import dataset_of
+
+__all__ = ["read"]
+
+_LOOKED_FOR = (
+    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, or NAME-images.idx "
+    "and NAME-labels.idx, raw or .gz), "
+    ".npz, .pkl, .pkl.gz and .csv"
+)
+logger = logging.getLogger("xpnet")
+
+
+def read(path: str | os.PathLike[str]) -> Dataset:
+    """Read a data set from a file or a folder, in whichever of the known formats it is.
+
+    path : a folder; or one file: IDX images (labels and the test pair are found beside it), npz, pickle, or CSV (its
+        test sibling is found beside it).
+    Returns the Dataset, with the number of classes that its labels show.
+    Raises DataError if there is nothing readable, or what is there is damaged.
+    """
+    try:
+        return _read(Path(path))
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {error.strerror or error}") from None
+
+
+def _read(path: Path) -> Dataset:
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; looked for {_LOOKED_FOR}")
+    if not path.is_file():
+        raise DataError(f"{path}: neither a regular file nor a folder")
+    kind = _kind(path)
+    logger.info("reading %s (%s)", path, kind)
+    if kind == "idx":
+        return _read_beside(path)
+    if kind == "npz":
+        return dataset_of(path, *read_npz(path))
+    if kind == "pickle":
+        train, validation, test = read_pickle(path)
+        return dataset_of(path, train, test, validation)
+    return dataset_of(path, read_csv(path), read_csv_test(path))
+
+
+def _kind(path: Path) -> str:
+    """Tell the format by the file's name, else by its content."""
+    name = path.name.lower()
+    for pattern, kind in (
+        (r"idx\d|ubyte|\.idx$", "idx"),
+        (r"\.npz$", "npz"),
+        (r"\.(pkl|pickle)(\.gz)?$", "pickle"),
+        (r"\.csv$", "csv"),
+    ):
+        if re.search(pattern, name):
+            return kind
+    with unpacked(path) as stream:
+        magic = stream.read(4)
+    if not magic:
+        raise DataError(f"{path}: the file is empty; looked for {_LOOKED_FOR}")
+    for start, kind in ((b"PK\3\4", "npz"), (b"\0\0", "idx"), (b"\x80", "pickle")):
+        if magic.startswith(start):
+            return kind
+    raise DataError(f"{path}: neither its name nor its content tells a known format; looked for {_LOOKED_FOR}")
+
+
+def _read_beside(path: Path) -> Dataset:
+    name = idx_name(path.name)
+    if name is None or name[2] != "images":
+        raise DataError(
+            f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte or "
+            "NAME-images.idx"
+        )
+    prefix, part, _ = name
+    files = idx_files(path.parent)[prefix]
+    files[part, "images"] = path
+    test = read_idx_split(files, "test") if part == "train" and ("test", "images") in files else None
+    return dataset_of(path, read_idx_split(files, part), test)
+
+
+def _read_folder(path: Path) -> Dataset:
+    sets = idx_files(path)
+    if len(sets) > 1:
+        raise DataError(f"{path}: holds several sets ({', '.join(sorted(sets))}); name one of the images files")
+    for files in sets.values():
+        logger.info("reading %s (idx)", path)
+        test = read_idx_split(files, "test") if ("test", "images") in files else None
+        return dataset_of(path, read_idx_split(files, "train"), test)
+    candidates = sorted(file for file in path.iterdir() if file.is_file())
+    for pattern in (r"\.npz$", r"\.(pkl|pickle)(\.gz)?$", r"train.*\.csv$", r"\.csv$"):
+        found = [file for file in candidates if re.search(pattern, file.name.lower())]
+        if len(found) > 1:
+            raise DataError(f"{path}: holds several sets ({', '.join(file.name for file in found)}); name one of them")
+        if found:
+            return _read(found[0])
+    raise DataError(f"{path}: nothing readable in this folder; looked for {_LOOKED_FOR}")

@@ -1,0 +1,179 @@
+"""IDX, the format that MNIST and its relatives are published in: files of one array each, found by their names."""
+
+import gzip
+import hashlib
+import math
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.dataset import Split
+from xpnet.data.packed import Gunzip, unpacked
+from xpnet.errors import DataError
+from xpnet.files import open_regular, read_up_to, write_atomically
+
+from .shared import MAX_BYTES, shaped, split_of
+
+if TYPE_CHECKING:
+    from xpnet.data.packed import Location
+
+__all__ = ["MEMORY_LIMITS", "idx_files", "idx_name", "idx_sha256", "read_idx", "read_idx_split", "write_idx"]
+
+MAPPED_SHARE = 1 / 8
+"""A raw IDX file of images larger than this share of the memory, or than MAX_BYTES, is not read but mapped."""
+
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells a container how much memory it may use."""
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+_NAME = re.compile(
+    r"(?P<set>(.*[^a-zA-Z0-9])?)(?P<part>train|t10k|test)-(?P<kind>images|labels)"
+    r"([-.]idx\d-(ubyte|byte|short|int|float|double)|\.idx)(\.gz)?"
+)
+_PAIR_NAME = re.compile(r"(?P<set>.+-)(?P<kind>images|labels)\.idx(\.gz)?")
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an IDX file, raw or gzip-compressed (told by its content, not its name).
+
+    path : the file.
+    Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64. Raw
+    images (uint8, 2 dimensions or more) that would take more than MAPPED_SHARE of the memory, or than MAX_BYTES, are an
+    np.memmap, which cannot be written to.
+    Raises DataError if the file is no IDX file, is damaged, or holds fewer or more bytes than its header declares.
+    Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
+    """
+    return _read_idx(Path(path))
+
+
+def _read_idx(path: "Location") -> NDArray[Any]:
+    with unpacked(path) as stream:
+        magic = stream.read(4)
+        if not magic:
+            raise DataError(f"{path}: the file is empty")
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not 1 <= magic[3] <= 4:
+            raise DataError(f"{path}: not an IDX file, it begins with 0x{magic.hex()} instead of an IDX magic number")
+        dtype, header = np.dtype(_TYPES[magic[2]]), stream.read(4 * magic[3])
+        if len(header) < 4 * magic[3]:
+            raise DataError(f"{path}: truncated within its header; fetch the file again")
+        shape = np.frombuffer(header, ">u4").tolist()
+        size = math.prod(shape) * dtype.itemsize
+        packed = isinstance(stream, Gunzip)
+        pixels = dtype == np.uint8 and len(shape) > 1
+        if not packed and isinstance(path, Path):
+            file, offset = cast(IO[bytes], stream), 4 + len(header)
+            there = os.fstat(file.fileno()).st_size - offset
+            if pixels and size > min(MAX_BYTES, MAPPED_SHARE * _memory()):
+                _check_size(path, size, there)
+                return np.memmap(file, np.dtype(np.uint8), "r", offset, tuple(shape))
+            if size <= MAX_BYTES:  # before any of it is read
+                _check_size(path, size, there)
+        if size > MAX_BYTES:
+            hint = " for a packed file, so unpack it" if pixels and packed else ""
+            raise DataError(
+                f"{path}: its header declares {size} bytes of shape {tuple(shape)}; the cap is {MAX_BYTES}{hint}"
+            )
+        content = read_up_to(stream, size + 1)
+    _check_size(path, size, len(content))
+    try:
+        return shaped(content, dtype, shape)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _memory() -> float:
+    """Bytes of memory that this process may use: the machine's, or less where a container is limited."""
+    limits = [math.inf]
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in MEMORY_LIMITS:
+        with suppress(OSError, ValueError), open_regular(limit) as file:
+            limits.append(int(file.read(32)))  # "max" is no number
+    return min(limits)
+
+
+def _check_size(path: "Location", declared: int, found: int) -> None:
+    if found != declared:
+        wrong = f"only {found} bytes: truncated" if found < declared else "more bytes: over-long"
+        raise DataError(f"{path}: its header declares {declared} bytes, it holds {wrong}; fetch the file again")
+
+
+def _header(array: NDArray[Any]) -> bytes:
+    codes = {dtype: code for code, dtype in _TYPES.items()}
+    code = codes.get(f">{array.dtype.kind}{array.dtype.itemsize}")
+    if code is None or not 1 <= array.ndim <= 4:
+        raise ValueError(f"IDX cannot hold {array.dtype} of shape {array.shape}")
+    return bytes([0, 0, code, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+
+
+def _big_endian(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
+
+
+def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write an array as an IDX file, gzip-compressed if the name ends in .gz.
+
+    path : the file, replaced if it exists, by all of the new one or not at all.
+    array : 1 to 4 dimensions; uint8, int8, int16, int32, float32 or float64.
+    Raises ValueError if IDX has no such type or number of dimensions; OSError.
+    """
+    content = _header(array) + _big_endian(array).tobytes()
+    write_atomically(Path(path), gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
+
+
+def idx_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of the raw IDX file that would hold array, whatever format it came in."""
+    digest = hashlib.sha256(_header(array))
+    digest.update(_big_endian(array).data)
+    return digest.hexdigest()
+
+
+def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]]:
+    """Find the IDX files in a folder or zip: set prefix -> (train or test, images or labels) -> file, raw before gz."""
+    found: dict[str, dict[tuple[str, str], Location]] = {}
+    files: list[Location] = [*folder.iterdir()]
+    for file in sorted(files, key=lambda file: file.name):
+        if (name := idx_name(file.name)) and file.is_file():
+            prefix, part, kind = name
+            found.setdefault(prefix, {}).setdefault((part, kind), file)
+    return found
+
+
+def idx_name(name: str) -> tuple[str, str, str] | None:
+    """The set's prefix, train or test, and images or labels, by a file's name; None if it is called otherwise."""
+    if match := _NAME.fullmatch(name):
+        return match["set"], "train" if match["part"] == "train" else "test", match["kind"]
+    match = _PAIR_NAME.fullmatch(name)
+    return match and (match["set"], "train", match["kind"])
+
+
+def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
+    """Read the images and labels of one part, setting right what EMNIST and QMNIST do differently from MNIST.
+
+    files : a value of what idx_files returns.   part : "train" or "test".
+    Returns the Split.   Raises DataError if a file is missing or unreadable.
+    """
+    for kind in ("images", "labels"):
+        if (part, kind) not in files:
+            there = next(iter(files.values()))
+            raise DataError(f"{there}: the {part} {kind} are missing beside it")
+    path = files[part, "images"]
+    images, labels = _read_idx(path), _read_idx(files[part, "labels"])
+    if path.name.startswith("qmnist-") and labels.ndim == 2:
+        labels = labels[:, 0]
+    if path.name.startswith("emnist-") and images.ndim == 3:
+        if images.nbytes > MAX_BYTES:
+            raise DataError(f"{path}: EMNIST's images must be turned in memory, and {images.nbytes} bytes are too many")
+        images = np.ascontiguousarray(images.swapaxes(1, 2))
+        if path.name.startswith("emnist-letters-"):
+            labels = labels.astype(np.int32) - 1
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {len(images)} images, but {files[part, 'labels'].name} has {len(labels)} labels")
+    return split_of(images, labels, str(path))
