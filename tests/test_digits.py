@@ -4,11 +4,13 @@ import logging
 import os
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 
 from xpnet.data import digits
+from xpnet.files import package_text
 
 from .faults import Faults
 
@@ -98,12 +100,13 @@ def test_each_digit_varies_in_width_slant_and_ink(drawn):
 
 
 def test_variants_of_a_form_can_be_mixed():
-    for digit, share, width, variants in digits._FORMS:
-        assert 0 <= digit <= 9
-        assert share > 0
-        assert width > 0
-        assert len({tuple("!/".find(c) for c in v if c in "!/ ") for v in variants}) == 1, f"{digit}: {variants}"
-    assert {form[0] for form in digits._FORMS} == set(range(10))
+    forms = tomllib.loads(package_text("xpnet.data", "strokes.toml"))["form"]
+    for form in forms:
+        assert form["share"] > 0
+        assert form["width"] > 0
+        variants = form["variants"].splitlines()
+        assert len({tuple("!/".find(c) for c in v if c in "!/ ") for v in variants}) == 1, form
+    assert {form["digit"] for form in forms} == set(range(10))
 
 
 def test_splits_are_drawn_once_and_kept(tmp_path, small):
