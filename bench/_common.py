@@ -21,8 +21,8 @@ import xpnet
 from xpnet.checks import required
 from xpnet.data import Dataset, Split
 from xpnet.files import write_atomically
-from xpnet.history import read_history
 from xpnet.plots import GREY, INK, SPLITS, STYLE, format_of, save
+from xpnet.training.history import read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

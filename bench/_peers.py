@@ -22,10 +22,11 @@ from threadpoolctl import threadpool_limits
 import xpnet
 from bench.step import products
 from xpnet.data import Dataset
-from xpnet.loader import Loader
-from xpnet.loop import STEPS_PER_CALL, Loop, computing
-from xpnet.model import make_evaluate
-from xpnet.training import prepare
+from xpnet.training.evaluate import make_evaluate
+from xpnet.training.fit import prepare
+from xpnet.training.initializers import init_params
+from xpnet.training.loader import Loader
+from xpnet.training.loop import STEPS_PER_CALL, Loop, computing
 
 
 class Trainer:
@@ -297,7 +298,7 @@ class _Sklearn(Trainer):
         # The weights can be set after a first call only; the optimizer that this call made has a velocity by then.
         with np.errstate(all="ignore"):
             model.partial_fit(x[: _batch_size(config)], y[: _batch_size(config)], classes=np.arange(network.sizes[-1]))
-        params = network.init_params(config.seed)
+        params = init_params(network, config.seed)
         for own, given in zip([*model.coefs_, *model.intercepts_], [*params[::2], *params[1::2]], strict=True):
             own[...] = given
         del model._optimizer
@@ -353,7 +354,7 @@ class _Jax(Trainer):
 
         put = functools.partial(jax.device_put, device=jax.devices("cpu" if config.device == "cpu" else "gpu")[0])
         self._epoch = jax.jit(epoch, donate_argnums=(0, 1))
-        arrays = [put(array) for array in network.init_params(config.seed)]
+        arrays = [put(array) for array in init_params(network, config.seed)]
         self._params = list(zip(arrays[::2], arrays[1::2], strict=True))
         self._velocity = jax.tree.map(lambda array: put(np.zeros(array.shape, array.dtype)), self._params)
         self._images, self._labels = put(_images(data.train, config)), put(data.train.labels)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import xpnet
 from bench._common import Parser, machine, print_machine, spread, write_json
-from xpnet import training
+from xpnet.training import fit as training
 
 # What a save may take, in % of an epoch of the default network.
 GOAL = 2.0

@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_info
 
 import xpnet
 from bench._common import Parser
-from xpnet.augment import STANDARD, distort
-from xpnet.config import TrainConfig
-from xpnet.functional import LOSSES
-from xpnet.loop import State, hyperparameters, largest_product, make_step
-from xpnet.model import scale_pixels
+from xpnet.numerics.augment import STANDARD, distort
+from xpnet.numerics.functional import LOSSES, scale_pixels
 from xpnet.optim import OPTIMIZERS, init_state
+from xpnet.training.config import TrainConfig
+from xpnet.training.initializers import init_params
+from xpnet.training.loop import State, hyperparameters, largest_product, make_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
     images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
     labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
     optimizer, options = OPTIMIZERS[config.optimizer], hyperparameters(config)
-    params, lr = network.init_params(), np.full(1, 1e-4, np.float32)
+    params, lr = init_params(network), np.full(1, 1e-4, np.float32)
     slots = init_state(config.optimizer, params)
     loss_of, layers = LOSSES[network.loss].function, _layers(sizes, batch_size)
     times: dict[str, list[float]] = {}
@@ -146,7 +146,7 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     n_steps = n // batch_size
     step = make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps, image_shape=(28, 28))
     order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
-    params = network.init_params()
+    params = init_params(network)
     zeros: list[Any] = [np.zeros(1, dtype) for dtype in (np.int64, np.float32, np.int64, np.int64)]
     state = State(params, [], init_state(config.optimizer, params), [], *zeros)
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet.augment import AFFINE_STREAM, ELASTIC_STREAM, STANDARD, Distortion, distort
 from xpnet.backend import select
-from xpnet.counter_rng import bits, uniform
 from xpnet.errors import ConfigError
-from xpnet.network import INPUT_STREAM
+from xpnet.numerics import streams
+from xpnet.numerics.augment import STANDARD, Distortion, distort
+from xpnet.numerics.counter_rng import bits, uniform
 
 from .conftest import ArrayLibrary, relative_error
 
@@ -39,9 +39,9 @@ def distorted(images: np.ndarray, distortion: Distortion, step: int = 0, seed: i
 def reference(images: np.ndarray, distortion: Distortion, step: int, seed: int) -> np.ndarray:
     """The docstring's equations for one pixel after the other, with sums over all pixels in place of all cleverness."""
     n, height, width = images.shape
-    affine = 2 * uniform((6, n), np.array([step]), seed=seed, stream=AFFINE_STREAM, dtype=np.float64) - 1
+    affine = 2 * uniform((6, n), np.array([step]), seed=seed, stream=streams.AFFINE, dtype=np.float64) - 1
     size = 2 * n * height * width
-    words = bits(-(-size // 4), np.array([step]), seed=seed, stream=ELASTIC_STREAM).tolist()
+    words = bits(-(-size // 4), np.array([step]), seed=seed, stream=streams.ELASTIC).tolist()
     noise = [((words[k % len(words)] >> 8 * (k // len(words)) & 255) - 127.5) / 128 for k in range(size)]
     u = np.array(noise).reshape(height, width, 2, n)
     kernel = [math.exp(-((k / distortion.sigma) ** 2) / 2) for k in range(-50, 51)]
@@ -91,8 +91,8 @@ def test_libraries_agree(xp: ArrayLibrary) -> None:
 def test_golden_values() -> None:
     """A change of these numbers changes every distortion ever drawn: raise the major version with it."""
     assert np.allclose(distorted(np.arange(9.0).reshape(1, 3, 3), BOTH, step=3, seed=1).ravel(), GOLDEN, atol=1e-6)
-    assert len({AFFINE_STREAM, ELASTIC_STREAM, INPUT_STREAM}) == 3
-    assert max(AFFINE_STREAM, ELASTIC_STREAM, INPUT_STREAM) < 0, "hidden layers have the streams from 0 on"
+    assert len({streams.AFFINE, streams.ELASTIC, streams.INPUT}) == 3
+    assert max(streams.AFFINE, streams.ELASTIC, streams.INPUT) < 0, "hidden layers have the streams from 0 on"
 
 
 GOLDEN = [1.008924, 2.795216, 3.239102, 3.749262, 5.624477, 6.567986, 6.0, 6.915763, 7.884291]
@@ -218,7 +218,11 @@ def test_a_picture_by_hand(
     monkeypatch: pytest.MonkeyPatch, amount: dict[str, float], draw: int, desired: np.ndarray
 ) -> None:
     """The whole amount, one way and the other; beyond the edge lies more of it."""
-    monkeypatch.setattr("xpnet.augment.uniform", lambda shape, *_, dtype, **__: np.full(shape, (draw + 1) / 2, dtype))
+
+    def uniform(shape: tuple[int, ...], *_: Any, dtype: Any, **__: Any) -> np.ndarray:
+        return np.full(shape, (draw + 1) / 2, dtype)
+
+    monkeypatch.setattr("xpnet.numerics.augment.uniform", uniform)
     assert np.allclose(distorted(PICTURE, Distortion(**amount))[0], desired)
 
 

@@ -20,6 +20,7 @@ from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, Trainer, installed
 from bench._workers import PeerError, Server, Worker
 from xpnet import optim
+from xpnet.training.initializers import init_params
 
 ROOT = Path(__file__).parents[1]
 ROW = "36-8-3@32"
@@ -145,7 +146,7 @@ def test_one_batch_tells_every_difference(small_data: xpnet.Dataset) -> None:
 def by_hand(data: xpnet.Dataset, *, bias: bool = True) -> list[float | None]:
     """The losses on one batch with, or without, the biases."""
     x, y = data.train.images[:32].reshape(32, -1).astype(np.float32) / 255, data.train.labels[:32]
-    params = NETWORK.init_params(0)
+    params = init_params(NETWORK, 0)
     state, trained = optim.init_state("momentum", params), []
     for _ in range(CONFIG.epochs):
         loss, grads, _, _ = NETWORK.loss_and_grads(params, x, y)

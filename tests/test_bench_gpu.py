@@ -91,7 +91,7 @@ def on_one_batch(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig = C
 def by_hand(data: xpnet.Dataset) -> list[float]:
     """The losses on one batch, written out in float64."""
     x, y = data.train.images[:32].reshape(32, 36) / 255, data.train.labels[:32]
-    params = [array.astype(np.float64) for array in NETWORK.init_params(CONFIG.seed)]
+    params = [array.astype(np.float64) for array in xpnet.init_params(NETWORK, CONFIG.seed)]
     velocity = [np.zeros_like(array) for array in params]
     losses = []
     for _ in range(CONFIG.epochs):
@@ -173,7 +173,7 @@ def test_a_race(small_data: xpnet.Dataset, system: str) -> None:
     server = _workers.Server(system)
     server._trainer = trainer(system, small_data, CONFIG.replace(schedule="linear"))
     first_accuracy = server._trainer.accuracy()
-    model = xpnet.Model(NETWORK, NETWORK.init_params(CONFIG.seed), [], xpnet.select("cpu"))
+    model = xpnet.Model(NETWORK, xpnet.init_params(NETWORK, CONFIG.seed), [], xpnet.select("cpu"))
     assert first_accuracy == pytest.approx(model.evaluate(*small_data.test).accuracy, abs=0.02)
     runs = [server.race(10), server.race(10)]
     for run in runs:

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import checkpoint
-from xpnet.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
-from xpnet.history import read_history
-from xpnet.loader import Loader
-from xpnet.training import fingerprint
+from xpnet.training import checkpoint
+from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
+from xpnet.training.fit import fingerprint
+from xpnet.training.history import read_history
+from xpnet.training.loader import Loader
 
 from .faults import Faults
 
@@ -60,8 +60,9 @@ Train = Callable[..., xpnet.Result]
 @pytest.fixture
 def train(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Train in a directory, going on with what it holds; stop : an epoch, or an epoch and steps of it."""
-    monkeypatch.setattr("xpnet.training.STEPS_PER_CALL", 1)
-    monkeypatch.setattr("xpnet.callbacks.RunDirectory._draw", lambda *_: None)  # which takes longer than all the rest
+    monkeypatch.setattr("xpnet.training.fit.STEPS_PER_CALL", 1)
+    # It takes longer than all the rest.
+    monkeypatch.setattr("xpnet.training.callbacks.RunDirectory._draw", lambda *_: None)
 
     def run(
         out: Path | None = None, stop: int | tuple[int, int] = 0, data: xpnet.Dataset = small_data, **settings: Any
@@ -212,8 +213,8 @@ def test_on_another_library_it_goes_on_within_rounding(train: Train, tmp_path: P
 
 def test_streamed_images_go_on_within_a_window(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows that were trained on are skipped, and drawn all the same; memory that is free by then changes nothing."""
-    monkeypatch.setattr("xpnet.loader.CHUNK_BYTES", 36 * 20)
-    monkeypatch.setattr("xpnet.loader.WINDOW_BYTES", 36 * 80)
+    monkeypatch.setattr("xpnet.training.loader.CHUNK_BYTES", 36 * 20)
+    monkeypatch.setattr("xpnet.training.loader.WINDOW_BYTES", 36 * 80)
     monkeypatch.setattr("xpnet.backend._numpy.NumpyBackend.free_memory", lambda _: 0)
     whole = train(checkpoint_every=1)
     for stop in ((1, 3), (1, 4), (2, 9), (2, 14), 3):
@@ -222,15 +223,15 @@ def test_streamed_images_go_on_within_a_window(train: Train, tmp_path: Path, mon
     assert newest is not None
     assert newest.streamed
     monkeypatch.undo()
-    monkeypatch.setattr("xpnet.loader.CHUNK_BYTES", 36 * 20)
-    monkeypatch.setattr("xpnet.loader.WINDOW_BYTES", 36 * 80)
+    monkeypatch.setattr("xpnet.training.loader.CHUNK_BYTES", 36 * 20)
+    monkeypatch.setattr("xpnet.training.loader.WINDOW_BYTES", 36 * 80)
     assert_same(train(tmp_path, checkpoint_every=1), whole)
 
 
 def test_windows_are_skipped_unread(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnet.loader.CHUNK_BYTES", 36 * 20)
-    monkeypatch.setattr("xpnet.loader.WINDOW_BYTES", 36 * 80)
-    from xpnet.loader import Examples
+    monkeypatch.setattr("xpnet.training.loader.CHUNK_BYTES", 36 * 20)
+    monkeypatch.setattr("xpnet.training.loader.WINDOW_BYTES", 36 * 80)
+    from xpnet.training.loader import Examples
 
     loader = Loader(Examples(*small_data.train), xpnet.select("cpu"), 20, streamed=True)
     windows = list(loader.shuffled(np.random.default_rng(0)))
@@ -286,7 +287,7 @@ def test_a_fingerprint_knows_every_part(small_data: xpnet.Dataset, monkeypatch: 
     ]
     found = [fingerprint(data) for data in sets] + [fingerprint(small_data, np.ones(330))]
     assert len(set(found)) == len(found)
-    monkeypatch.setattr("xpnet.training.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("xpnet.training.fit.BLOCK_BYTES", 1000)
     assert fingerprint(small_data) == found[0]
 
 
@@ -372,8 +373,8 @@ def test_no_state_is_composed_where_nobody_wants_it(
 ) -> None:
     """Neither copied from the device nor hashed: that is what keep = 0 saves."""
     composed: list[Any] = []
-    monkeypatch.setattr("xpnet.training._checkpoint", lambda *arguments: composed.append(arguments))
-    monkeypatch.setattr("xpnet.training.fingerprint", lambda *arguments: composed.append(arguments))
+    monkeypatch.setattr("xpnet.training.fit._checkpoint", lambda *arguments: composed.append(arguments))
+    monkeypatch.setattr("xpnet.training.fit.fingerprint", lambda *arguments: composed.append(arguments))
     train(tmp_path, keep=0, checkpoint_every=5)
     assert composed == []
 

@@ -19,14 +19,15 @@ import numpy as np
 import pytest
 
 import xpnet
-import xpnet.checkpoint
-import xpnet.history
-from xpnet.augment import STANDARD, Distortion
+import xpnet.training.checkpoint
+import xpnet.training.history
 from xpnet.cli import main
-from xpnet.config import TrainConfig
 from xpnet.data import write_idx
+from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.gradcheck import Comparison
+from xpnet.training.config import TrainConfig
+from xpnet.training.initializers import init_params
 
 from .conftest import write_npz
 
@@ -394,7 +395,7 @@ def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: 
     assert ("saved lr-find.png" in out) == Path("lr-find.png").exists() == ("no lr-find.png" not in err)
     assert "still falling" not in err
     assert main(["train", *arguments, "--lr", rate[1], "--epochs", "10", "--out", "run"]) == 0
-    assert xpnet.history.read_history("run")[-1].test_accuracy > 0.95  # type: ignore[operator]
+    assert xpnet.training.history.read_history("run")[-1].test_accuracy > 0.95  # type: ignore[operator]
 
 
 def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -522,7 +523,7 @@ def test_evaluate_what_does_not_fit(
         x_test=np.ones((3, 6, 6), np.uint8),
         y_test=labels,
     )
-    xpnet.Model(xpnet.MLP((36, 3), loss="mse"), xpnet.MLP((36, 3)).init_params(), [], xpnet.select("cpu")).save("other")
+    xpnet.Model(xpnet.MLP((36, 3), loss="mse"), init_params(xpnet.MLP((36, 3))), [], xpnet.select("cpu")).save("other")
     assert message in fails(code, "evaluate", *arguments)
 
 
@@ -924,7 +925,7 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
     where = "epoch 2, step 42" if times == 1 else "epoch 1"
     line = f"the parameters of epoch 1 are saved in run; xpnet train --resume run goes on after {where}"
     assert err.endswith(f"\nxpnet: {what}; {line}\n")
-    assert len(xpnet.history.read_history("run")) == 1
+    assert len(xpnet.training.history.read_history("run")) == 1
     assert not os.path.exists("run/curves.png"), "somebody waits"
     assert signal.getsignal(getattr(signal, number)) is handler
     assert main([*TRAIN, "--data", patterns, "--out", "whole"]) == 0
@@ -970,7 +971,7 @@ def test_a_state_that_could_not_be_written_is_not_promised(
         raise OSError(28, "No space left on device", "run/checkpoints")
 
     monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
-    monkeypatch.setattr("xpnet.callbacks.write_checkpoint", full)
+    monkeypatch.setattr("xpnet.training.callbacks.write_checkpoint", full)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
     err = capsys.readouterr().err
     assert "cannot write run/checkpoints: No space left on device" in err
@@ -1044,7 +1045,7 @@ def test_signals_while_files_are_written_leave_them_whole(patterns: str) -> None
     assert "Traceback" not in err
     assert "xpnet: terminated; the parameters of epoch" in err
     assert not [*Path("run").rglob("*.tmp"), *Path("run").rglob(".lock")]
-    newest, faults = xpnet.checkpoint.newest_checkpoint(Path("run/checkpoints"))
+    newest, faults = xpnet.training.checkpoint.newest_checkpoint(Path("run/checkpoints"))
     assert newest is not None
     assert not faults
     assert xpnet.load("run", "cpu").network.sizes[0] == 36
@@ -1062,7 +1063,7 @@ def test_a_finished_run_says_so_and_epochs_may_grow(patterns: str, capsys: pytes
     assert err.endswith("run is finished; --epochs trains it for longer\n")
     assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("epoch 5")
-    assert len(xpnet.history.read_history("run")) == 5
+    assert len(xpnet.training.history.read_history("run")) == 5
 
 
 @pytest.mark.parametrize("where", ["the newest checkpoint of run", "recipe run/config.toml"])
@@ -1071,13 +1072,13 @@ def test_a_setting_of_another_version_is_reported_with_its_place(
 ) -> None:
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
     capsys.readouterr()
-    newest, _ = xpnet.checkpoint.newest_checkpoint(Path("run/checkpoints"))
+    newest, _ = xpnet.training.checkpoint.newest_checkpoint(Path("run/checkpoints"))
     assert newest is not None
     if "toml" in where:
         shutil.rmtree("run/checkpoints")
         Path("run/config.toml").write_text("cunning = 3\n")
     else:
-        xpnet.checkpoint.write_checkpoint(Path("run/checkpoints"), newest._replace(settings="cunning = 3\n"))
+        xpnet.training.checkpoint.write_checkpoint(Path("run/checkpoints"), newest._replace(settings="cunning = 3\n"))
     assert fails(2, "train", "--resume", "run").startswith(f"{where}: unknown setting 'cunning'; known are ")
 
 
@@ -1192,7 +1193,7 @@ def test_interrupt_before_the_first_step(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("xpnet.training.prepare", interrupt)
+    monkeypatch.setattr("xpnet.training.fit.prepare", interrupt)
     assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 130
     assert capsys.readouterr().err.endswith("xpnet: interrupted; nothing was trained yet\n")
 

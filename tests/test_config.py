@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.augment import STANDARD, Distortion
 from xpnet.checks import required
-from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, MissingPackageError
-from xpnet.functional import ACTIVATIONS
-from xpnet.network import MLP
+from xpnet.numerics.augment import STANDARD, Distortion
+from xpnet.numerics.functional import ACTIVATIONS
+from xpnet.numerics.network import MLP
 from xpnet.recipes import read_recipe, recipe_names
+from xpnet.training.config import TrainConfig
 
 CONFIGS = st.builds(
     TrainConfig,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpnet.counter_rng import bits, uniform
+from xpnet.numerics.counter_rng import bits, uniform
 
 from .conftest import ArrayLibrary
 

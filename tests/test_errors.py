@@ -7,10 +7,10 @@ import pytest
 
 import xpnet
 from xpnet import errors
-from xpnet.augment import Distortion
 from xpnet.backend import select
 from xpnet.checks import check_one_of, check_range, typed
 from xpnet.errors import ConfigError, DeviceError, XpnetError
+from xpnet.numerics.augment import Distortion
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet import functional as F
+from xpnet.numerics import functional as F
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 

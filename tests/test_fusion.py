@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xpnet.augment import Distortion, distort
 from xpnet.backend import Backend, select
 from xpnet.backend.cupy.kernels import Group, Kernel, Node, Store
+from xpnet.numerics.augment import Distortion, distort
 
 from . import fake_cupy
 

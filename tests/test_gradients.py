@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet import functional as F
 from xpnet.backend import select
-from xpnet.network import MLP
+from xpnet.numerics import functional as F
+from xpnet.numerics.network import MLP
 from xpnet.studies import gradcheck
+from xpnet.training.initializers import init_params, init_running
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -125,8 +126,8 @@ def test_torch_autograd(network: MLP) -> None:
 
     rng = np.random.default_rng(4)
     x, labels = rng.normal(size=(11, 9)), rng.integers(0, 5, 11)
-    params = [p + 0.1 * rng.normal(size=p.shape) for p in network.init_params(dtype="float64")]
-    running = network.init_running("float64")
+    params = [p + 0.1 * rng.normal(size=p.shape) for p in init_params(network, dtype="float64")]
+    running = init_running(network, "float64")
     loss, grads, logits, new_running = network.loss_and_grads(params, x, labels, running=running)
 
     theirs = [torch.tensor(p, requires_grad=True) for p in params]

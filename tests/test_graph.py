@@ -14,9 +14,9 @@ import pytest
 
 import xpnet
 from xpnet.backend import Backend, select
-from xpnet.counter_rng import uniform
-from xpnet.loop import Loop, computing
-from xpnet.training import prepare
+from xpnet.numerics.counter_rng import uniform
+from xpnet.training.fit import prepare
+from xpnet.training.loop import Loop, computing
 
 from . import fake_cupy
 

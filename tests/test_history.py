@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet import Epoch, ModelError
-from xpnet.history import read_history, write_history
+from xpnet.training.history import read_history, write_history
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 EPOCHS = st.builds(

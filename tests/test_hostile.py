@@ -33,7 +33,7 @@ pytest.importorskip("resource", reason="Windows does not tell how much memory a 
 from xpnet.data import DataError, download, packed, read_idx, read_picture
 from xpnet.data.formats import idx
 from xpnet.files import read_up_to
-from xpnet.model import MAX_HEADER
+from xpnet.model.storage import MAX_HEADER
 
 from .fuzz import fuzzer, readers
 from .fuzz.readers import READERS, Finding, Reader, judged, outcome, warm_up

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
-from xpnet.history import read_history
+from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
+from xpnet.training.history import read_history
 
 from .conftest import write_npz
 

@@ -14,14 +14,14 @@ import pytest
 import xpnet
 from tests import fake_cupy
 from tests.conftest import open_backend, relative_error
-from xpnet import loader
 from xpnet.backend import Backend, select
 from xpnet.backend.cupy.backend import CupyBackend
 from xpnet.data import DataError, is_mapped, read, read_idx, rows_of, write_idx
 from xpnet.data.formats import idx
-from xpnet.loader import Examples, Loader, Window
-from xpnet.loop import ORDER_STREAM, Loop, computing, generator
-from xpnet.training import fit, prepare
+from xpnet.training import loader
+from xpnet.training.fit import fit, prepare
+from xpnet.training.loader import Examples, Loader, Window
+from xpnet.training.loop import ORDER_STREAM, Loop, computing, generator
 
 N = 1003  # a prime, so that nothing comes out even
 
@@ -216,7 +216,7 @@ def test_the_next_window_is_read_meanwhile(mapped: xpnet.Dataset, monkeypatch: p
 
 MEMORY = """
 import resource, numpy as np, xpnet
-from xpnet import loader
+from xpnet.training import loader
 from xpnet.data import read_idx
 from xpnet.data.formats import idx
 idx.MAPPED_SHARE, loader.WINDOW_BYTES, loader.CHUNK_BYTES = 0, 2**20, 2**15
@@ -244,7 +244,7 @@ def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def test_a_batch_that_no_window_holds(mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     network, backend = xpnet.MLP((36, 7, 3)), open_backend("numpy")
-    monkeypatch.setattr("xpnet.training.WINDOW_BYTES", 36 * 500)
+    monkeypatch.setattr("xpnet.training.fit.WINDOW_BYTES", 36 * 500)
     for size in ("full", 501):
         with pytest.raises(xpnet.ConfigError, match=f"batch_size {size} needs 0 MB at once of .* choose at most 500"):
             prepare(network, mapped, xpnet.TrainConfig(batch_size=size), backend)

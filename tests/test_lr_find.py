@@ -8,6 +8,7 @@ import pytest
 import xpnet
 from xpnet.errors import ConfigError
 from xpnet.studies.lr_find import RateRange, find_lr
+from xpnet.training.initializers import init_params
 
 from .conftest import open_backend
 
@@ -32,7 +33,7 @@ def test_the_losses_are_those_of_the_batches(small_data: xpnet.Dataset) -> None:
     assert reported == list(range(1, 22))
     found = find_lr(network, small_data, config, low=1e-12, high=1.0, steps=200)
     sizes = np.array([50, 50, 50, 50, 50, 50, 30])
-    model = xpnet.Model(network, network.init_params(0, "float64"), [], open_backend("numpy"))
+    model = xpnet.Model(network, init_params(network, 0, "float64"), [], open_backend("numpy"))
     assert (found.losses[:7] * sizes).sum() / 330 == pytest.approx(model.evaluate(*small_data.train).loss, rel=1e-6)
 
 

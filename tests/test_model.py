@@ -15,7 +15,8 @@ from safetensors.numpy import save
 import xpnet
 from xpnet.backend import select
 from xpnet.errors import ModelError
-from xpnet.functional import LOSSES
+from xpnet.numerics.functional import LOSSES
+from xpnet.training.initializers import init_params, init_running
 
 from .conftest import open_backend
 
@@ -23,8 +24,8 @@ from .conftest import open_backend
 def make_model(library: str = "numpy", device: str = "cpu", dtype: str = "float32") -> xpnet.Model:
     network = xpnet.MLP((36, 7, 3), batch_norm=True)
     backend = open_backend(library, device)
-    params = [backend.to_device(p) for p in network.init_params(1, dtype)]
-    running = [backend.to_device(a + 0.5) for a in network.init_running(dtype)]
+    params = [backend.to_device(p) for p in init_params(network, 1, dtype)]
+    running = [backend.to_device(a + 0.5) for a in init_running(network, dtype)]
     return xpnet.Model(network, params, running, backend, "patterns", (6, 6))
 
 
@@ -99,7 +100,7 @@ def test_evaluation_is_without_label_smoothing_and_dropout() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 6, 6)).astype(np.uint8)
     labels = np.arange(50) % 3
     smoothed = xpnet.MLP((36, 7, 3), label_smoothing=0.3, dropout=0.5)
-    scores = [xpnet.Model(net, plain.init_params(), [], backend).evaluate(images, labels) for net in (plain, smoothed)]
+    scores = [xpnet.Model(net, init_params(plain), [], backend).evaluate(images, labels) for net in (plain, smoothed)]
     assert scores[0] == scores[1]
 
 
@@ -108,8 +109,8 @@ def make_member(
 ) -> xpnet.Model:
     network = xpnet.MLP(**{"sizes": (36, 4 + seed, 3), **description})
     backend = open_backend(library, device)
-    params = [backend.to_device(p) for p in network.init_params(seed, dtype)]
-    return xpnet.Model(network, params, [backend.to_device(a + 0.5) for a in network.init_running(dtype)], backend)
+    params = [backend.to_device(p) for p in init_params(network, seed, dtype)]
+    return xpnet.Model(network, params, [backend.to_device(a + 0.5) for a in init_running(network, dtype)], backend)
 
 
 def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from xpnet import plots
 from xpnet.cli import main
 from xpnet.data import SETS
 from xpnet.errors import ConfigError, MissingPackageError, ModelError
-from xpnet.history import Epoch, read_history, write_history
+from xpnet.training.history import Epoch, read_history, write_history
 
 matplotlib = pytest.importorskip("matplotlib", reason="the pictures are matplotlib's: pip install '.[plot]'")
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet.schedules import SCHEDULES, constant, cosine, linear, one_cycle, step_decay
+from xpnet.optim import SCHEDULES, constant, cosine, linear, one_cycle, step_decay
 
-from .conftest import open_backend
+from .conftest import ArrayLibrary, open_backend
 
 N = 40
 
@@ -72,6 +72,15 @@ def test_every_rate_is_usable(name: str) -> None:
             assert rates.shape == (n,)
             assert np.all((rates > 0) & (rates <= 0.5)), (n, warmup, rates)
     assert (
-        SCHEDULES[name](3, lr=0.5, n_steps=N, **options)
+        SCHEDULES[name](3, lr=0.5, n_steps=N, xp=np, **options)
         == SCHEDULES[name](np.arange(N), lr=0.5, n_steps=N, **options)[3]
     )
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_library_has_the_same_rates(xp: ArrayLibrary, name: str) -> None:
+    options = {"decay_steps": 3} if name == "step" else {}
+    options |= {"lr": 0.5, "n_steps": N, "warmup": 4}
+    rates = xp.run(lambda step: SCHEDULES[name](step, xp=xp.xp, **options), xp(np.arange(N)))
+    assert np.allclose(xp.numpy(rates), SCHEDULES[name](np.arange(N), **options), rtol=1e-12)
+    assert xp.numpy(rates).dtype == np.float64

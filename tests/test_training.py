@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.augment import Distortion, distort
-from xpnet.callbacks import Callback, EarlyStopping, Progress, Run
-from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, NonFiniteError
-from xpnet.history import read_history
-from xpnet.loop import Loop, computing, make_step
-from xpnet.training import _splits, fit, prepare
+from xpnet.numerics.augment import Distortion, distort
+from xpnet.training.callbacks import Callback, EarlyStopping, Progress, Run
+from xpnet.training.config import TrainConfig
+from xpnet.training.fit import _splits, fit, prepare
+from xpnet.training.history import read_history
+from xpnet.training.initializers import init_params, init_running
+from xpnet.training.loop import Loop, computing, make_step
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -190,7 +191,7 @@ def test_a_run_written_out(small_data: xpnet.Dataset) -> None:
     )  # fmt: skip
     assert steps == [4, 4]
     assert result.history[0].samples_per_second * result.history[0].seconds == pytest.approx(330)
-    params = network.init_params(3, "float64")
+    params = init_params(network, 3, "float64")
     m, v = [0.0 * p for p in params], [0.0 * p for p in params]
     images, labels = small_data.train.images.reshape(330, -1) / 255.0, small_data.train.labels
     rates = [0.01 / 3, 0.01 * 2 / 3, *(0.005 * (1 + np.cos(np.pi * t / 6)) for t in range(6))]
@@ -220,7 +221,7 @@ def test_techniques_written_out(small_data: xpnet.Dataset) -> None:
         "schedule": "constant", "dtype": "float64", "max_norm": 1.45, "average": 0.3, "augment": BENT,
     }  # fmt: skip
     result = fit(network, small_data, backend=open_backend("numpy"), callbacks=[], **settings)
-    params, running = network.init_params(3, "float64"), network.init_running("float64")
+    params, running = init_params(network, 3, "float64"), init_running(network, "float64")
     average = [np.copy(a) for a in params + running]
     images, labels = small_data.train.images.reshape(330, -1) / 255.0, small_data.train.labels
     losses, scaled = [], 0
@@ -284,7 +285,7 @@ def test_full_batch_is_gradient_descent(small_data: xpnet.Dataset) -> None:
         small_data, batch_size="full", optimizer="sgd", schedule="constant", dtype="float64", lr=0.5, seed=3
     )
     network = result.model.network
-    params = network.init_params(3, "float64")
+    params = init_params(network, 3, "float64")
     x = small_data.train.images.reshape(330, -1) / 255.0
     for _ in range(3):
         _, grads, _, _ = network.loss_and_grads(params, x, small_data.train.labels)
@@ -469,7 +470,7 @@ def test_non_finite_loss_keeps_the_last_good_parameters(
     with pytest.raises(NonFiniteError, match=r"in epoch 1 at step [12345] of 11, learning rate 1e\+30"):
         small_fit(small_data, library, out=tmp_path / "at once", **settings)
     model = xpnet.load(tmp_path / "at once", device="cpu")
-    assert np.array_equal(model.params[0], model.network.init_params(0)[0])
+    assert np.array_equal(model.params[0], init_params(model.network, 0)[0])
 
 
 def test_non_finite_later(small_data: xpnet.Dataset, tmp_path: Path) -> None:
@@ -482,7 +483,7 @@ def test_non_finite_later(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     def poisoned(step: np.ndarray, **options: Any) -> np.ndarray:
         return np.where(np.asarray(step) == 25, 1e38, 0.05)
 
-    from xpnet.schedules import SCHEDULES
+    from xpnet.optim import SCHEDULES
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCHEDULES, "constant", poisoned)
@@ -502,7 +503,7 @@ def test_harm_of_an_epoch_s_last_update_ends_the_run(
     def poisoned(step: np.ndarray, **options: Any) -> np.ndarray:
         return np.where(np.asarray(step) == 21, 1e38, 1e-6)
 
-    from xpnet.schedules import SCHEDULES
+    from xpnet.optim import SCHEDULES
 
     data = small_data if with_test else dataclasses.replace(small_data, test=None)
     with pytest.MonkeyPatch.context() as patch:
@@ -775,20 +776,20 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
     """One step from arrays of each variant: it takes rate, indices and masks from device arrays, and consumes state."""
     if xp.variant.mode == "readonly":
         pytest.skip("a step consumes its state")
-    from xpnet.loop import State
     from xpnet.optim import init_state
+    from xpnet.training.loop import State
 
     network = MLP_EVERYTHING
     config = TrainConfig(optimizer="adam", clip_norm=1.0, dtype=xp.dtype)
     step = make_step(network, config, xp=xp.xp, batch_size=4, n_steps=3)
-    params = [xp(p) for p in network.init_params(dtype="float64")]
+    params = [xp(p) for p in init_params(network, dtype="float64")]
 
     def one(dtype: str) -> Any:
         return xp(np.zeros(1), dtype)
 
     def fresh(number: int) -> State:
-        copies = [xp(p) for p in network.init_params(dtype="float64")]
-        running = [xp(a) for a in network.init_running("float64")]
+        copies = [xp(p) for p in init_params(network, dtype="float64")]
+        running = [xp(a) for a in init_running(network, "float64")]
         slots = init_state("adam", copies, xp=xp.xp)
         return State(copies, running, slots, [], one("int64") + number, one(xp.dtype), one("int64"), one("int64"))
 

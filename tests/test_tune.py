@@ -16,13 +16,13 @@ import pytest
 
 import xpnet
 from xpnet.cli import main
-from xpnet.config import TrainConfig
 from xpnet.files import locked
-from xpnet.history import read_history
 from xpnet.optim import OPTIMIZERS
 from xpnet.recipes import read_recipe
 from xpnet.studies.tune import Trial, Tuned, default_space, tune
 from xpnet.studies.tune.space import parse
+from xpnet.training.config import TrainConfig
+from xpnet.training.history import read_history
 
 from .conftest import write_npz
 

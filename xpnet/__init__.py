@@ -14,40 +14,41 @@ Public names are loaded when they are first used: importing xpnet costs no more 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__
 
 # Rooms that are used by their names: xpnet.functional.dense, xpnet.plots.curves.
-_MODULES = {"augment", "functional", "optim", "plots"}
+_MODULES = {"augment": "numerics.augment", "functional": "numerics.functional", "optim": "optim", "plots": "plots"}
 
 _HOMES = {
-    "CSVLog": "callbacks",
-    "MLP": "network",
+    "CSVLog": "training.callbacks",
+    "MLP": "numerics.network",
     "Backend": "backend",
-    "Callback": "callbacks",
+    "Callback": "training.callbacks",
     "ConfigError": "errors",
     "DataError": "errors",
     "Dataset": "data",
     "DeviceError": "errors",
-    "Distortion": "augment",
-    "EarlyStopping": "callbacks",
+    "Distortion": "numerics.augment",
+    "EarlyStopping": "training.callbacks",
     "Ensemble": "model",
-    "Epoch": "history",
-    "LearningRates": "callbacks",
+    "Epoch": "training.history",
+    "LearningRates": "training.callbacks",
     "MissingPackageError": "errors",
     "Model": "model",
     "ModelError": "errors",
     "NonFiniteError": "errors",
-    "Progress": "callbacks",
-    "Result": "training",
-    "Run": "callbacks",
-    "RunDirectory": "callbacks",
+    "Progress": "training.callbacks",
+    "Result": "training.fit",
+    "Run": "training.callbacks",
+    "RunDirectory": "training.callbacks",
     "Scores": "model",
     "Split": "data",
-    "TensorBoardLog": "callbacks",
-    "TrainConfig": "config",
+    "TensorBoardLog": "training.callbacks",
+    "TrainConfig": "training.config",
     "XpnetError": "errors",
     "available": "backend",
-    "fit": "training",
+    "fit": "training.fit",
+    "init_params": "training.initializers",
     "load": "model",
     "load_data": "data",
     "select": "backend",
@@ -83,25 +84,14 @@ __all__ = [
     "__version__",
     "available",
     "fit",
+    "init_params",
     "load",
     "load_data",
     "select",
 ]
 
 if TYPE_CHECKING:
-    from xpnet.augment import Distortion
     from xpnet.backend import Backend, available, select
-    from xpnet.callbacks import (
-        Callback,
-        CSVLog,
-        EarlyStopping,
-        LearningRates,
-        Progress,
-        Run,
-        RunDirectory,
-        TensorBoardLog,
-    )
-    from xpnet.config import TrainConfig
     from xpnet.data import Dataset, Split, load_data
     from xpnet.errors import (
         ConfigError,
@@ -112,15 +102,28 @@ if TYPE_CHECKING:
         NonFiniteError,
         XpnetError,
     )
-    from xpnet.history import Epoch
     from xpnet.model import Ensemble, Model, Scores, load
-    from xpnet.network import MLP
-    from xpnet.training import Result, fit
+    from xpnet.numerics.augment import Distortion
+    from xpnet.numerics.network import MLP
+    from xpnet.training.callbacks import (
+        Callback,
+        CSVLog,
+        EarlyStopping,
+        LearningRates,
+        Progress,
+        Run,
+        RunDirectory,
+        TensorBoardLog,
+    )
+    from xpnet.training.config import TrainConfig
+    from xpnet.training.fit import Result, fit
+    from xpnet.training.history import Epoch
+    from xpnet.training.initializers import init_params
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"xpnet.{name}")
+        return import_module(f"xpnet.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
     value = getattr(import_module(f"xpnet.{_HOMES[name]}"), name)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.checks import check_range, required
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import write_atomically
-from xpnet.history import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,6 +108,14 @@ def save(figure: "Figure", path: str | Path) -> None:
 # Curves --------------------------------------------------------------------------------------------------------------
 
 
+class Figures(Protocol):
+    """The figures of an epoch, as history.csv names them: epoch, train_loss, train_accuracy, test_loss, ..."""
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 1."""
+
+
 class _Line(NamedTuple):
     """A line of a panel, and what stands at its end."""
 
@@ -119,7 +126,7 @@ class _Line(NamedTuple):
 
 
 @_house_style()
-def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str | None = "") -> "Figure":
+def curves(histories: Mapping[str, Sequence[Figures]], *, loss: str | None = "") -> "Figure":
     """Loss and accuracy over the epochs: of one run all its splits, of several runs one split.
 
     histories : for each run its name and its epochs, at least one.
@@ -170,11 +177,11 @@ def curves(histories: Mapping[str, Sequence[Epoch]], *, loss: str | None = "") -
     return figure
 
 
-def _has(history: Sequence[Epoch], split: str) -> bool:
+def _has(history: Sequence[Figures], split: str) -> bool:
     return all(getattr(epoch, f"{split}_loss") is not None for epoch in history)
 
 
-def _line(name: str, history: Sequence[Epoch], split: str, color: str, quantity: str) -> _Line:
+def _line(name: str, history: Sequence[Figures], split: str, color: str, quantity: str) -> _Line:
     values = np.array([getattr(epoch, f"{split}_{quantity}") for epoch in history], np.float64)
     if quantity == "accuracy":
         values = 100 * values

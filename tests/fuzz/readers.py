@@ -32,12 +32,14 @@ from PIL import Image
 from safetensors.numpy import load as deserialize
 
 import xpnet
-from xpnet import checkpoint, history, model
 from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
+from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import reproduce, tune
+from xpnet.training import checkpoint, history
+from xpnet.training.initializers import init_params, init_running
 
 LIMIT = 2.0
 """Seconds of this process's time."""
@@ -348,8 +350,9 @@ def _model_seeds() -> Iterator[bytes]:
         xpnet.MLP((4, 3, 2, 2), batch_norm=True),
     ):
         for dtype in ("float32", "float64"):
-            params, running = network.init_params(dtype=dtype), network.init_running(dtype)
-            yield _written(lambda path, n=network, p=params, r=running: model.save(path, n, p, r, "digits", (2, 2)))  # type: ignore[misc]
+            params, running = init_params(network, dtype=dtype), init_running(network, dtype)
+            stored = Stored(network, params, running, "digits", (2, 2))
+            yield _written(lambda path, stored=stored: save(path, stored))  # type: ignore[misc]
 
 
 def _checkpoint_seeds() -> Iterator[bytes]:
@@ -510,7 +513,7 @@ def _redescribed(content: bytes, mutate: Mutate) -> bytes:
                 )
                 arrays = deserialize(content)
                 changed = json.dumps(
-                    description | {"sha256": model._digest(description, [arrays[name] for name in names])}
+                    description | {"sha256": storage._digest(description, [arrays[name] for name in names])}
                 ).encode()
             table["__metadata__"]["xpnet"] = changed.decode("latin1")
             header = json.dumps(table).encode()

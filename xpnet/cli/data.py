@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from cyclopts import App, Parameter
 
-from xpnet.augment import Distortion, distort
 from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, whole_numbers
@@ -14,7 +13,8 @@ from xpnet.cli.terminal import class_names, download_bar, draw, result_console
 from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError
-from xpnet.model import scale_pixels
+from xpnet.numerics.augment import Distortion, distort
+from xpnet.numerics.functional import scale_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names, let_any_name_through
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
-from xpnet.history import Epoch, read_history
 from xpnet.model import confusion_matrix, load
+from xpnet.training.history import Epoch, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,8 +17,8 @@ from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
 from xpnet.data import Dataset, Split, read_picture, rows_of
 from xpnet.errors import ConfigError, DataError, XpnetError
-from xpnet.functional import LOSSES, softmax
 from xpnet.model import Model
+from xpnet.numerics.functional import LOSSES, softmax
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from xpnet.backend import select
-from xpnet.callbacks import Progress
 from xpnet.cli.datasets import DataDir, DeviceName, LibraryName
 from xpnet.cli.settings import NoDownload, whole_numbers
 from xpnet.cli.terminal import device_line, download_bar, result_console
@@ -17,6 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
 from xpnet.studies.reproduce import Row, milestones, read_records, tabulate, write_records
 from xpnet.studies.reproduce import reproduce as train
+from xpnet.training.callbacks import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table

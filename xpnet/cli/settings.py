@@ -12,19 +12,18 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from xpnet.augment import STANDARD, Distortion
 from xpnet.backend import LIBRARIES, Backend
-from xpnet.checkpoint import newest_checkpoint
 from xpnet.cli.terminal import download_bar
-from xpnet.config import TrainConfig
 from xpnet.data import Dataset, load_data
 from xpnet.errors import ConfigError, ModelError
-from xpnet.functional import ACTIVATIONS, LOSSES
-from xpnet.initializers import INITIALIZERS
-from xpnet.network import MLP
-from xpnet.optim import OPTIMIZERS
+from xpnet.numerics.augment import STANDARD, Distortion
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES
+from xpnet.numerics.network import MLP
+from xpnet.optim import OPTIMIZERS, SCHEDULES
 from xpnet.recipes import read_recipe
-from xpnet.schedules import SCHEDULES
+from xpnet.training.checkpoint import newest_checkpoint
+from xpnet.training.config import TrainConfig
+from xpnet.training.initializers import INITIALIZERS
 
 __all__ = [
     "AMOUNTS",

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from xpnet.cli.datasets import ModelPath
 from xpnet.cli.terminal import result_console
 from xpnet.model import Model, load
-from xpnet.network import MLP
+from xpnet.numerics.network import MLP
 
 __all__ = ["summary"]
 

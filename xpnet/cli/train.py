@@ -15,17 +15,17 @@ from typing import Annotated, Any, Literal, Self
 from cyclopts import Parameter
 
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, Progress, Run, TensorBoardLog
-from xpnet.checkpoint import newest_checkpoint
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.cli.terminal import device_line, print_header
-from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.network import MLP
+from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS
-from xpnet.training import Result, fit
+from xpnet.training.callbacks import Callback, Progress, Run, TensorBoardLog
+from xpnet.training.checkpoint import newest_checkpoint
+from xpnet.training.config import TrainConfig
+from xpnet.training.fit import Result, fit
 
 __all__ = ["train"]
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from xpnet.backend import Backend
-from xpnet.callbacks import Progress
 from xpnet.checks import check_range, required
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import (
@@ -31,10 +30,11 @@ from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
-from xpnet.history import Epoch, read_history
 from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
 from xpnet.studies.tune import tune as search
-from xpnet.training import fit
+from xpnet.training.callbacks import Progress
+from xpnet.training.fit import fit
+from xpnet.training.history import Epoch, read_history
 
 __all__ = ["tune"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
-from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
 from xpnet.files import package_text, parse_toml, read_text
+from xpnet.training.config import TrainConfig
 
 __all__ = ["Recipe", "read_recipe", "recipe_names", "recipe_text"]
 

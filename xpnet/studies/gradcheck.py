@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import functional as F
 from xpnet.backend import Backend
-from xpnet.network import MLP
+from xpnet.numerics import functional as F
+from xpnet.numerics.network import MLP
+from xpnet.training.initializers import init_params, init_running
 
 __all__ = ["BOUNDS", "Case", "Comparison", "cases", "check", "finite_differences", "gradients", "relative_error"]
 
@@ -144,8 +145,8 @@ def cases() -> list[Case]:
         MLP((n_in, 7, 6, k), activation="gelu", batch_norm=True, dropout=0.2),
     ]
     for network in networks:
-        params = [p + 0.1 * normal(*p.shape) for p in network.init_params(dtype="float64")]
-        running = network.init_running("float64")
+        params = [p + 0.1 * normal(*p.shape) for p in init_params(network, dtype="float64")]
+        running = init_running(network, "float64")
         found.append(Case(_title(network), _whole(network), params, [x, labels, step, *running]))
     return found
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
-from xpnet.callbacks import Run
 from xpnet.checks import check_range
-from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
-from xpnet.loop import Loop, computing
-from xpnet.network import MLP
-from xpnet.training import check_arguments, prepare
+from xpnet.numerics.network import MLP
+from xpnet.training.callbacks import Run
+from xpnet.training.config import TrainConfig
+from xpnet.training.fit import check_arguments, prepare
+from xpnet.training.loop import Loop, computing
 
 __all__ = ["RateRange", "find_lr"]
 

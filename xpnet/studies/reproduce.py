@@ -23,17 +23,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.augment import Distortion
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, Run
 from xpnet.checks import check_range, typed
-from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.files import locked, read_whole, remove, write_atomically
 from xpnet.model import Ensemble, load
+from xpnet.numerics.augment import Distortion
 from xpnet.recipes import Recipe, read_recipe, recipe_names
-from xpnet.training import fit, prepare
+from xpnet.training.callbacks import Callback, Run
+from xpnet.training.config import TrainConfig
+from xpnet.training.fit import fit, prepare
 
 __all__ = ["Record", "Row", "milestones", "read_records", "reproduce", "tabulate", "write_records"]
 

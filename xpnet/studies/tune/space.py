@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.checks import check_range, nearest, typed
-from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
 from xpnet.files import package_text, parse_toml, read_text
-from xpnet.loop import HYPERPARAMETERS
 from xpnet.optim import OPTIMIZERS
+from xpnet.training.config import TrainConfig
+from xpnet.training.loop import HYPERPARAMETERS
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 

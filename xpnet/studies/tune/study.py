@@ -13,15 +13,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, Run
 from xpnet.checks import check_range, required
-from xpnet.config import TrainConfig
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.files import open_regular, sha256_of
 from xpnet.optim import OPTIMIZERS
 from xpnet.studies.tune.space import Dimension, default_space, parse
-from xpnet.training import check_arguments, fit, prepare
+from xpnet.training.callbacks import Callback, Run
+from xpnet.training.config import TrainConfig
+from xpnet.training.fit import check_arguments, fit, prepare
 
 __all__ = ["Trial", "Tuned", "tune"]
 

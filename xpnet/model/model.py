@@ -1,50 +1,30 @@
-"""A trained network on a device, or several as one: predict, evaluate, save, load.
-
-A model file is one safetensors file: the arrays, by MLP.param_shapes' and running_shapes' names, and one JSON text
-that describes the network, what it was trained on, and the SHA-256 of all that and of the arrays. It holds host arrays,
-so a model trained on any device loads on any other. Nothing in it is executed.
-"""
+"""A trained network on a device, or several as one: predict, evaluate, save, load."""
 
 import dataclasses
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as deserialize
-from safetensors.numpy import save as serialize
 
 from xpnet.backend import Backend, select
 from xpnet.data import rows_of
-from xpnet.errors import ModelError, one_line
-from xpnet.files import read_whole, sha256_of, write_atomically
-from xpnet.functional import LOSSES, mean_squared_error
-from xpnet.loader import Loader
-from xpnet.network import MLP
+from xpnet.errors import DeviceError, ModelError
+from xpnet.model.storage import Stored, read, save
+from xpnet.numerics.functional import LOSSES, mean_squared_error, scale_pixels
+from xpnet.numerics.network import MLP
 
-__all__ = [
-    "Ensemble",
-    "Measured",
-    "Model",
-    "Scores",
-    "confusion_matrix",
-    "load",
-    "make_evaluate",
-    "save",
-    "scale_pixels",
-]
+__all__ = ["Ensemble", "Measured", "Model", "Scores", "batches", "confusion_matrix", "load"]
+
+logger = logging.getLogger("xpnet")
 
 Array = Any
 Arrays = list[Any]
 
 # Rows per call when nothing is trained: enough to fill a GPU, few enough to stay in a CPU's cache.
 BATCH_SIZE = 1000
-FORMAT = "xpnet model 1"
-MAX_BYTES = 1 << 31  # of a model file: half a billion parameters
-MAX_HEADER = 1 << 20  # of its JSON: some five thousand layers
 
 
 class Scores(NamedTuple):
@@ -73,44 +53,6 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
     """
     cells = labels * n_classes + predictions
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
-
-
-def scale_pixels(images: Array, dtype: Any, *, xp: Any) -> Array:
-    """The network's input: uint8 pixels divided by 255, floating-point ones (already in [0, 1]) as they are."""
-    x = xp.astype(images, dtype)
-    return x / 255.0 if images.dtype == xp.uint8 else x
-
-
-def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Loader], Scores]:
-    """A function evaluate(params, running, loader) -> Scores, over all examples of a loader of the same backend.
-
-    The loss is the network's without label smoothing. Sums gather on the device and are read once, at the end.
-    """
-    xp = backend.xp
-    loss_of = LOSSES[network.loss].function
-
-    def add_batch(
-        totals: tuple[Array, Array], params: Arrays, running: Arrays, images: Array, labels: Array
-    ) -> tuple[Array, Array]:
-        x = scale_pixels(images, params[0].dtype, xp=xp)
-        logits, _, _ = network.forward(params, x, running=running, xp=xp)
-        loss, _ = loss_of(logits, labels, xp=xp)
-        hits = xp.count_nonzero(xp.argmax(logits, axis=1) == labels)
-        return totals[0] + loss * labels.shape[0], totals[1] + hits
-
-    step = backend.compile(add_batch)
-
-    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Scores:
-        totals = xp.zeros_like(params[-1][:1]), backend.to_device(np.zeros(1, np.int64))
-        n = 0
-        for window in loader:
-            for rows in _slices(window.labels.shape[0]):
-                totals = step(totals, params, running, window.images[rows, :], window.labels[rows])
-            n += window.labels.shape[0]
-        loss, hits = (float(backend.to_host(total)[0]) for total in totals)
-        return Scores(loss / n, hits / n)
-
-    return evaluate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,9 +111,17 @@ class Model:
         return Measured(Scores(loss, _accuracy(outputs, labels)), outputs)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, whole or not at all.   Raises OSError where the file cannot be written."""
+        """Write the model to a file, all of it or nothing.   Raises OSError where the file cannot be written."""
+        save(path, self._stored())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy, pickle and joblib: host arrays and the description; the backend is selected again."""
+        own = self.backend
+        return _unpickled, (self._stored(), own.device, own.name, own.tf32, own.graph)
+
+    def _stored(self) -> Stored:
         params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
-        save(path, self.network, params, running, self.data, self.image_shape)
+        return Stored(self.network, params, running, self.data, self.image_shape)
 
     def _read(self, flat: NDArray[Any], labels: NDArray[np.int32] | None) -> tuple[NDArray[Any], float]:
         """Outputs and, where there are labels, the mean loss, which takes the logits: a probability may round to 0."""
@@ -180,7 +130,7 @@ class Model:
         # Parameters that ran away show in the result, without NumPy's warnings.
         with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
             total = xp.zeros_like(self.params[-1][:1])
-            for rows in _slices(len(flat)):
+            for rows in batches(len(flat)):
                 batch = rows_of(flat, np.arange(rows.start, rows.stop))
                 x = scale_pixels(self.backend.to_device(batch), self.params[0].dtype, xp=xp)
                 logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
@@ -268,95 +218,30 @@ class Ensemble:
         return Measured(scores, outputs, tuple(each.scores for each in found))
 
 
-def save(
-    path: str | Path,
-    network: MLP,
-    params: Arrays,
-    running: Arrays,
-    data: str = "",
-    image_shape: tuple[int, ...] = (),
-) -> None:
-    """Write a model file, whole or not at all, from host arrays; what they are, see Model.   Raises OSError."""
-    arrays = [np.ascontiguousarray(a) for a in (*params, *running)]
-    description = {
-        "format": FORMAT,
-        "network": dataclasses.asdict(network),
-        "data": data,
-        "image_shape": list(image_shape),
-    }
-    # One key only: safetensors writes several in an order that changes from run to run.
-    metadata = {"xpnet": json.dumps({**description, "sha256": _digest(description, arrays)})}
-    names = [*network.param_shapes(), *network.running_shapes()]
-    write_atomically(Path(path), serialize(dict(zip(names, arrays, strict=True)), metadata))
-
-
 def load(path: str | Path, device: str = "auto", library: str | None = None) -> Model:
     """Read a model onto a device, whatever it was trained on.
 
     path : a .safetensors file, or a run directory.   device, library : as in select.
     Returns the Model.
-    Raises ModelError, one line, for a file that is missing, damaged or no model of xpnet; DeviceError as select does.
+    Raises ModelError for a file that is missing, damaged or not a model of xpnet; DeviceError as select does.
     """
-    path = Path(path)
-    if os.path.isdir(path):
-        path = path / "model.safetensors"
-        if not os.path.lexists(path):
-            raise ModelError(f"{path.parent} holds no model.safetensors: is it a run directory, and did the run end?")
-    try:
-        network, host, data, image_shape = _parsed(read_whole(path, MAX_BYTES))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model is a run directory or a .safetensors file") from None
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
-    except ModelError as error:
-        raise ModelError(f"{path} is {error}") from None
-    backend = select(device, library)
-    moved = [backend.to_device(a) for a in host]
-    n_params = len(network.param_shapes())
-    return Model(network, moved[:n_params], moved[n_params:], backend, data, image_shape)
+    return _on(select(device, library), read(path))
 
 
-def _parsed(content: bytes) -> tuple[MLP, Arrays, str, tuple[int, ...]]:
-    """The network, the arrays, the data's name and the image's shape of a model file.   Raises ModelError."""
+def _on(backend: Backend, stored: Stored) -> Model:
+    """The model that host arrays make on a device."""
+    params, running = ([backend.to_device(a) for a in arrays] for arrays in (stored.params, stored.running))
+    return Model(stored.network, params, running, backend, stored.data, stored.image_shape)
+
+
+def _unpickled(stored: Stored, device: str, library: str, tf32: bool, graph: bool) -> Model:
+    """A model that was copied or pickled, on the device that it had, or on the CPU where that is not available."""
     try:
-        size = int.from_bytes(content[:8], "little")
-        if size > MAX_HEADER:
-            raise ValueError(f"its header takes {size} bytes; the cap is {MAX_HEADER}")
-        header = json.loads(content[8 : 8 + size].decode())
-        metadata, n_arrays = header.get("__metadata__") or {}, len(header)
-        arrays = deserialize(content)
-    except Exception as error:  # among others, of safetensors, and of a dtype that NumPy lacks
-        raise ModelError(f"damaged or not a safetensors file: {error}") from None
-    if "xpnet" not in metadata:
-        raise ModelError("a safetensors file, but not a model of xpnet")
-    try:
-        description = json.loads(metadata["xpnet"])
-        if description["format"] != FORMAT:
-            raise ModelError(f"in the format {description['format']!r}; this xpnet reads {FORMAT!r}")
-        # Before anything is made for each layer.
-        if len(description["network"]["sizes"]) > n_arrays:
-            raise ValueError("more layers than arrays")
-        network = MLP(**description["network"])
-        data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
-        # Few and small, since their product is taken.
-        if not isinstance(data, str) or len(image_shape) > 4 or not all(0 < n < 2**63 for n in image_shape):
-            raise ValueError("odd names or shapes")
-        expected = description.pop("sha256")
-        shapes = network.param_shapes() | network.running_shapes()
-        if {name: a.shape for name, a in arrays.items()} != shapes:
-            raise ModelError(f"damaged: its arrays are not those of a {network} network")
-        host = [arrays[name] for name in shapes]
-        if (
-            len({a.dtype for a in host}) > 1
-            or host[0].dtype not in (np.float32, np.float64)
-            or _digest(description, host) != expected
-        ):
-            raise ModelError("damaged: its checksum is wrong")
-    except ModelError:
-        raise
-    except Exception as error:  # the description may be any JSON
-        raise ModelError(f"damaged: its description of the network does not read ({error})") from None
-    return network, host, one_line(data), image_shape
+        backend = select(device, library, tf32=tf32, graph=graph)
+    except DeviceError as error:
+        backend = select("cpu")
+        logger.warning("the model was on %s with %s (%s); it is now on the CPU with numpy", device, library, error.what)
+    return _on(backend, stored)
 
 
 def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:
@@ -369,9 +254,6 @@ def _accuracy(outputs: NDArray[Any], labels: NDArray[np.integer]) -> float:
     return float(np.mean(np.argmax(outputs, axis=1) == labels))
 
 
-def _slices(n: int) -> Iterator[slice]:
+def batches(n: int) -> Iterator[slice]:
+    """The rows of each call when n examples are not trained on."""
     return (slice(start, min(start + BATCH_SIZE, n)) for start in range(0, n, BATCH_SIZE))
-
-
-def _digest(description: dict[str, Any], arrays: list[NDArray[Any]]) -> str:
-    return sha256_of(arrays, json.dumps(description, sort_keys=True).encode())

@@ -28,6 +28,7 @@ __all__ = [
     "normalize",
     "one_hot",
     "relu",
+    "scale_pixels",
     "scaled_tanh",
     "sigmoid",
     "softmax",
@@ -37,6 +38,22 @@ __all__ = [
 
 Array = Any
 Vjp = Callable[..., Any]
+
+
+# Features -----------------------------------------------------------------------------------------------------------
+
+
+def scale_pixels(images: Array, dtype: Any, *, xp: Any = None) -> Array:
+    """The network's input.
+
+        x = u / 255 of bytes u; numbers in [0, 1] stay as they are
+
+    images : uint8, or floats in [0, 1].   dtype : a real floating dtype of xp.
+    Returns x, in images' shape, of that dtype.
+    """
+    xp = array_namespace(images) if xp is None else xp
+    x = xp.astype(images, dtype)
+    return x / 255.0 if images.dtype == xp.uint8 else x
 
 
 # Layers --------------------------------------------------------------------------------------------------------------

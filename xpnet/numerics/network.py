@@ -15,18 +15,21 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from xpnet.checks import check_one_of, check_range, typed
-from xpnet.counter_rng import uniform
 from xpnet.errors import ConfigError
-from xpnet.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
-from xpnet.initializers import INITIALIZERS, init_arrays
+from xpnet.numerics.counter_rng import uniform
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
+from xpnet.numerics.streams import INPUT
 
-__all__ = ["MLP"]
+__all__ = ["INITIALIZERS", "MLP"]
 
 Array = Any
 Arrays = list[Any]
 
-# The stream of counter_rng for the inputs' dropout masks; those of the hidden layers are their numbers.
-INPUT_STREAM = -1
+# How the first parameters are drawn, which happens on the host, in training/initializers.py.
+INITIALIZERS = (
+    "auto",
+    *("he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "lecun-normal", "lecun-uniform", "zeros"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class MLP:
     label_smoothing : share of the target spread evenly over all classes, in [0, 1).
     dropout, input_dropout : drop rates of the hidden units and of the inputs while training, in [0, 1).
     batch_norm : whether hidden layers are normalised over the batch.
-    initializer : a key of initializers.INITIALIZERS, or "auto": he-normal for rectifiers, glorot-uniform for the rest.
+    initializer : one of INITIALIZERS; "auto" is he-normal for rectifiers, glorot-uniform for the rest.
     Raises ConfigError for a value that is unknown or out of range.
     """
 
@@ -61,7 +64,7 @@ class MLP:
             raise ConfigError(f"sizes must be at least two widths of at least 1, not {self.sizes}")
         check_one_of("activation", self.activation, ACTIVATIONS)
         check_one_of("loss", self.loss, LOSSES)
-        check_one_of("initializer", self.initializer, ["auto", *INITIALIZERS])
+        check_one_of("initializer", self.initializer, INITIALIZERS)
         check_range("dropout", self.dropout, 0.0, 1.0)
         check_range("input_dropout", self.input_dropout, 0.0, 1.0)
         check_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
@@ -73,17 +76,6 @@ class MLP:
     def n_layers(self) -> int:
         """Number of dense layers."""
         return len(self.sizes) - 1
-
-    def init_params(self, seed: int = 0, dtype: str = "float32") -> Arrays:
-        """The parameters with which training starts, as host arrays.   seed : >= 0.   dtype : float32 or float64."""
-        initializer = self.initializer
-        if initializer == "auto":
-            initializer = "he-normal" if self.activation in ("relu", "leaky-relu", "gelu") else "glorot-uniform"
-        return init_arrays(self.param_shapes(), initializer, seed=seed, dtype=dtype)
-
-    def init_running(self, dtype: str = "float32") -> Arrays:
-        """The running statistics with which training starts, as host arrays; [] without normalisation."""
-        return init_arrays(self.running_shapes(), "zeros", seed=0, dtype=dtype)
 
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in their order: "0.weight", "0.bias" (or "0.scale", "0.shift"), ..."""
@@ -133,7 +125,7 @@ class MLP:
         pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []
         new_running: Arrays = []
         if training and self.input_dropout:
-            draws = uniform(x.shape, step, seed=seed, stream=INPUT_STREAM, dtype=x.dtype, xp=xp)
+            draws = uniform(x.shape, step, seed=seed, stream=INPUT, dtype=x.dtype, xp=xp)
             x, _ = dropout(x, draws, self.input_dropout, xp=xp)
         for i in range(self.n_layers - 1):
             x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, xp)
@@ -222,13 +214,3 @@ class MLP:
             logits, labels, weights=weights, label_smoothing=self.label_smoothing, xp=xp
         )
         return loss, vjp(loss_vjp()), logits, running
-
-    def predict(self, params: Arrays, x: Array, *, running: Arrays | None = None, xp: Any = None) -> Array:
-        """The network's outputs: class probabilities, or what the loss's output activation makes of the logits.
-
-        params, x, running : as in forward.   Returns (n, sizes[-1]).
-        """
-        xp = array_namespace(x, *params) if xp is None else xp
-        logits, _, _ = self.forward(params, x, running=running, xp=xp)
-        outputs: Array = LOSSES[self.loss].output(logits, xp=xp)[0]
-        return outputs

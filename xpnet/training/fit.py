@@ -16,20 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpnet.augment import check_shape
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
-from xpnet.checkpoint import Checkpoint, versions
-from xpnet.config import TrainConfig
 from xpnet.data import SETS, Dataset, is_mapped, rows_of
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.history import Epoch
-from xpnet.loader import WINDOW_BYTES, Examples, Loader
-from xpnet.loop import STEPS_PER_CALL, Loop, computing, generator
-from xpnet.model import Model, Scores, make_evaluate
-from xpnet.network import MLP
-from xpnet.optim import OPTIMIZERS
-from xpnet.schedules import SCHEDULES
+from xpnet.model import Model, Scores
+from xpnet.numerics.augment import check_shape
+from xpnet.numerics.network import MLP
+from xpnet.optim import OPTIMIZERS, SCHEDULES
+from xpnet.training.callbacks import Callback, EarlyStopping, Progress, Run, RunDirectory
+from xpnet.training.checkpoint import Checkpoint, versions
+from xpnet.training.config import TrainConfig
+from xpnet.training.evaluate import make_evaluate
+from xpnet.training.history import Epoch
+from xpnet.training.initializers import init_params, init_running
+from xpnet.training.loader import WINDOW_BYTES, Examples, Loader
+from xpnet.training.loop import STEPS_PER_CALL, Loop, computing, generator
 
 __all__ = ["Result", "check_arguments", "fit", "prepare"]
 
@@ -107,8 +108,8 @@ def prepare(
         n,
         batch_size,
         _rates(config, math.ceil(n / batch_size)),
-        network.init_params(config.seed, config.dtype),
-        network.init_running(config.dtype),
+        init_params(network, config.seed, config.dtype),
+        init_running(network, config.dtype),
     )
     return run, splits
 
@@ -511,4 +512,5 @@ def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:
         options["warmup"] = round(config.warmup * total)
     if config.schedule == "step":
         options.update(decay_steps=config.decay_every * n_steps, decay=config.decay)
-    return SCHEDULES[config.schedule](np.arange(total), lr=config.lr, n_steps=total, **options)
+    rates: NDArray[np.float64] = SCHEDULES[config.schedule](np.arange(total), lr=config.lr, n_steps=total, **options)
+    return rates

@@ -15,15 +15,13 @@ from typing import Any
 from array_api_compat import array_namespace, device
 
 from xpnet.checks import check_range, typed
-from xpnet.counter_rng import bits, uniform
 from xpnet.errors import ConfigError
+from xpnet.numerics.counter_rng import bits, uniform
+from xpnet.numerics.streams import AFFINE, ELASTIC
 
 __all__ = ["STANDARD", "Distortion", "distort"]
 
 Array = Any
-
-# Streams of counter_rng: dropout has those from 0 on.
-AFFINE_STREAM, ELASTIC_STREAM = -2, -3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +114,7 @@ def _affine(
     n: int, height: int, width: int, distortion: Distortion, step: Array, seed: int, dtype: Any, xp: Any
 ) -> tuple[Array, Array]:
     """The place in the original of each pixel, without the elastic field: x and y, (n, height, width) each."""
-    draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE_STREAM, dtype=dtype, xp=xp) - 1.0
+    draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE, dtype=dtype, xp=xp) - 1.0
     turn, slant, wide, high, x_shift, y_shift = (draws[i, ...] for i in range(6))
     angle = turn * math.radians(distortion.rotation)
     cos, sin = xp.cos(angle), xp.sin(angle)
@@ -140,7 +138,7 @@ def _field(
 ) -> Array:
     """The elastic displacements: (2, n, height, width), those of x first."""
     size = 2 * n * height * width
-    words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC_STREAM, xp=xp)
+    words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC, xp=xp)
     # Four numbers from the bytes of each word: smoothed over a hundred pixels, 256 levels are as good as any.
     bytes_ = xp.reshape(xp.stack([(words >> shift) & 255 for shift in (0, 8, 16, 24)]), (-1,))[:size]
     noise = xp.astype(bytes_, dtype) - 127.5

@@ -5,9 +5,11 @@ glorot 2/(n_in + n_out); ``_normal`` draws from a normal, ``_uniform`` from a un
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
+
+from xpnet.numerics.network import MLP
 
 __all__ = [
     "INITIALIZERS",
@@ -15,12 +17,14 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "he_uniform",
-    "init_arrays",
+    "init_params",
+    "init_running",
     "lecun_normal",
     "lecun_uniform",
     "zeros",
 ]
 
+Arrays = list[np.ndarray]
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 
@@ -118,23 +122,27 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], Weights]] = {
 }
 
 
-def init_arrays(
-    shapes: Mapping[str, tuple[int, ...]], initializer: str, *, seed: int, dtype: str = "float32"
-) -> list[np.ndarray]:
-    """The arrays with which training starts: weights drawn, scales and variances one, all others zero.
+def init_params(network: MLP, seed: int = 0, dtype: str = "float32") -> Arrays:
+    """The parameters with which the training of a network starts.
 
-    shapes : name and shape of each array, as MLP.param_shapes and MLP.running_shapes give them; the last part of a
-        name says what it is: weight, bias, scale, shift, mean or var.
-    initializer : a key of INITIALIZERS.   seed : >= 0.   dtype : float32 or float64.
-    Returns host arrays in the order of shapes; the draws are the same for every dtype but for their rounding.
+    seed : >= 0.   dtype : float32 or float64; the draws are the same for both but for their rounding.
+    Returns host arrays in the order of network.param_shapes(): weights drawn, scales 1, biases and shifts 0.
     """
+    name = network.initializer
+    if name == "auto":
+        name = "he-normal" if network.activation in ("relu", "leaky-relu", "gelu") else "glorot-uniform"
     rng = np.random.Generator(np.random.PCG64(seed))
-    arrays: list[np.ndarray] = []
-    for name, shape in shapes.items():
-        part = name.rpartition(".")[2]
-        if part == "weight":
-            n_in, n_out = shape
-            arrays.append(INITIALIZERS[initializer](rng, n_in, n_out))
-        else:
-            arrays.append(np.full(shape, 1.0 if part in ("scale", "var") else 0.0))
-    return [a.astype(dtype) for a in arrays]
+    arrays = [
+        INITIALIZERS[name](rng, *shape) if part.endswith("weight") else np.full(shape, float(part.endswith("scale")))
+        for part, shape in network.param_shapes().items()
+    ]
+    return [array.astype(dtype) for array in arrays]
+
+
+def init_running(network: MLP, dtype: str = "float32") -> Arrays:
+    """The running statistics with which the training of a network starts.
+
+    dtype : float32 or float64.
+    Returns host arrays in the order of network.running_shapes(), means 0 and variances 1; [] without normalisation.
+    """
+    return [np.full(shape, float(part.endswith("var")), dtype) for part, shape in network.running_shapes().items()]

@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.augment import distort
-from xpnet.callbacks import Run
-from xpnet.config import TrainConfig
-from xpnet.functional import clip_by_global_norm
-from xpnet.loader import Examples, Loader
-from xpnet.model import scale_pixels
-from xpnet.network import MLP
+from xpnet.numerics.augment import distort
+from xpnet.numerics.functional import clip_by_global_norm, scale_pixels
+from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS, init_state, limit_norms, moving_average
+from xpnet.training.callbacks import Run
+from xpnet.training.config import TrainConfig
+from xpnet.training.loader import Examples, Loader
 
 __all__ = [
     "HYPERPARAMETERS",

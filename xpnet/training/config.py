@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import tomli_w
 
-from xpnet.augment import Distortion
 from xpnet.backend import Backend, select
 from xpnet.checks import check_one_of, check_range, nearest, typed
 from xpnet.errors import ConfigError
-from xpnet.network import MLP
-from xpnet.optim import OPTIMIZERS
-from xpnet.schedules import SCHEDULES
+from xpnet.numerics.augment import Distortion
+from xpnet.numerics.network import MLP
+from xpnet.optim import OPTIMIZERS, SCHEDULES
 
 __all__ = ["TrainConfig"]
 

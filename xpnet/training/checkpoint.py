@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
-import xpnet
+from xpnet._version import __version__
 from xpnet.errors import ModelError
 from xpnet.files import parse_toml, read_whole, remove, write_folder
-from xpnet.history import Epoch
+from xpnet.training.history import Epoch
 
 __all__ = [
     "Checkpoint",
@@ -86,7 +86,7 @@ class Checkpoint(NamedTuple):
 
 def versions(library: str, version: str) -> dict[str, str]:
     """What a checkpoint says it was made with.   library, version : the array library's."""
-    own = {"xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    own = {"xpnet": __version__, "python": platform.python_version(), "numpy": np.__version__}
     return {**own, "safetensors": safetensors.__version__, library: version}
 
 

@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 
 from xpnet import plots
 from xpnet.backend import Backend
-from xpnet.checkpoint import Checkpoint, newest_checkpoint, prune, write_checkpoint
 from xpnet.checks import required
-from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
 from xpnet.files import flush_names, locked, sweep, write_atomically
-from xpnet.history import Epoch, read_history, write_history
-from xpnet.model import Model, save
-from xpnet.network import MLP
+from xpnet.model import Model, Stored, save
+from xpnet.numerics.network import MLP
+from xpnet.training.checkpoint import Checkpoint, newest_checkpoint, prune, write_checkpoint
+from xpnet.training.config import TrainConfig
+from xpnet.training.history import Epoch, read_history, write_history
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -454,7 +454,8 @@ class RunDirectory(_Writer):
         self._find(run)
         write_history(self.path / "history.csv", run.history)
         # From the host's copies: the device may be what failed.
-        save(self.path / "model.safetensors", run.network, run.params, run.running, run.config.data, run.image_shape)
+        stored = Stored(run.network, run.params, run.running, run.config.data, run.image_shape)
+        save(self.path / "model.safetensors", stored)
 
     def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:
         self._find(run)

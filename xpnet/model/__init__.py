@@ -1,0 +1,6 @@
+"""A trained network on a device: its outputs, how well it does, and the file that holds it."""
+
+from .model import Ensemble, Measured, Model, Scores, confusion_matrix, load
+from .storage import Stored, save
+
+__all__ = ["Ensemble", "Measured", "Model", "Scores", "Stored", "confusion_matrix", "load", "save"]

@@ -1,0 +1,14 @@
+"""Which stream of random numbers is whose: no two uses of a seed may draw the same numbers.
+
+What is drawn within a step comes from counter_rng, a stream for each use: the dropout masks of the hidden layers have
+their numbers, 0, 1, ..., and all others are below. The validation split and the order of the examples are drawn on the
+host, from a generator of their own for each; the first parameters have the generator of the seed alone.
+"""
+
+__all__ = ["AFFINE", "ELASTIC", "INPUT", "ORDER", "SPLIT"]
+
+# Of counter_rng: the dropout masks of the inputs, and the two parts of a distortion.
+INPUT, AFFINE, ELASTIC = -1, -2, -3
+
+# Of the host: the examples that are held out, and the order of an epoch's examples.
+SPLIT, ORDER = 1, 2

@@ -1,0 +1,34 @@
+"""The rules by which parameters are updated, and the course of their rate: the only room that writes into arrays."""
+
+from .rules import (
+    OPTIMIZERS,
+    adam,
+    adamw,
+    init_state,
+    limit_norms,
+    momentum_sgd,
+    moving_average,
+    nesterov_sgd,
+    rmsprop,
+    sgd,
+)
+from .schedules import SCHEDULES, constant, cosine, linear, one_cycle, step_decay
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "adam",
+    "adamw",
+    "constant",
+    "cosine",
+    "init_state",
+    "limit_norms",
+    "linear",
+    "momentum_sgd",
+    "moving_average",
+    "nesterov_sgd",
+    "one_cycle",
+    "rmsprop",
+    "sgd",
+    "step_decay",
+]
