@@ -827,6 +827,65 @@ def test_help_imports_no_array_library() -> None:
     assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "matplotlib"} & set(loaded)
 
 
+EVERYTHING = """
+import importlib.util, sys
+from xpnet.cli import main
+streams, data, run, *quick = sys.argv[1:]
+commands = [["train", "--data", data, "--out", run, *quick], ["evaluate", run, "--data", data], ["summary", run]]
+commands += [["predict", run, "--data", data, "--index", "3"], ["recipes"], ["train", "--resume", run, "--data", data]]
+commands += [["plot", run]] if importlib.util.find_spec("matplotlib") else []
+codes = []
+for words in [*commands, ["evaluate", "nothere"]]:
+    if streams == "none":
+        sys.stdout = sys.stderr = None
+    elif streams == "closed":
+        sys.stdout.close(), sys.stderr.close()
+    codes.append(main(words))
+sys.exit(codes != [0] * len(commands) + [1])
+"""
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX and its file names")
+
+
+@pytest.mark.parametrize(
+    ("streams", "name"),
+    [
+        ("none", "run"),
+        ("closed", "run"),
+        pytest.param("without descriptors", "run", marks=POSIX),
+        ("cp1252", "\u03a9"),
+        pytest.param("pipes", "\udcff", marks=pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode")),
+    ],
+)
+def test_no_command_fails_for_a_stream_or_a_name(patterns: str, streams: str, name: str) -> None:
+    """As in a service, which has no streams, and where the locale lacks a letter or a name is not UTF-8."""
+    Path(name).mkdir()
+    data = Path(patterns).rename(Path(name, patterns))
+    command = [sys.executable, "-c", EVERYTHING, streams, str(data), str(Path(name, "run")), *QUICK]
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parent.parent)}
+    if streams == "cp1252":
+        environment["PYTHONIOENCODING"] = "cp1252"
+    if streams == "without descriptors":
+        command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert xpnet.load(Path(name, "run"), "cpu").network.sizes == (36, 16, 3)
+    if streams in ("cp1252", "pipes"):
+        escaped = name.encode("ascii", "backslashreplace")
+        assert b"saved in " + escaped in done.stdout
+        assert b"xpnet: error: nothere: no such file" in done.stderr
+    else:
+        assert not done.stdout + done.stderr
+
+
+def test_training_without_a_stream_for_its_progress(
+    small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    xpnet.fit(xpnet.MLP((36, 4, 3)), small_data, epochs=1, device="cpu", callbacks=[xpnet.Progress()])
+    assert not capsys.readouterr().out
+
+
 def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--data", "mnits", "--debug"]) == 1
     err = capsys.readouterr().err

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import xpnet
+from xpnet.cli.terminal import prepare_streams
 from xpnet.errors import ConfigError, XpnetError
 
 __all__ = ["main"]
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : the arguments after the program's name; None takes the process's own.
     Returns the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated.
     """
+    prepare_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]

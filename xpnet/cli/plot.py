@@ -11,7 +11,7 @@ from xpnet import plots
 from xpnet.checks import check_range, required
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
 from xpnet.cli.settings import whole_numbers
-from xpnet.cli.terminal import class_names, let_any_name_through
+from xpnet.cli.terminal import class_names
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
 from xpnet.model import confusion_matrix, load
@@ -60,7 +60,6 @@ def plot(
     data_dir: DataDir = None,
 ) -> None:
     """Draw a run's curves, or those of several runs in comparison; or of each model what the first flags ask for."""
-    let_any_name_through()
     required("matplotlib", "xpnet plot", "plot")
     names = _names(runs)
     n_pictures = (confusion + mistakes + weights) * len(runs)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName
 from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
 from xpnet.cli.settings import whole_numbers
-from xpnet.cli.terminal import ask_line, edit_lines, let_any_name_through
+from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, XpnetError
 from xpnet.model import load
 
@@ -71,7 +71,6 @@ def predict(
     """
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
-    let_any_name_through()
     reader = Reader(load(model, device, library), data, data_dir)
     if not (images or index or csv):
         return _prompt(reader, split, json=json, show=show)

@@ -2,12 +2,13 @@
 
 import io
 import math
+import os
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = [
     "draw",
     "draw_bars",
     "edit_lines",
-    "let_any_name_through",
+    "prepare_streams",
     "print_beside",
     "print_header",
     "result_console",
@@ -165,12 +166,23 @@ def print_beside(picture: "Text", bars: Sequence[Bar], console: "Console") -> No
     console.print(grid)
 
 
-def let_any_name_through() -> None:
-    """Let names that the locale cannot hold end no command: stdin reads them as Python's file names, stdout escapes."""
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        # Once a stream was read from it can no longer be changed.
+def prepare_streams() -> None:
+    """Make the standard streams such that no command fails for want of one, or for a name that its encoding lacks.
+
+    A process without a console, such as a service, may have no stdout and no stderr: what it prints goes nowhere. Names
+    that the locale cannot hold are escaped on the way out; stdin reads them as Python's file names are.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
+            # Never closed, as Python's own: it may take the place of descriptor 1 or 2, which no other file must have.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8", closefd=False))
+    inward, outward = "surrogateescape", "backslashreplace"
+    for stream, errors in ((sys.stdin, inward), (sys.stdout, outward), (sys.stderr, outward)):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != errors:
-            stream.reconfigure(errors=errors)
+            with suppress(ValueError):  # one that was read from can no longer be changed
+                stream.reconfigure(errors=errors)
 
 
 def edit_lines() -> None:

@@ -488,18 +488,18 @@ class RunDirectory(_Writer):
 class Progress(Callback):
     """Prints one line for each epoch, and on a terminal a bar within the epoch.
 
-    file : where to; by default stderr.
+    file : where to; by default stderr, and nowhere in a process without one.
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
-        self.file = file or sys.stderr
+        self.file: TextIO | None = file or sys.stderr
         self.bar: RichProgress | None = None
         self.headed = False
 
     def on_start(self, run: Run) -> None:
         """Show the bar, if this is a terminal."""
         self.headed = False
-        if not self.file.isatty():
+        if self.file is None or not self.file.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -540,7 +540,7 @@ class Progress(Callback):
     def _print(self, line: str) -> None:
         if self.bar:
             self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+        elif self.file is not None:
             print(line, file=self.file, flush=True)
 
     def on_end(self, run: Run) -> None:

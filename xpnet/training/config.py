@@ -182,6 +182,8 @@ class TrainConfig:
     def to_toml(self) -> str:
         """The settings as TOML, in the order of their definition; a setting that is None is left out."""
         settings = dataclasses.asdict(self)
+        # TOML is UTF-8 and cannot hold the path of data that is not: it is written escaped.
+        settings["data"] = self.data.encode(errors="backslashreplace").decode()
         return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
 
 
