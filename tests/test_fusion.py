@@ -1,6 +1,6 @@
 """Fused functions return and write what the functions do by themselves, to the last bit: random programs, and corners.
 
-On the stand-in, every kernel is compiled by g++, in a tenth of a second: that is what limits how many programs are run.
+On the stand-in, every kernel is compiled by g++: that is what limits how many programs are run.
 """
 
 import dataclasses
