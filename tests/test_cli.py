@@ -201,7 +201,7 @@ def test_data_that_replaces_mnist_is_loud(
     monkeypatch.setattr("xpnet.data.search._load_digits", lambda *_: drawn)
     assert main(["train", "--no-download", *QUICK, "--out", "run"]) == 0
     out, err = capsys.readouterr()
-    assert "warning: MNIST CANNOT BE HAD" in err
+    assert "warning: MNIST IS NOT AVAILABLE" in err
     assert "data     digits IN PLACE OF MNIST" in err
     assert "on digits" in out
 

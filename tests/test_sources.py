@@ -249,7 +249,9 @@ def test_the_next_source_is_tried(server, mnist, caplog, bad, says):
 
 def test_all_sources_dead(tmp_path, server, mnist):
     mnist(server.at("missing"), server.at("wrong"))
-    with pytest.raises(DataError, match=rf"{NAMES[0]}.gz could be had from no source: .*404.*wrong content") as caught:
+    with pytest.raises(
+        DataError, match=rf"{NAMES[0]}.gz is not available from any source: .*404.*wrong content"
+    ) as caught:
         load_data("mnist")
     assert "\n" not in str(caught.value)
     assert len(server.requests) == 2
@@ -542,8 +544,8 @@ def test_a_named_place_that_is_not_there(tmp_path, mnist, monkeypatch, caplog):
     lay(tmp_path / "cache" / "mnist")
     monkeypatch.setenv("XPNET_DATA_DIR", "typo")
     load_data("mnist", data_dir=tmp_path / "gone")
-    assert f"data_dir names {tmp_path / 'gone'}, which is no folder" in caplog.text
-    assert "$XPNET_DATA_DIR names typo, which is no folder" in caplog.text
+    assert f"data_dir names {tmp_path / 'gone'}, which is not a folder" in caplog.text
+    assert "$XPNET_DATA_DIR names typo, which is not a folder" in caplog.text
 
 
 def test_downloading_switched_off(mnist):

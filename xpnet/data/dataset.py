@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from xpnet.errors import DataError
 from xpnet.files import open_regular
 
+__all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
+
 
 class Split(NamedTuple):
     """Images and their labels.

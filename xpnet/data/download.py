@@ -21,6 +21,8 @@ from .sets import SetFile, SetInfo
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+__all__ = ["Progress", "fetch"]
+
 Progress = Callable[[str, int, int | None], None]
 
 OFFLINE_SECONDS = 9.0
@@ -101,7 +103,7 @@ def _fetch_file(info: SetInfo, file: SetFile, target: Path, network: _Network) -
             move_into_place(part, target)
             return
     if network.answered:
-        raise DataError(f"{info.name}: {file.name} could be had from no source: {'; '.join(failures)}")
+        raise DataError(f"{info.name}: {file.name} is not available from any source: {'; '.join(failures)}")
     raise DataError(
         f"{info.name} is not on disk and there is no network: lay its files in data/{info.folder}, or name the folder "
         "that holds them by --data-dir (data_dir=) or $XPNET_DATA_DIR"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Location = Path | zipfile.Path
 
+__all__ = ["FREE_BYTES", "MAX_RATIO", "Gunzip", "open_member", "open_zip", "refuse_bomb", "unpacked"]
+
 FREE_BYTES = 32 << 20
 MAX_RATIO = 50
 """What unpacks to more than FREE_BYTES and to more than MAX_RATIO times its packed size is refused.
@@ -107,8 +109,8 @@ def refuse_bomb(unpacked: int, packed: int) -> None:
     """Raise DataError if content unpacks to far more than so many packed bytes should hold."""
     if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
         raise DataError(
-            f"it unpacks to more than {MAX_RATIO} times its size, as a decompression bomb does; if it is none, unpack "
-            "it yourself"
+            f"it unpacks to more than {MAX_RATIO} times its size, as a decompression bomb does; if it is not one, "
+            "unpack it yourself"
         )
 
 

@@ -88,9 +88,7 @@ def to_mnist_form(grey: _Bytes) -> _Bytes:
     found = _find(grey)
     digit = None if found is None else _ink(found)
     if digit is None or not digit.any():
-        raise DataError(
-            "no digit is to be seen on it; write one with a strong pen, alone on plain paper, in even light"
-        )
+        raise DataError("it shows no digit; write one with a strong pen, alone on plain paper, in even light")
     return _fit(digit)
 
 

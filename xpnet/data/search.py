@@ -20,6 +20,8 @@ from .sets import SETS, SetInfo
 if TYPE_CHECKING:
     from .packed import Location
 
+__all__ = ["download", "load_data", "locate", "places"]
+
 logger = logging.getLogger("xpnet")
 
 
@@ -35,12 +37,12 @@ def load_data(
 ) -> Dataset:
     """Load a set by its name, or whatever lies at a path.
 
-    name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist can't be had; or a file or folder.
+    name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist is not available; or a file or folder.
     data_dir : folder searched before $XPNET_DATA_DIR, ./data and the user's cache, and preferred for downloads.
     download : whether a named set that is nowhere on disk may be downloaded.
     progress : called with (description, bytes done, bytes in all or None) during a download.
     Returns the Dataset; a named set is proven by its SHA-256 sums where they are known.
-    Raises DataError if the name is unknown, the set can't be had, or its content is not what it should be.
+    Raises DataError if the name is unknown, the set is not available, or its content is not what it should be.
     """
     text = os.fspath(name_or_path)
     if name_or_path == "auto":
@@ -104,8 +106,8 @@ def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress
             path = _obtain(mnist, data_dir, download, progress)
         except DataError as error:
             logger.warning(
-                "MNIST CANNOT BE HAD (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is the harder "
-                "one, so expect some 90 %% of it to be read",
+                "MNIST IS NOT AVAILABLE (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is harder, "
+                "so expect about 90 %% of it to be classified correctly",
                 error,
             )
             return _load_digits()
@@ -201,7 +203,7 @@ def _locate(info: SetInfo, data_dir: str | os.PathLike[str] | None) -> Path | No
     try:
         for place, by in _named_places(data_dir):
             if not place.is_dir():
-                logger.warning("%s names %s, which is no folder", by, place)
+                logger.warning("%s names %s, which is not a folder", by, place)
         return next(filter(None, (_find(info, place) for place in places(data_dir))), None)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from None

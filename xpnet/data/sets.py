@@ -11,6 +11,8 @@ from xpnet.files import open_regular
 
 from .formats import idx_sha256, read_idx
 
+__all__ = ["SETS", "SetFile", "SetInfo"]
+
 
 @dataclass(frozen=True)
 class SetFile:

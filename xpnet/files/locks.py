@@ -13,6 +13,8 @@ from pathlib import Path
 
 from xpnet.errors import InUseError
 
+from .reading import open_regular
+
 __all__ = ["locked"]
 
 logger = logging.getLogger("xpnet")
@@ -67,7 +69,8 @@ def _hold(path: Path) -> int | None:
 def _holder(path: Path) -> str:
     """Who holds a lock, in words."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        about = json.loads(path.read_bytes()[:1000])
+        with open_regular(path) as file:
+            about = json.loads(file.read(1000))
         return f"process {int(about['pid'])} on {str(about['host'])[:80]}, since {str(about['since'])[:30]}"
     return "another process"
 
@@ -85,5 +88,5 @@ def _try_lock(descriptor: int) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
-        logger.info("no lock on this file system (%s); going on without one", error.strerror)
+        logger.info("no lock on this file system (%s); continuing without one", error.strerror)
     return True

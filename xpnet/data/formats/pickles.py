@@ -58,7 +58,7 @@ class _PickledArray:
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and 0 <= side < 2**63 for side in shape[:5]):
             raise pickle.UnpicklingError("the shape of an array must be whole numbers")
         if len(shape) > 4:
-            raise pickle.UnpicklingError(f"an array of {len(shape)} dimensions is none of images or labels")
+            raise pickle.UnpicklingError(f"an array of {len(shape)} dimensions holds neither images nor labels")
         return self
 
     @property
