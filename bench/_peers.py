@@ -23,10 +23,10 @@ import xpnet
 from bench.step import products
 from xpnet.data import Dataset
 from xpnet.training.evaluate import make_evaluate
-from xpnet.training.fit import prepare
 from xpnet.training.initializers import init_params
 from xpnet.training.loader import Loader
 from xpnet.training.loop import STEPS_PER_CALL, Loop, computing
+from xpnet.training.prepare import prepare
 
 
 class Trainer:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import xpnet
 from bench._common import Parser, machine, print_machine, spread, write_json
-from xpnet.training import fit as training
+from xpnet.training import epochs
 
 # What a save may take, in % of an epoch of the default network.
 GOAL = 2.0
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     network = xpnet.MLP((data.n_features, *options.hidden, data.n_classes))
     took: dict[bool, list[float]] = {False: [], True: []}
     saving: list[float] = []
-    keep = training._keep
+    keep = epochs._keep
 
     def timed(*arguments: Any) -> None:
         start = time.perf_counter()
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             settings = {"backend": backend, "epochs": options.epochs, "seed": round_, "keep": 2 if kept else 0}
             with (
                 tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
-                patch.object(training, "_keep", timed if kept else keep),
+                patch.object(epochs, "_keep", timed if kept else keep),
             ):
                 xpnet.fit(network, data, callbacks=[clock], out=Path(folder) / "run", **settings)
             took[kept] += [b - a for a, b in pairwise(clock.ends)]

@@ -22,7 +22,8 @@ from xpnet.numerics.functional import LOSSES, scale_pixels
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import init_params
-from xpnet.training.loop import State, hyperparameters, largest_product, make_step
+from xpnet.training.loop import largest_product
+from xpnet.training.step import State, hyperparameters, make_step
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,9 +17,9 @@ import pytest
 import xpnet
 from xpnet.training import checkpoint
 from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
-from xpnet.training.fit import fingerprint
 from xpnet.training.history import read_history
 from xpnet.training.loader import Loader
+from xpnet.training.prepare import fingerprint
 
 from .faults import Faults
 
@@ -60,9 +60,9 @@ Train = Callable[..., xpnet.Result]
 @pytest.fixture
 def train(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Train in a directory, going on with what it holds; stop : an epoch, or an epoch and steps of it."""
-    monkeypatch.setattr("xpnet.training.fit.STEPS_PER_CALL", 1)
+    monkeypatch.setattr("xpnet.training.epochs.STEPS_PER_CALL", 1)
     # It takes longer than all the rest.
-    monkeypatch.setattr("xpnet.training.callbacks.RunDirectory._draw", lambda *_: None)
+    monkeypatch.setattr("xpnet.training.directory.RunDirectory._draw", lambda *_: None)
 
     def run(
         out: Path | None = None, stop: int | tuple[int, int] = 0, data: xpnet.Dataset = small_data, **settings: Any
@@ -287,7 +287,7 @@ def test_a_fingerprint_knows_every_part(small_data: xpnet.Dataset, monkeypatch: 
     ]
     found = [fingerprint(data) for data in sets] + [fingerprint(small_data, np.ones(330))]
     assert len(set(found)) == len(found)
-    monkeypatch.setattr("xpnet.training.fit.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("xpnet.training.prepare.BLOCK_BYTES", 1000)
     assert fingerprint(small_data) == found[0]
 
 
@@ -373,7 +373,7 @@ def test_no_state_is_composed_where_nobody_wants_it(
 ) -> None:
     """Neither copied from the device nor hashed: that is what keep = 0 saves."""
     composed: list[Any] = []
-    monkeypatch.setattr("xpnet.training.fit._checkpoint", lambda *arguments: composed.append(arguments))
+    monkeypatch.setattr("xpnet.training.epochs.compose", lambda *arguments: composed.append(arguments))
     monkeypatch.setattr("xpnet.training.fit.fingerprint", lambda *arguments: composed.append(arguments))
     train(tmp_path, keep=0, checkpoint_every=5)
     assert composed == []

@@ -1030,7 +1030,7 @@ def test_a_state_that_could_not_be_written_is_not_promised(
         raise OSError(28, "No space left on device", "run/checkpoints")
 
     monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
-    monkeypatch.setattr("xpnet.training.callbacks.write_checkpoint", full)
+    monkeypatch.setattr("xpnet.training.directory.write_checkpoint", full)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
     err = capsys.readouterr().err
     assert "cannot write run/checkpoints: No space left on device" in err

@@ -15,8 +15,8 @@ import pytest
 import xpnet
 from xpnet.backend import Backend, select
 from xpnet.numerics.counter_rng import uniform
-from xpnet.training.fit import prepare
 from xpnet.training.loop import Loop, computing
+from xpnet.training.prepare import prepare
 
 from . import fake_cupy
 

@@ -18,10 +18,13 @@ from xpnet.backend import Backend, select
 from xpnet.backend.cupy.backend import CupyBackend
 from xpnet.data import DataError, is_mapped, read, read_idx, rows_of, write_idx
 from xpnet.data.formats import idx
+from xpnet.numerics.streams import ORDER
 from xpnet.training import loader
-from xpnet.training.fit import fit, prepare
+from xpnet.training.fit import fit
+from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader, Window
-from xpnet.training.loop import ORDER_STREAM, Loop, computing, generator
+from xpnet.training.loop import Loop, computing
+from xpnet.training.prepare import prepare
 
 N = 1003  # a prime, so that nothing comes out even
 
@@ -129,7 +132,7 @@ def test_training_from_a_file_is_training_in_that_order(
     assert done[-1] == run.n_steps == 126
     assert steps_per_call == 1 or done[:4] == [3, 6, 9, 10], "a window has ten steps"
 
-    windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(generator(3, ORDER_STREAM, 1))
+    windows = Loader(splits["train"], open_backend("numpy"), 8).shuffled(generator(3, ORDER, 1))
     order = np.concatenate([numbers(window)[window.order] for window in windows])
     images, labels = mapped.train
     sorted_data = dataclasses.replace(mapped, train=xpnet.Split(np.array(images[order]), labels[order]))
@@ -244,7 +247,7 @@ def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def test_a_batch_that_no_window_holds(mapped: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     network, backend = xpnet.MLP((36, 7, 3)), open_backend("numpy")
-    monkeypatch.setattr("xpnet.training.fit.WINDOW_BYTES", 36 * 500)
+    monkeypatch.setattr("xpnet.training.prepare.WINDOW_BYTES", 36 * 500)
     for size in ("full", 501):
         with pytest.raises(xpnet.ConfigError, match=f"batch_size {size} needs 0 MB at once of .* choose at most 500"):
             prepare(network, mapped, xpnet.TrainConfig(batch_size=size), backend)

@@ -17,12 +17,16 @@ import pytest
 import xpnet
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.numerics.augment import Distortion, distort
-from xpnet.training.callbacks import Callback, EarlyStopping, Progress, Run
+from xpnet.training.callbacks import Callback, EarlyStopping
 from xpnet.training.config import TrainConfig
-from xpnet.training.fit import _splits, fit, prepare
+from xpnet.training.fit import fit
 from xpnet.training.history import read_history
 from xpnet.training.initializers import init_params, init_running
-from xpnet.training.loop import Loop, computing, make_step
+from xpnet.training.loop import Loop, computing
+from xpnet.training.prepare import _splits, prepare
+from xpnet.training.progress import Progress
+from xpnet.training.run import Run
+from xpnet.training.step import make_step
 
 from .conftest import ArrayLibrary, open_backend, relative_error
 
@@ -777,7 +781,7 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
     if xp.variant.mode == "readonly":
         pytest.skip("a step consumes its state")
     from xpnet.optim import init_state
-    from xpnet.training.loop import State
+    from xpnet.training.step import State
 
     network = MLP_EVERYTHING
     config = TrainConfig(optimizer="adam", clip_norm=1.0, dtype=xp.dtype)

@@ -20,7 +20,7 @@ from ._version import __version__
 _MODULES = {"augment": "numerics.augment", "functional": "numerics.functional", "optim": "optim", "plots": "plots"}
 
 _HOMES = {
-    "CSVLog": "training.callbacks",
+    "CSVLog": "training.logs",
     "MLP": "numerics.network",
     "Backend": "backend",
     "Callback": "training.callbacks",
@@ -37,13 +37,13 @@ _HOMES = {
     "Model": "model",
     "ModelError": "errors",
     "NonFiniteError": "errors",
-    "Progress": "training.callbacks",
+    "Progress": "training.progress",
     "Result": "training.fit",
-    "Run": "training.callbacks",
-    "RunDirectory": "training.callbacks",
+    "Run": "training.run",
+    "RunDirectory": "training.directory",
     "Scores": "model",
     "Split": "data",
-    "TensorBoardLog": "training.callbacks",
+    "TensorBoardLog": "training.logs",
     "TrainConfig": "training.config",
     "XpnetError": "errors",
     "available": "backend",
@@ -105,20 +105,15 @@ if TYPE_CHECKING:
     from xpnet.model import Ensemble, Model, Scores, load
     from xpnet.numerics.augment import Distortion
     from xpnet.numerics.network import MLP
-    from xpnet.training.callbacks import (
-        Callback,
-        CSVLog,
-        EarlyStopping,
-        LearningRates,
-        Progress,
-        Run,
-        RunDirectory,
-        TensorBoardLog,
-    )
+    from xpnet.training.callbacks import Callback, EarlyStopping, LearningRates
     from xpnet.training.config import TrainConfig
+    from xpnet.training.directory import RunDirectory
     from xpnet.training.fit import Result, fit
     from xpnet.training.history import Epoch
     from xpnet.training.initializers import init_params
+    from xpnet.training.logs import CSVLog, TensorBoardLog
+    from xpnet.training.progress import Progress
+    from xpnet.training.run import Run
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
 from xpnet.studies.reproduce import Row, milestones, read_records, tabulate, write_records
 from xpnet.studies.reproduce import reproduce as train
-from xpnet.training.callbacks import Progress
+from xpnet.training.progress import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table

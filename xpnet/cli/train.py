@@ -22,10 +22,13 @@ from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS
-from xpnet.training.callbacks import Callback, Progress, Run, TensorBoardLog
+from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import TrainConfig
 from xpnet.training.fit import Result, fit
+from xpnet.training.logs import TensorBoardLog
+from xpnet.training.progress import Progress
+from xpnet.training.run import Run
 
 __all__ = ["train"]
 

@@ -32,9 +32,9 @@ from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
 from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
 from xpnet.studies.tune import tune as search
-from xpnet.training.callbacks import Progress
 from xpnet.training.fit import fit
 from xpnet.training.history import Epoch, read_history
+from xpnet.training.progress import Progress
 
 __all__ = ["tune"]
 

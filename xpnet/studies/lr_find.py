@@ -14,10 +14,10 @@ from xpnet.checks import check_range
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
 from xpnet.numerics.network import MLP
-from xpnet.training.callbacks import Run
 from xpnet.training.config import TrainConfig
-from xpnet.training.fit import check_arguments, prepare
 from xpnet.training.loop import Loop, computing
+from xpnet.training.prepare import check_arguments, prepare
+from xpnet.training.run import Run
 
 __all__ = ["RateRange", "find_lr"]
 

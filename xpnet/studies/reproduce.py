@@ -31,9 +31,11 @@ from xpnet.files import locked, read_whole, remove, write_atomically
 from xpnet.model import Ensemble, load
 from xpnet.numerics.augment import Distortion
 from xpnet.recipes import Recipe, read_recipe, recipe_names
-from xpnet.training.callbacks import Callback, Run
+from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
-from xpnet.training.fit import fit, prepare
+from xpnet.training.fit import fit
+from xpnet.training.prepare import prepare
+from xpnet.training.run import Run
 
 __all__ = ["Record", "Row", "milestones", "read_records", "reproduce", "tabulate", "write_records"]
 

@@ -16,6 +16,7 @@ import json
 import math
 import platform
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,19 +28,27 @@ from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
 from xpnet._version import __version__
-from xpnet.errors import ModelError
+from xpnet.backend import Backend
+from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_whole, remove, write_folder
+from xpnet.training.config import TrainConfig
 from xpnet.training.history import Epoch
+from xpnet.training.loop import Loop
+from xpnet.training.run import Run
 
 __all__ = [
     "Checkpoint",
     "checkpoints",
+    "compose",
+    "continue_from",
     "newest_checkpoint",
     "prune",
     "read_checkpoint",
-    "versions",
+    "restore",
     "write_checkpoint",
 ]
+
+Arrays = list[Any]
 
 FORMAT = "xpnet checkpoint 2"
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
@@ -47,12 +56,16 @@ ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 # Bytes; 64 MiB are the history of 200,000 epochs.
 MOST_ARRAYS, MOST_HEADER, MOST_STATE, MOST_MANIFEST, MOST_SETTINGS = 1 << 33, 1 << 20, 1 << 26, 1 << 12, 1 << 16
 
+# What a checkpoint holds besides the state of the loop: the best epoch's model, with a validation split, and the newest
+# finished epoch's, within an epoch.
+BEST, FINISHED = "best", "finished"
+
 
 class Checkpoint(NamedTuple):
     """A run between two steps.
 
     settings : its resolved configuration, as TOML; the seed is one of them.
-    data : of what it trains on, name, sha256 (see training.fingerprint) and examples, how many.
+    data : of what it trains on, name, sha256 (see prepare.fingerprint) and examples, how many.
     streamed : whether the examples came to the device window by window, which decides their order.
     history : its finished epochs.   done : steps of the epoch after them.   seconds : that these took.
     rollbacks : for each time that the learning rate was halved, the step from which on.
@@ -84,10 +97,42 @@ class Checkpoint(NamedTuple):
         return f"epoch {n + 1}, step {self.done}" if self.done else f"epoch {n}" if n else "the start"
 
 
-def versions(library: str, version: str) -> dict[str, str]:
-    """What a checkpoint says it was made with.   library, version : the array library's."""
+# --- composing -------------------------------------------------------------------------------------------------------
+
+
+def compose(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
+    """The state of a run after some steps of an epoch, which took so many seconds."""
+    arrays = loop.arrays()
+    if done:
+        params, others = (
+            [a for name, a in arrays.items() if name.partition(".")[0] in names]
+            for names in (("params",), ("running", "average"))
+        )
+        run.check_finite(done, int(arrays["healthy"][0]), params, others)
+        arrays |= _numbered(FINISHED, [*run.params, *run.running])
+    if run.best is not None:
+        arrays |= _numbered(BEST, [*run.best[0], *run.best[1]])
+    return Checkpoint(
+        settings=run.config.to_toml(),
+        data={"name": run.config.data, "sha256": run.fingerprint(), "examples": run.n_examples},
+        streamed=loop.streamed,
+        history=list(run.history),
+        done=done,
+        seconds=seconds,
+        rollbacks=list(run.rollbacks),
+        arrays=arrays,
+        versions=_versions(run.backend),
+    )
+
+
+def _numbered(name: str, arrays: list[Any]) -> dict[str, Any]:
+    return {f"{name}.{i}": array for i, array in enumerate(arrays)}
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    """What a checkpoint says it was made with."""
     own = {"xpnet": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return {**own, "safetensors": safetensors.__version__, library: version}
+    return {**own, "safetensors": safetensors.__version__, backend.name: backend.version}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -217,3 +262,59 @@ def _figures(epoch: Any) -> dict[str, Any]:
         if name == "epoch" and not isinstance(value, int):
             raise TypeError(f"{name} is {value!r}")
     return dict(epoch)
+
+
+# --- continuing ------------------------------------------------------------------------------------------------------
+
+
+def continue_from(run: Run, checkpoint: Checkpoint) -> None:
+    """Bring a run that has not begun to where a checkpoint was made.
+
+    Raises ConfigError if the checkpoint is of another run, and says why; ModelError if it is damaged.
+    """
+    own, theirs = (
+        tomllib.loads(c.deciding().to_toml())
+        for c in (run.config, TrainConfig().replace(**tomllib.loads(checkpoint.settings)))
+    )
+    # Of data, the content counts; more epochs may be added, and what is to be done when they fail.
+    different = sorted(n for n in {*own, *theirs} - {"data", "epochs", "on_nonfinite"} if own.get(n) != theirs.get(n))
+    if different:
+        told = ", ".join(f"{name} {theirs.get(name, 'unset')} and not {own.get(name, 'unset')}" for name in different)
+        raise ConfigError(f"the run has {told}: it goes on with its own settings; start another one for others")
+    if checkpoint.data["sha256"] != run.fingerprint():
+        raise ConfigError(
+            f"the run has other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training examples, "
+            f"SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} examples, "
+            f"{run.fingerprint()[:12]}"
+        )
+    if run.config.epochs < len(checkpoint.history):
+        message = f"epochs must be at least {len(checkpoint.history)}, as many as the run has behind it"
+        raise ConfigError(message, setting="epochs")
+    if divmod(checkpoint.step, run.n_steps) != (len(checkpoint.history), checkpoint.done):
+        raise ModelError(f"the checkpoint after {checkpoint.step} steps is damaged: it is of no such run")
+    run.checkpoint, run.history[:] = checkpoint, checkpoint.history
+    for step in checkpoint.rollbacks:
+        run.halve_rates(step)
+
+
+def restore(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:
+    """Bring a run to where a checkpoint of it was made.   Raises ModelError if it is none of it."""
+
+    def model(name: str) -> tuple[Arrays, Arrays] | None:
+        if f"{name}.0" not in checkpoint.arrays:
+            return None
+        arrays = [checkpoint.arrays[each] for each in _numbered(name, own)]
+        if [a.shape for a in arrays] != [a.shape for a in own]:
+            raise ValueError(f"its arrays {name} are not those of this run")
+        return arrays[: len(run.params)], arrays[len(run.params) :]
+
+    own = [*run.params, *run.running]
+    try:
+        loop.resume(checkpoint.arrays)
+        run.params, run.running = model(FINISHED) or loop.model_on_host()
+        best = model(BEST)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"the checkpoint of {checkpoint.where} is damaged: {error}") from None
+    del run.history[len(checkpoint.history) :]
+    run.model_epoch, run.done = len(run.history), checkpoint.done
+    run.best = None if best is None or run.best_epoch is None else (*best, run.best_epoch)

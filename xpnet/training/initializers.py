@@ -13,6 +13,7 @@ from xpnet.numerics.network import MLP
 
 __all__ = [
     "INITIALIZERS",
+    "generator",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -131,7 +132,7 @@ def init_params(network: MLP, seed: int = 0, dtype: str = "float32") -> Arrays:
     name = network.initializer
     if name == "auto":
         name = "he-normal" if network.activation in ("relu", "leaky-relu", "gelu") else "glorot-uniform"
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = generator(seed)
     arrays = [
         INITIALIZERS[name](rng, *shape) if part.endswith("weight") else np.full(shape, float(part.endswith("scale")))
         for part, shape in network.param_shapes().items()
@@ -146,3 +147,8 @@ def init_running(network: MLP, dtype: str = "float32") -> Arrays:
     Returns host arrays in the order of network.running_shapes(), means 0 and variances 1; [] without normalisation.
     """
     return [np.full(shape, float(part.endswith("var")), dtype) for part, shape in network.running_shapes().items()]
+
+
+def generator(seed: int, *stream: int) -> np.random.Generator:
+    """The host's generator of one of the streams of a seed, or of the seed alone, which draws the first parameters."""
+    return np.random.Generator(np.random.PCG64([seed, *stream] if stream else seed))

@@ -1,139 +1,29 @@
-"""The training step, and the loop that repeats it on a device.
-
-A step is a function of arrays on the device, the first of which, its state, it consumes. Whatever changes from one
-step to the next (the step's number, the learning rate, the batch's indices, the dropout masks) is an array, and
-nothing is read back inside a step, so that a backend may compile it or capture it as a graph. The loss, the hits and
-the count of healthy steps gather on the device and are read once per epoch.
-"""
+"""The loop that repeats the training step on a device."""
 
 import contextlib
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.numerics.augment import distort
-from xpnet.numerics.functional import clip_by_global_norm, scale_pixels
 from xpnet.numerics.network import MLP
-from xpnet.optim import OPTIMIZERS, init_state, limit_norms, moving_average
-from xpnet.training.callbacks import Run
-from xpnet.training.config import TrainConfig
+from xpnet.numerics.streams import ORDER
+from xpnet.optim import init_state
+from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader
+from xpnet.training.run import Run
+from xpnet.training.step import State, make_step
 
-__all__ = [
-    "HYPERPARAMETERS",
-    "ORDER_STREAM",
-    "STEPS_PER_CALL",
-    "Loop",
-    "State",
-    "computing",
-    "generator",
-    "hyperparameters",
-    "largest_product",
-    "make_step",
-]
+__all__ = ["STEPS_PER_CALL", "Loop", "computing", "largest_product"]
 
 Array = Any
 Arrays = list[Any]
 
-# What else the seed decides, apart from the weights and the masks, draws from generators of the host, each with its
-# stream: the validation split has the first.
-ORDER_STREAM = 2
-
 # The most steps that the device is given at a time, and after which the callbacks' on_steps is called.
 STEPS_PER_CALL = 32
-
-# Settings that are passed on to the optimizers that take them.
-HYPERPARAMETERS = ("momentum", "beta1", "beta2", "weight_decay")
-
-
-class State(NamedTuple):
-    """All that a step changes; the step consumes it and returns the next.
-
-    params, running, optimizer : flat lists of arrays.   average : of params and running, or [].
-    step : (1,) int64, steps done since the start of the run. One element rather than none at all, because operations
-        on NumPy's 0-d arrays return scalars, and scalars of a fixed type promote and warn where arrays do not.
-    loss : (1,) sum of the losses of all examples in this epoch.   hits : (1,) int64, examples classified correctly.
-    healthy : (1,) int64, steps of this epoch up to the first whose loss was not finite.
-    """
-
-    params: Arrays
-    running: Arrays
-    optimizer: Arrays
-    average: Arrays
-    step: Array
-    loss: Array
-    hits: Array
-    healthy: Array
-
-
-def make_step(
-    network: MLP,
-    config: TrainConfig,
-    *,
-    xp: Any,
-    batch_size: int,
-    n_steps: int,
-    window: int | None = None,
-    image_shape: tuple[int, ...] = (),
-) -> Callable[..., State]:
-    """The function that trains on one batch.
-
-    network, config : what to train and how.   xp : the backend's namespace.
-    batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
-    window : steps after which other examples are on the device; None for all of the epoch's.
-    image_shape : (height, width), where the images are distorted.
-    Returns step(state, images, labels, order, rates, offsets, weights=None) -> state, with all arrays on one device:
-        images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, in which the examples are taken;
-        rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
-        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the window;
-        weights (n,), in the params' dtype, what each example counts, or None.
-    """
-    optimizer = OPTIMIZERS[config.optimizer]
-    options = hyperparameters(config)
-
-    def step(
-        state: State,
-        images: Array,
-        labels: Array,
-        order: Array,
-        rates: Array,
-        offsets: Array,
-        weights: Array | None = None,
-    ) -> State:
-        params = state.params
-        i = state.step % n_steps
-        if window is not None:
-            i = i % window
-        rows = xp.take(order, i * batch_size + offsets, axis=0)
-        x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
-        if config.augment is not None:
-            x = distort(x, image_shape, config.augment, state.step, seed=config.seed, xp=xp)
-        y = xp.take(labels, rows, axis=0)
-        w = None if weights is None else xp.take(weights, rows, axis=0)
-        loss, grads, logits, running = network.loss_and_grads(
-            params, x, y, weights=w, running=state.running, step=state.step, seed=config.seed, xp=xp
-        )
-        if config.clip_norm is not None:
-            grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
-        lr = xp.take(rates, state.step, axis=0)
-        params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **options)
-        if config.max_norm is not None:
-            params = limit_norms(params, config.max_norm, xp=xp)
-        average = state.average
-        if config.average:
-            average = moving_average(average, params + running, state.step, decay=config.average, xp=xp)
-        loss_sum = state.loss + loss * offsets.shape[0]
-        hits = state.hits + xp.count_nonzero(xp.argmax(logits, axis=1) == y)
-        # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
-        healthy = state.healthy + xp.astype(xp.isfinite(loss_sum), state.healthy.dtype)
-        return State(params, running, slots, average, state.step + 1, loss_sum, hits, healthy)
-
-    return step
 
 
 class Loop:
@@ -181,7 +71,7 @@ class Loop:
             self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
         skipped = done // self._loader.steps
         end = skipped * self._loader.steps
-        draws = generator(run.config.seed, ORDER_STREAM, number)
+        draws = generator(run.config.seed, ORDER, number)
         for images, labels, weights, order in self._loader.shuffled(draws, skipped):
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
             end += math.ceil(labels.shape[0] / run.batch_size)
@@ -269,14 +159,3 @@ def computing(run: Run) -> Iterator[None]:
 def largest_product(network: MLP, batch_size: int) -> int:
     """Floating-point operations of a step's largest matrix product: 2 batch_size n_in n_out of its widest layer."""
     return 2 * batch_size * max(n_in * n_out for n_in, n_out in pairwise(network.sizes))
-
-
-def hyperparameters(config: TrainConfig) -> dict[str, float]:
-    """Those settings that the optimizer takes."""
-    parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
-    return {name: getattr(config, name) for name in HYPERPARAMETERS if name in parameters}
-
-
-def generator(seed: int, *stream: int) -> np.random.Generator:
-    """The host's generator of one of a run's streams."""
-    return np.random.Generator(np.random.PCG64([seed, *stream]))

@@ -12,7 +12,7 @@ from xpnet.errors import ConfigError
 from xpnet.files import package_text, parse_toml, read_text
 from xpnet.optim import OPTIMIZERS
 from xpnet.training.config import TrainConfig
-from xpnet.training.loop import HYPERPARAMETERS
+from xpnet.training.step import HYPERPARAMETERS
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 

@@ -19,9 +19,11 @@ from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.files import open_regular, sha256_of
 from xpnet.optim import OPTIMIZERS
 from xpnet.studies.tune.space import Dimension, default_space, parse
-from xpnet.training.callbacks import Callback, Run
+from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
-from xpnet.training.fit import check_arguments, fit, prepare
+from xpnet.training.fit import fit
+from xpnet.training.prepare import check_arguments, prepare
+from xpnet.training.run import Run
 
 __all__ = ["Trial", "Tuned", "tune"]
 

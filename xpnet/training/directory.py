@@ -1,0 +1,180 @@
+"""The directory of a run: its settings, its history, its model, its checkpoints, its curves."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from xpnet import plots
+from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
+from xpnet.files import flush_names, locked, sweep, write_atomically
+from xpnet.model import Stored, save
+from xpnet.training.checkpoint import Checkpoint, continue_from, newest_checkpoint, prune, write_checkpoint
+from xpnet.training.history import read_history, write_history
+from xpnet.training.logs import Writer
+from xpnet.training.run import Run
+
+__all__ = ["RunDirectory"]
+
+logger = logging.getLogger(__name__)
+
+
+class RunDirectory(Writer):
+    """Writes a run's files: config.toml at the start, history.csv, model.safetensors and a checkpoint after each epoch,
+    curves.png at the end.
+
+    path : of the directory, which is made, and which no other process may train in meanwhile.
+    resume : whether to continue the run that it holds, from its newest intact checkpoint, or from the start if it was
+        stopped before the first one.
+    Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to continue, or
+    one that has other settings or data; ModelError if the run cannot be continued: it has checkpoints, but none is
+    intact, or it was trained, but has none.
+
+    Files are written in a thread: a disk takes milliseconds to say that it has them, in which the training goes on.
+    """
+
+    order = -1
+
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        self.path, self.resume = Path(path), resume
+        self.checkpoints = self.path / "checkpoints"
+        self._open = contextlib.ExitStack()
+        self._thread: ThreadPoolExecutor | None = None
+        self._submitted: deque[Future[None]] = deque()
+
+    def wants_state(self, run: Run) -> bool:
+        """Unless no checkpoint is to be kept."""
+        return run.config.keep > 0
+
+    def on_start(self, run: Run) -> None:
+        """Make the directory, or take up what it holds, and write config.toml and the head of history.csv."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"cannot write the run directory {self.path}: it is a file; name another directory")
+        with contextlib.ExitStack() as opened:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                flush_names(self.path.parent)
+                opened.enter_context(locked(self.path / ".lock"))
+                if self.resume:
+                    self._continue(run)
+                elif (self.path / "config.toml").exists():
+                    raise ConfigError(
+                        f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
+                        "with it (--resume, resume=True)"
+                    )
+                sweep(self.path, r"config\.toml|history\.csv|model\.safetensors|curves\.png|result\.json|checkpoints")
+                sweep(self.checkpoints, r"step-\d+")
+                self._write_config(run)
+                write_history(self.path / "history.csv", run.history)
+            except InUseError as holder:
+                raise ConfigError(
+                    f"{self.path} is in use: {holder} is training there; name another directory"
+                ) from holder
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
+                ) from None
+            self._thread = opened.enter_context(ThreadPoolExecutor(1, "xpnet-writer"))
+            self._open = opened.pop_all()
+
+    def on_epoch(self, run: Run) -> None:
+        """Write history.csv and model.safetensors anew."""
+        self._submit(self._write_results, dataclasses.replace(run, history=list(run.history)))
+
+    def on_checkpoint(self, run: Run) -> None:
+        """Write the checkpoint, and remove those that are not kept any longer."""
+        assert run.checkpoint is not None
+        best = None if run.best_epoch is None else run.best_epoch * run.n_steps
+        self._submit(self._write_checkpoint, run, run.checkpoint, best)
+
+    def on_end(self, run: Run) -> None:
+        """Write history and model once more: there may be no epoch, or early stopping brought back an older one.
+
+        And draw curves.png, where matplotlib is there and nobody waits.
+        """
+        with self._open:
+            if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
+                for written in self._submitted:
+                    written.cancel()
+            self._wait(0)
+            with self.writing():
+                self._write_results(run)
+            if run.history and (run.finished or not run.at_once) and self.fault is None:
+                self._draw(run)
+
+    def _continue(self, run: Run) -> None:
+        """Bring the run to the newest intact checkpoint, if there is one."""
+        checkpoint, faults = newest_checkpoint(self.checkpoints)
+        for fault in faults:
+            logger.warning("%s", fault)
+        if checkpoint is not None:
+            continue_from(run, checkpoint)
+            logger.info("going on after %s of %s", checkpoint.where, self.path)
+        elif faults:
+            raise ModelError(f"no checkpoint of {self.path} is intact; name another directory to train anew")
+        elif self._was_trained():
+            raise ModelError(
+                f"{self.path} holds a trained run, but no checkpoint to continue it from (its settings keep none, or "
+                "they were removed): name another directory to train anew"
+            )
+
+    def _was_trained(self) -> bool:
+        """Whether there is something to lose: finished epochs, or a model of which no history says that it has none."""
+        history = self.path / "history.csv"
+        if os.path.lexists(history):
+            return bool(read_history(history))
+        return os.path.lexists(self.path / "model.safetensors")
+
+    def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Have something written, after what was submitted before."""
+        assert self._thread is not None
+        self._wait(1)
+        self._submitted.append(self._thread.submit(write, *arguments))
+
+    def _wait(self, most: int) -> None:
+        """Wait until no more than so many of the submitted files are still to be written."""
+        while len(self._submitted) > most:
+            written = self._submitted.popleft()
+            if not written.cancelled():
+                with self.writing():
+                    written.result()
+
+    def _write_results(self, run: Run) -> None:
+        self._find(run)
+        write_history(self.path / "history.csv", run.history)
+        # From the host's copies: the device may be what failed.
+        stored = Stored(run.network, run.params, run.running, run.config.data, run.image_shape)
+        save(self.path / "model.safetensors", stored)
+
+    def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:
+        self._find(run)
+        write_checkpoint(self.checkpoints, checkpoint)
+        prune(self.checkpoints, checkpoint.step, run.config.keep, best)
+
+    def _find(self, run: Run) -> None:
+        """Make the directory anew if somebody took it away."""
+        if not (self.path / "config.toml").exists():
+            missing = self.path / "config.toml" if self.path.exists() else self.path
+            logger.warning("%s is gone; it is made anew", missing)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_config(run)
+
+    def _write_config(self, run: Run) -> None:
+        write_atomically(self.path / "config.toml", run.config.to_toml().encode())
+
+    def _draw(self, run: Run) -> None:
+        path = self.path / "curves.png"
+        try:
+            plots.save(plots.curves({self.path.name: run.history}, loss=run.network.loss), path)
+        except MissingPackageError as error:
+            logger.info(f"no {path.name}: {error}")
+        except KeyboardInterrupt:  # the run is done: only its picture is abandoned
+            logger.warning("%s was not drawn: interrupted", path)
+        except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are intact
+            logger.warning(f"{path} could not be drawn: {error}")

@@ -1,0 +1,158 @@
+"""Epoch after epoch: trained, measured, kept, and rolled back where it came to nothing."""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from xpnet.backend import Backend
+from xpnet.errors import NonFiniteError
+from xpnet.model import Scores
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import compose, restore
+from xpnet.training.evaluate import make_evaluate
+from xpnet.training.history import Epoch
+from xpnet.training.loader import Examples, Loader
+from xpnet.training.loop import STEPS_PER_CALL, Loop
+from xpnet.training.run import Run
+
+__all__ = ["keepers_of", "train"]
+
+MOST_ROLLBACKS = 3
+
+logger = logging.getLogger("xpnet")
+
+
+class _Stopwatch:
+    """Seconds that a device has trained: what is not training, evaluation and checkpoints, is left out."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.seconds = backend, 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self._backend.synchronize()
+        start = time.perf_counter()
+        yield
+        self._backend.synchronize()
+        self.seconds += time.perf_counter() - start
+
+
+def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
+    """Train epoch after epoch, from wherever the run is, to its end or until it is told to stop."""
+    loop = Loop(run, splits["train"])
+    evaluate = make_evaluate(run.network, run.backend)
+    held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
+    keepers = keepers_of(run, observers)
+    rolls_back = run.config.on_nonfinite == "rollback"
+    keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
+    if run.checkpoint is not None:
+        restore(run, loop, run.checkpoint)
+    elif rolls_back:
+        run.checkpoint = compose(run, loop, 0, 0.0)
+    while len(run.history) < run.config.epochs and run.stop_reason is None:
+        try:
+            done, seconds = _train_epoch(run, loop, observers, keep)
+            ended = done == run.n_steps
+            if ended:
+                run.history.append(_measured(run, loop, seconds, evaluate, held_out))
+                run.done, done, seconds = 0, 0, 0.0
+                run.note_best()
+            if keep is not None:  # before a callback can fail
+                keep(done, seconds)
+            if ended:
+                for observer in observers:
+                    observer.on_epoch(run)
+        except NonFiniteError as error:
+            _roll_back(run, loop, error)
+    run.over = True
+
+
+def keepers_of(run: Run, observers: list[Callback]) -> list[Callback]:
+    """Those that want checkpoints."""
+    return [observer for observer in observers if observer.wants_state(run)]
+
+
+def _train_epoch(
+    run: Run, loop: Loop, observers: list[Callback], keep: Callable[[int, float], None] | None
+) -> tuple[int, float]:
+    """Train to the end of an epoch, or until the run is told to stop at once.
+
+    keep : makes a checkpoint within the epoch, when one is due.   Returns the steps done of it, and the seconds.
+    """
+    done, seconds = 0, 0.0
+    if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
+        done, seconds = run.checkpoint.done, run.checkpoint.seconds
+    told = done
+    saved_at = time.monotonic()
+    every_steps, every_seconds = run.config.checkpoint_interval()
+    steps = loop.epoch(run.epoch, done)
+    watch = _Stopwatch(run.backend)
+    watch.seconds = seconds
+    while done < run.n_steps and not run.at_once:
+        with watch.running():
+            for done in steps:
+                if done - told >= STEPS_PER_CALL or done == run.n_steps:
+                    run.done = told = done
+                    for observer in observers:
+                        observer.on_steps(run)
+                due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
+                if run.at_once or (keep is not None and due and done < run.n_steps):
+                    break
+        if keep is not None and done < run.n_steps and not run.at_once:
+            keep(done, watch.seconds)
+            saved_at = time.monotonic()
+    return done, watch.seconds
+
+
+def _measured(
+    run: Run,
+    loop: Loop,
+    seconds: float,
+    evaluate: Callable[..., Scores],
+    held_out: dict[str, Loader],
+) -> Epoch:
+    """The figures of the epoch that has been trained, which leaves its parameters in run.   Raises NonFiniteError."""
+    backend, n, number = run.backend, run.n_examples, run.epoch
+    state = loop.state
+    params, running = loop.model_on_host()
+    loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
+    figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
+    for name, loader in held_out.items():
+        scores = evaluate(*loop.model, loader)
+        figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
+    run.check_finite(run.n_steps, int(healthy), params, [*running, *figures.values()])
+    run.params, run.running, run.model_epoch = params, running, number
+    return Epoch(
+        epoch=number,
+        learning_rate=float(run.rates[number * run.n_steps - 1]),
+        seconds=seconds,
+        samples_per_second=n / seconds,
+        **figures,
+    )
+
+
+def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: float) -> None:
+    """Make a checkpoint.   Raises NonFiniteError where the state is none to come back to."""
+    run.checkpoint = compose(run, loop, done, seconds)
+    for observer in keepers:
+        observer.on_checkpoint(run)
+
+
+def _roll_back(run: Run, loop: Loop, error: NonFiniteError) -> None:
+    """Go back to the newest checkpoint with half the learning rate; raises the error where that is not wanted, or has
+    been done often enough.
+    """
+    if run.config.on_nonfinite != "rollback" or run.checkpoint is None:
+        raise error
+    if len(run.rollbacks) == MOST_ROLLBACKS:
+        raise NonFiniteError(f"{error}; {MOST_ROLLBACKS} rollbacks did not") from None
+    restore(run, loop, run.checkpoint)
+    run.halve_rates(run.checkpoint.step)
+    loop.set_rates()
+    logger.warning(
+        "%s; back to %s, with half the learning rate (rollback %d of at most %d)",
+        *(error, run.checkpoint.where, len(run.rollbacks), MOST_ROLLBACKS),
+    )

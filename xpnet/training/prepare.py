@@ -1,0 +1,201 @@
+"""What goes together: network, data, settings and device, checked and resolved before the first step."""
+
+import dataclasses
+import hashlib
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpnet.backend import Backend
+from xpnet.data import SETS, Dataset, is_mapped, rows_of
+from xpnet.errors import ConfigError
+from xpnet.numerics.augment import check_shape
+from xpnet.numerics.network import MLP
+from xpnet.numerics.streams import SPLIT
+from xpnet.optim import OPTIMIZERS, SCHEDULES
+from xpnet.training.config import TrainConfig
+from xpnet.training.initializers import generator, init_params, init_running
+from xpnet.training.loader import WINDOW_BYTES, Examples
+from xpnet.training.run import Run
+
+__all__ = ["DESCRIBED", "check_arguments", "fingerprint", "prepare"]
+
+# What is read of the data at a time to compute its fingerprint.
+BLOCK_BYTES = 1 << 24
+
+# Settings that an MLP has, which fit therefore takes from there.
+DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"sizes"}
+
+
+def check_arguments(network: object, data: object, config: object, backend: object) -> None:
+    """Raise TypeError for what a caller may easily take for the right thing; None is left to its default."""
+    wanted = (
+        (network, MLP, "network must be an MLP, such as xpnet.MLP((784, 128, 10))"),
+        (data, Dataset, "data must be a Dataset, as xpnet.load_data returns it"),
+        (config, TrainConfig, "config must be a TrainConfig; single settings are passed by name"),
+        (backend, Backend, "backend must be a Backend, as xpnet.select returns it"),
+    )
+    for value, kind, message in wanted:
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{message}, not {type(value).__name__}")
+
+
+def prepare(
+    network: MLP,
+    data: Dataset,
+    config: TrainConfig,
+    backend: Backend,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Run, dict[str, Examples]]:
+    """Check that network, data and settings go together, and resolve what they leave open.
+
+    Returns the run before its first step, and the examples of each split: train, the weights of which have a mean of 1,
+    and validation and test where there are any.   Arguments and errors as in fit.
+    """
+    splits = _splits(data, config)
+    weights = _weights(splits["train"], config, sample_weight)
+    if weights is not None:
+        splits["train"] = dataclasses.replace(splits["train"], weights=weights.astype(config.dtype))
+    config = _resolve(config, network, data, backend)
+    n = splits["train"].n
+    batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
+    if config.augment is not None:
+        check_shape(data.image_shape)
+    if network.batch_norm and (n - 1) % batch_size == 0:
+        raise ConfigError(
+            f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
+            "use: choose another batch size",
+            setting="batch_size",
+        )
+    image_bytes = data.train.images.nbytes // len(data.train.images)
+    if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
+        raise ConfigError(
+            f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
+            f"which is streamed from its file for its size: choose at most {WINDOW_BYTES // image_bytes:,}",
+            setting="batch_size",
+        )
+    run = Run(
+        network,
+        config,
+        backend,
+        data.image_shape,
+        n,
+        batch_size,
+        _rates(config, math.ceil(n / batch_size)),
+        init_params(network, config.seed, config.dtype),
+        init_running(network, config.dtype),
+    )
+    return run, splits
+
+
+def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:
+    """The SHA-256 of all that a run gets to see of its data: every split's images and labels, and the weights.
+
+    over : set as soon as nobody wants to know any longer.
+    """
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        for array in split or ():
+            digest.update(f"{array.dtype.str} {array.shape} ".encode())
+            rows = max(1, BLOCK_BYTES * len(array) // array.nbytes)
+            for start in range(0, len(array), rows):
+                if over is not None and over.is_set():
+                    return ""
+                digest.update(
+                    np.ascontiguousarray(rows_of(array, np.arange(start, min(start + rows, len(array))))).data
+                )
+        digest.update(b"|")
+    if sample_weight is not None:
+        digest.update(np.asarray(sample_weight, np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
+    """The examples of each split: train, and validation and test where there are any.
+
+    config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
+    Raises ConfigError if nothing would be held out, or nothing left to train on.
+    """
+    train = Examples(*data.train)
+    validation, test = (None if split is None else Examples(*split) for split in (data.validation, data.test))
+    if config.validation:
+        n = train.n
+        held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
+        if not 0 < held < n:
+            message = f"validation {config.validation:g} would hold out {held} of {n} training examples"
+            raise ConfigError(message, setting="validation")
+        order = generator(config.seed, SPLIT).permutation(n)
+        validation = Examples(*data.train, rows=np.sort(order[:held]))
+        train = Examples(*data.train, rows=np.sort(order[held:]))
+    if config.early_stopping is not None and validation is None:
+        message = "early_stopping needs a validation split: set validation, to 0.1 for example"
+        raise ConfigError(message, setting="early_stopping")
+    splits = {"train": train, "validation": validation, "test": test}
+    return {name: examples for name, examples in splits.items() if examples is not None}
+
+
+def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | None) -> NDArray[np.float64] | None:
+    """What each example counts: its sample weight times its class's weight, scaled to a mean of 1."""
+    if sample_weight is None and config.class_weight is None:
+        return None
+    labels, rows = train.labels, slice(None) if train.rows is None else train.rows
+    weights = np.ones(train.n)
+    if sample_weight is not None:
+        try:
+            given = np.asarray(sample_weight)
+        except ValueError:
+            raise ConfigError("sample_weight must be numbers in one row; these are rows of several lengths") from None
+        if given.shape != labels.shape or given.dtype.kind not in "biuf":
+            raise ConfigError(
+                f"sample_weight must be a number for each of the {len(labels)} training examples, not {given.dtype} of "
+                f"shape {given.shape}"
+            )
+        if not (np.isfinite(given).all() and (given >= 0).all()):
+            raise ConfigError("sample_weight must be finite and at least 0 throughout")
+        weights = given[rows].astype(np.float64)
+        weights /= weights.max() or 1.0  # so that no sum overflows
+    if config.class_weight == "balanced":
+        # By what its examples weigh, so that sample weights do not undo the balance.
+        per_class = np.bincount(labels[rows], weights)
+        weights /= np.where(per_class > 0, per_class, 1.0)[labels[rows]]
+    if not weights.any():
+        raise ConfigError("sample_weight leaves no training example with a weight above 0")
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
+
+
+def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend) -> TrainConfig:
+    """The settings with every default and choice filled in, as config.toml shall hold them."""
+    if network.sizes[0] != data.n_features:
+        raise ConfigError(
+            f"the network takes {network.sizes[0]} inputs, but the images of {data.name} have {data.n_features} pixels"
+        )
+    if network.sizes[-1] < data.n_classes:
+        raise ConfigError(f"the network has {network.sizes[-1]} outputs, but {data.name} has {data.n_classes} classes")
+    return config.replace(
+        **{name: getattr(network, name) for name in DESCRIBED if name != "hidden"},
+        hidden=network.sizes[1:-1],
+        data=data.name if data.name in SETS or not Path(data.source).is_absolute() else data.source,
+        device=backend.device,
+        library=backend.name,
+        tf32=backend.tf32,
+        graph=backend.graph,
+        lr=config.lr or OPTIMIZERS[config.optimizer].lr,
+    )
+
+
+def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:
+    """The learning rate of every step of the run."""
+    assert config.lr is not None
+    total = n_steps * config.epochs
+    options: dict[str, Any] = {}
+    if config.warmup is not None:
+        options["warmup"] = round(config.warmup * total)
+    if config.schedule == "step":
+        options.update(decay_steps=config.decay_every * n_steps, decay=config.decay)
+    rates: NDArray[np.float64] = SCHEDULES[config.schedule](np.arange(total), lr=config.lr, n_steps=total, **options)
+    return rates

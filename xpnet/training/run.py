@@ -1,0 +1,127 @@
+"""Run: a training run as everyone sees it who takes part in it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Backend
+from xpnet.errors import NonFiniteError
+from xpnet.model import Model
+from xpnet.numerics.network import MLP
+from xpnet.training.config import TrainConfig
+from xpnet.training.history import Epoch
+
+if TYPE_CHECKING:
+    from xpnet.training.checkpoint import Checkpoint
+
+__all__ = ["Run"]
+
+Arrays = list[Any]
+
+
+@dataclass
+class Run:
+    """The state of a training run, which callbacks see, and which they may end by stop.
+
+    network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
+    n_examples : training examples.   batch_size : of them to a step, but for an epoch's last, which has the rest.
+    rates : (steps of the run,), the learning rate of each.
+    history : one Epoch for each finished epoch.   done : steps of the epoch after them that have been issued.
+    params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
+    fingerprint : the SHA-256 of the data, which may yet be being computed.
+    best : params, running and epoch of the least validation loss; None without a validation split.
+    checkpoint : the newest, from which the run goes on if it has to go back, or was stopped before; or None.
+    rollbacks : for each time that the learning rate was halved, the step from which on.
+    stop_reason : why the run was told to stop, or None.   at_once : whether within the epoch.
+    over : whether the last step has been done.
+    """
+
+    network: MLP
+    config: TrainConfig
+    backend: Backend
+    image_shape: tuple[int, ...]
+    n_examples: int
+    batch_size: int
+    rates: NDArray[np.float64]
+    params: Arrays
+    running: Arrays
+    model_epoch: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    done: int = 0
+    fingerprint: Callable[[], str] = field(default=lambda: "")
+    best: tuple[Arrays, Arrays, int] | None = None
+    checkpoint: "Checkpoint | None" = None
+    rollbacks: list[int] = field(default_factory=list)
+    stop_reason: str | None = None
+    at_once: bool = False
+    over: bool = False
+
+    @property
+    def n_steps(self) -> int:
+        """Steps per epoch."""
+        return math.ceil(self.n_examples / self.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is being trained, from 1."""
+        return len(self.history) + 1
+
+    def stop(self, reason: str, *, at_once: bool = False) -> None:
+        """End the run after this epoch, or at once, within it; the reason, a short clause, is reported.
+
+        Of several reasons the first one counts, but one to stop at once counts for more than one that can wait.
+        """
+        if self.stop_reason is None or (at_once and not self.at_once):
+            self.stop_reason = reason
+        self.at_once = self.at_once or at_once
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: it was not interrupted within an epoch, or not before its last one."""
+        return len(self.history) >= self.config.epochs or (self.over and not self.at_once)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch of the least validation loss; None without a validation split, or before any epoch."""
+        losses = [epoch.validation_loss for epoch in self.history if epoch.validation_loss is not None]
+        return losses.index(min(losses)) + 1 if losses else None
+
+    def note_best(self) -> None:
+        """Remember the newest epoch's parameters if none had a smaller validation loss."""
+        if self.best_epoch == self.model_epoch:
+            self.best = self.params, self.running, self.model_epoch
+
+    def halve_rates(self, step: int) -> None:
+        """Halve the learning rate from a step of the run on."""
+        self.rates[step:] *= 0.5
+        self.rollbacks.append(step)
+
+    def check_finite(self, done: int, healthy: int, params: Arrays, others: list[Any]) -> None:
+        """Raise NonFiniteError unless the state after some steps of the epoch is finite.
+
+        healthy : of these steps, those with a finite loss.   params : as they are then.   others : arrays and numbers.
+        """
+        if healthy == done and all(np.isfinite(a).all() for a in (*params, *others)):
+            return
+        step = min(healthy, done - 1)
+        what = "the loss" if healthy < done else "a parameter or a split's loss"
+        since = f"after epoch {self.model_epoch}" if self.model_epoch else "at the start"
+        rate = self.rates[len(self.history) * self.n_steps + step]
+        raise NonFiniteError(
+            f"{what} stopped being finite in epoch {self.epoch} at step {step + 1} of {self.n_steps}, learning rate "
+            f"{rate:.3g}; the parameters' norm was {_norm(self.params):.3g} {since} and is {_norm(params):.3g}; a "
+            "smaller rate or a clip norm may help"
+        )
+
+    def model(self) -> Model:
+        """A Model of params and running, on the device."""
+        params, running = ([self.backend.to_device(a) for a in arrays] for arrays in (self.params, self.running))
+        return Model(self.network, params, running, self.backend, self.config.data, self.image_shape)
+
+
+def _norm(arrays: Arrays) -> float:
+    return math.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
