@@ -55,6 +55,7 @@ class ElementwiseKernel:
     ) -> None:
         if not name.isidentifier():
             raise ValueError(f'Invalid kernel name: "{name}"')
+        self.declared = in_params, out_params
         self.inputs = [Parameter(p, True) for p in in_params.split(",") if in_params]
         self.outputs = [Parameter(p, False) for p in out_params.split(",") if out_params]
         self.params = self.inputs + self.outputs
