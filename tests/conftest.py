@@ -7,6 +7,7 @@ Tests that are marked cuda run on the GPU where there is one, and elsewhere on a
 """
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -137,6 +138,12 @@ def has_gpu() -> bool:
 
 def pytest_report_header() -> str:
     return f"cuda: tested on {'the GPU' if has_gpu() else 'a stand-in for CuPy'}"
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of all later collections what is there for good: modules and tests, half a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

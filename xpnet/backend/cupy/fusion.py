@@ -202,7 +202,7 @@ class Fusion:
         """Call one of the namespace's functions: note it if it is elementwise, else do it on computed arrays."""
         result = NotImplemented
         arrays = (x for x in arguments if isinstance(x, Deferred | self.cupy.ndarray))
-        if any(x.dtype.name not in C_TYPES for x in arrays):
+        if any(x.dtype not in C_TYPES for x in arrays):
             pass  # float16 and complex numbers are CuPy's
         elif name in self._special:
             result = self._special[name](*arguments, **keywords)
@@ -297,7 +297,7 @@ class Fusion:
         except TypeError:
             return NotImplemented  # CuPy's own message
         code = {"f": FLOAT_CODE, "b": BOOL_CODE}.get(loop[0].kind, INTEGER_CODE).get(name)
-        if code is None or any(dtype.name not in C_TYPES for dtype in (*loop, result)):
+        if code is None or any(dtype not in C_TYPES for dtype in (*loop, result)):
             return NotImplemented
         return self._operation(
             code, result, [self._cast(self._node(x, d), d) for x, d in zip(operands, loop, strict=True)]
@@ -318,7 +318,7 @@ class Fusion:
 
     def _astype(self, x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Any:
         dtype, node = np.dtype(dtype), self._node(x)
-        if dtype.name not in C_TYPES:
+        if dtype not in C_TYPES:
             return NotImplemented
         if dtype == node.dtype and copy:  # an array of its own, since the other one may go on as something else
             return Deferred(self, Node("operation", dtype, node.shape, (node,), "{0}"))
@@ -333,13 +333,13 @@ class Fusion:
         of_rows = axis == 0 or (axis is None and len(table.shape) == 1)
         if not of_rows or len(rows.shape) != 1 or rows.dtype.kind != "i":
             return NotImplemented
-        if not table.size or table.dtype.name not in C_TYPES:
+        if not table.size or table.dtype not in C_TYPES:
             return NotImplemented
         return Deferred(self, Node("take", table.dtype, (*rows.shape, *table.shape[1:]), (table, rows)))
 
     def _full(self, shape: Any, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        if dtype is None or not isinstance(value, bool | int | float) or np.dtype(dtype).name not in C_TYPES:
+        if dtype is None or not isinstance(value, bool | int | float) or np.dtype(dtype) not in C_TYPES:
             return NotImplemented
         return Deferred(self, Node("spread", dtype, shape, (Node("number", dtype, (), extra=value),)))
 
@@ -357,7 +357,7 @@ class Fusion:
 
     def _reduction(self, kind: str, x: Any, axis: Any, keepdims: bool, dtype: Any = None) -> Any:
         node = self._node(x)
-        if not is_short(node, axis) or node.dtype.name not in ("float32", "float64"):
+        if not is_short(node, axis) or node.dtype.char not in "fd":
             return NotImplemented
         shape = (node.shape[0], 1) if keepdims else node.shape[:1]
         return Deferred(self, Node("reduction", dtype or node.dtype, shape, (node,), kind))

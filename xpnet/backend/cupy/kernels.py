@@ -9,9 +9,12 @@ __all__ = ["BOOL_CODE", "C_TYPES", "FLOAT_CODE", "INTEGER_CODE", "Group", "Kerne
 
 # fmt: off
 C_TYPES = {
-    "bool": "bool", "float32": "float", "float64": "double",
-    "int8": "signed char", "int16": "short", "int32": "int", "int64": "long long",
-    "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int", "uint64": "unsigned long long",
+    np.dtype(name): c_type
+    for name, c_type in {
+        "bool": "bool", "float32": "float", "float64": "double",
+        "int8": "signed char", "int16": "short", "int32": "int", "int64": "long long",
+        "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int", "uint64": "unsigned long long",
+    }.items()
 }
 _CALLS = ("ceil", "cos", "exp", "expm1", "floor", "log", "log1p", "sin", "sqrt", "tanh", "isfinite", "isnan")
 # On the operands {0}, {1}, ... of the C type {t}; {u} is the unsigned one, in which integers wrap around. The functions
@@ -137,7 +140,7 @@ class Kernel:
                 if node.array is not None
                 else getattr(self, f"_{node.kind}")(node, index)
             )
-            scope.known[key] = self._variable(C_TYPES[node.dtype.name], code, index.depth)
+            scope.known[key] = self._variable(C_TYPES[node.dtype], code, index.depth)
         name: str = scope.known[key]
         return name
 
@@ -157,7 +160,7 @@ class Kernel:
 
     def _operation(self, node: Node, index: _Index) -> str:
         operands = [self._emit(arg, self._broadcast(arg.shape, node.shape, index)) for arg in node.args]
-        t = C_TYPES[node.dtype.name]
+        t = C_TYPES[node.dtype]
         u = t if t.startswith("unsigned") else f"unsigned {t.removeprefix('signed ')}"
         code: str = node.extra
         return code.format(*operands, t=t, u=u, p=t[0])
@@ -169,7 +172,7 @@ class Kernel:
         return self._emit(node.args[0], _FIRST)
 
     def _range(self, node: Node, index: _Index) -> str:
-        return f"({C_TYPES[node.dtype.name]}){index.name} + {_literal(node.extra, node.dtype)}"
+        return f"({C_TYPES[node.dtype]}){index.name} + {_literal(node.extra, node.dtype)}"
 
     def _take(self, node: Node, index: _Index) -> str:
         table, rows = node.args
@@ -192,7 +195,7 @@ class Kernel:
         value = self._emit(child, element)
         body = self._scopes[depth].lines
         self._scopes = [*self._scopes[:depth], *deeper]
-        t = C_TYPES[child.dtype.name]
+        t = C_TYPES[child.dtype]
         sum_of = FLOAT_CODE["add"].format(best, value, p=t[0])
         start, update = {
             "sum": ("0", f"{best} = {sum_of};"),
@@ -267,7 +270,7 @@ def _literal(value: Any, dtype: np.dtype[Any]) -> str:
         return f"({text})"
     number = int(dtype.type(value))
     if dtype.itemsize < 8:
-        return f"(({C_TYPES[dtype.name]}){number})" if number != -(2**31) else "(-2147483647 - 1)"
+        return f"(({C_TYPES[dtype]}){number})" if number != -(2**31) else "(-2147483647 - 1)"
     return f"({number}{'ULL' if dtype.kind == 'u' else 'LL'})" if number != -(2**63) else "(-9223372036854775807LL - 1)"
 
 
