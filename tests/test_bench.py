@@ -280,11 +280,14 @@ def test_ctrl_c_ends_in_one_line(patterns: str) -> None:
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
-        while not process.stdout.readline().startswith(b"patterns"):
-            pass
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=60)[1] == b"interrupted\n"
-        assert process.returncode == 130
+        try:
+            while not process.stdout.readline().startswith(b"patterns"):
+                pass
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.communicate(timeout=60)[1] == b"interrupted\n"
+            assert process.returncode == 130
+        finally:
+            process.kill()  # else a failure leaves it behind
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no CPU affinity")
