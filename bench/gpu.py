@@ -275,7 +275,8 @@ def _test(folder: Path, limit: float, gpu: bool, faults: Faults) -> dict[str, An
         print("tests marked cuda: there are none here")
         return None
     files = [names.pop(name) for name in TESTS_FIRST if name in names] + sorted(names.values())
-    command = [sys.executable, "-m", "pytest", "-v", "-m", "cuda and not slow", "-p", "no:cacheprovider", *files]
+    options = ["-v", "-n", "0", "-m", "cuda and not slow", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     # A library that is named has to be there: nothing stands in for the GPU unseen.
     environment = os.environ | {"XPNET_TEST_LIBRARIES": "numpy cupy"} if gpu else None
     start = time.monotonic()

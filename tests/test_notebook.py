@@ -12,7 +12,7 @@ NOTEBOOK = Path(__file__).parent.parent / "docs" / "mnist.ipynb"
 @pytest.mark.slow
 def test_the_notebook_runs_from_end_to_end(mnist: xpnet.Dataset, tmp_path: Path) -> None:
     """In an empty directory, and what it shows is what it promises: its five pictures, and 97 % or better."""
-    reason = "needs nbclient, ipykernel and matplotlib: pip install -e '.[extras]'"
+    reason = "needs nbclient, ipykernel and matplotlib: pip install '.[plot]' --group notebook"
     for package in ("nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(package, reason=reason)
     import nbformat
