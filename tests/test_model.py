@@ -1,8 +1,11 @@
 """Model files: what is saved loads anywhere, and what is damaged is refused in one line."""
 
+import copy
 import json
 import math
+import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +329,48 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
 def test_loading_needs_no_library_but_the_chosen_one(tmp_path: Path) -> None:
     make_model().save(tmp_path / "model.safetensors")
     assert xpnet.load(tmp_path / "model.safetensors", device="cpu").backend.name == select("cpu").name == "numpy"
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize(("library", "device"), LIBRARIES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_is_copied_and_pickled(way: str, library: str, device: str) -> None:
+    """What travels are host arrays and the description; the backend is selected again."""
+    model = make_model(library, device)
+    images = np.random.default_rng(0).random((6, 36), np.float32)
+    for original in (model, xpnet.Ensemble([model, model])):
+        assert np.array_equal(WAYS[way](original).outputs(images), original.outputs(images))
+    twin = WAYS[way](model)
+    assert (twin.network, twin.data, twin.image_shape) == (model.network, "patterns", (6, 6))
+    assert (twin.backend.device, twin.backend.name) == (model.backend.device, model.backend.name)
+
+
+def test_a_model_whose_device_is_gone_comes_back_on_the_cpu_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    pickled = pickle.dumps(model).replace(b"cpu", b"gpu")
+
+    def unavailable(device: str, *_: Any, **__: Any) -> Any:
+        if device != "cpu":
+            raise xpnet.DeviceError("there is no such device here")
+        return select("cpu")
+
+    monkeypatch.setattr("xpnet.model.model.select", unavailable)
+    twin = pickle.loads(pickled)
+    assert twin.backend.device == "cpu"
+    assert np.array_equal(twin.params[0], model.params[0])
+    assert "the model was on gpu with numpy (there is no such device here); it is now on the CPU" in caplog.text
+
+
+def test_a_model_is_kept_by_joblib(tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib", reason="needs joblib, which comes with scikit-learn")
+    model = make_model()
+    joblib.dump(model, tmp_path / "model")
+    assert np.array_equal(joblib.load(tmp_path / "model").params[0], model.params[0])
