@@ -23,7 +23,7 @@ from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import init_params
 from xpnet.training.loop import largest_product
-from xpnet.training.step import State, hyperparameters, make_step
+from xpnet.training.step import State, make_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
     xp, network, rng = xpnet.select("cpu").xp, xpnet.MLP(sizes), np.random.default_rng(0)
     images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
     labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
-    optimizer, options = OPTIMIZERS[config.optimizer], hyperparameters(config)
+    optimizer, options = OPTIMIZERS[config.optimizer], config.hyperparameters
     params, lr = init_params(network), np.full(1, 1e-4, np.float32)
     slots = init_state(config.optimizer, params)
     loss_of, layers = LOSSES[network.loss].function, _layers(sizes, batch_size)

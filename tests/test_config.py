@@ -16,7 +16,7 @@ from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.numerics.functional import ACTIVATIONS
 from xpnet.numerics.network import MLP
 from xpnet.recipes import read_recipe, recipe_names
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import GROUPS, SETTINGS, TrainConfig
 
 CONFIGS = st.builds(
     TrainConfig,
@@ -95,6 +95,20 @@ def test_bad_values(setting: str, value: Any, message: str) -> None:
 def test_nearest_known_value_is_named(setting: str, value: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"^{setting}: unknown value '{value}'; did you mean '{near}'\\? known are "):
         TrainConfig(**{setting: value})
+
+
+def test_each_setting_is_described_once() -> None:
+    for name, setting in SETTINGS.items():
+        assert setting.help[-1] not in ".:", name
+        assert setting.group in GROUPS
+        assert setting.default == getattr(TrainConfig(), name)
+        assert setting.default is None or setting.default in (setting.known or [setting.default])
+    assert SETTINGS["momentum"].optimizers == ("momentum", "nesterov")
+    assert SETTINGS["eps"].optimizers == ("rmsprop", "adam", "adamw")
+    assert SETTINGS["weight_decay"].optimizers == (), "all take it"
+    assert SETTINGS["alpha"].explained() == "Decay of the mean squared gradient (in [0, 1); only with rmsprop)."
+    assert TrainConfig(optimizer="rmsprop").hyperparameters == {"alpha": 0.99, "eps": 1e-8, "weight_decay": 1e-4}
+    assert (TrainConfig(optimizer="adam").rate, TrainConfig(lr=0.5).rate) == (0.001, 0.5)
 
 
 def test_unknown_setting() -> None:

@@ -18,7 +18,7 @@ import xpnet
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.numerics.augment import Distortion, distort
 from xpnet.training.callbacks import Callback, EarlyStopping
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import fit
 from xpnet.training.history import read_history
 from xpnet.training.initializers import init_params, init_running
@@ -272,9 +272,14 @@ def test_distortion_of_what_is_no_image() -> None:
         small_fit(xpnet.Dataset("rows", rows, n_classes=3), augment=BENT)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
-def test_momentum_reaches_the_optimizer(small_data: xpnet.Dataset, optimizer: str) -> None:
-    one, other = (small_fit(small_data, optimizer=optimizer, momentum=mu, epochs=1) for mu in (0.5, 0.9))
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [(name, optimizer) for name, setting in SETTINGS.items() for optimizer in setting.optimizers],
+)
+def test_a_setting_reaches_the_optimizers_that_take_it(small_data: xpnet.Dataset, name: str, optimizer: str) -> None:
+    one, other = (
+        small_fit(small_data, optimizer=optimizer, epochs=1, lr=0.01, **{name: value}) for value in (0.5, 0.25)
+    )
     assert not np.array_equal(one.model.params[0], other.model.params[0])
 
 

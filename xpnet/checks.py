@@ -12,7 +12,7 @@ from typing import Any
 
 from xpnet.errors import ConfigError, MissingPackageError
 
-__all__ = ["check_one_of", "check_range", "nearest", "required", "typed"]
+__all__ = ["check_one_of", "check_range", "interval", "nearest", "required", "typed"]
 
 _WORDS = {
     "int": "a whole number",
@@ -77,11 +77,15 @@ def check_range(
     above = value > low if low_open else value >= low
     below = value < high if high_open else value <= high
     if not (above and below and abs(value) < math.inf):
-        if math.isinf(high):
-            wanted = f"more than {low:g}" if low_open else f"at least {low:g}"
-        else:
-            wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+        wanted = interval(low, high, low_open=low_open, high_open=high_open)
         raise ConfigError(f"{name} must be {wanted}, not {value:g}", setting=_setting(name))
+
+
+def interval(low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = True) -> str:
+    """A range of numbers in words: "at least 1", "more than 0", "in [0, 1)"."""
+    if math.isinf(high):
+        return f"more than {low:g}" if low_open else f"at least {low:g}"
+    return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
 
 
 def _setting(name: str) -> str:

@@ -113,10 +113,11 @@ def _as_typed(error: ConfigError) -> str:
     if not error.setting:
         return message
     # This room imports NumPy, which is too much for --help.
-    from xpnet.cli.settings import flag_name, setting_names
+    from xpnet.cli.settings import flag_name
+    from xpnet.training.config import SETTINGS
 
     found = re.match(rf"{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
-    if found is None or error.setting not in setting_names():
+    if found is None or error.setting not in SETTINGS:
         return message
     return flag_name(error.setting) + (f" {found[1]}" if found[1] else "") + message[found.end() :]
 

@@ -1,6 +1,5 @@
-"""TrainConfig as flags: each field is one, with its docstring as help; none is listed a second time."""
+"""The settings of TrainConfig as flags, made from the table that describes them."""
 
-import ast
 import dataclasses
 import functools
 import inspect
@@ -12,18 +11,15 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from xpnet.backend import LIBRARIES, Backend
+from xpnet.backend import Backend
 from xpnet.cli.terminal import download_bar
 from xpnet.data import Dataset, load_data
 from xpnet.errors import ConfigError, ModelError
 from xpnet.numerics.augment import STANDARD, Distortion
-from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import MLP
-from xpnet.optim import OPTIMIZERS, SCHEDULES
 from xpnet.recipes import read_recipe
 from xpnet.training.checkpoint import newest_checkpoint
-from xpnet.training.config import TrainConfig
-from xpnet.training.initializers import INITIALIZERS
+from xpnet.training.config import GROUPS, SETTINGS, TrainConfig
 
 __all__ = [
     "AMOUNTS",
@@ -36,7 +32,6 @@ __all__ = [
     "chosen",
     "flag_name",
     "opened",
-    "setting_names",
     "shown",
     "takes_settings",
     "whole_numbers",
@@ -44,10 +39,8 @@ __all__ = [
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SOURCE = Group("Data and device", sort_key=1)
-NETWORK = Group("Network", sort_key=2)
-TRAINING = Group("Training", sort_key=3)
-RUN = Group("Run", sort_key=4)
+_GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUPS, 1)}
+SOURCE, _, _, RUN = _GROUPS.values()
 
 # Flags that the commands share that train.
 DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder searched for data sets first.")]
@@ -58,21 +51,6 @@ RecipeName = Annotated[
 
 # How --augment is explained, wherever it is a flag.
 AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Distortion))}); with none given {STANDARD}."
-
-KNOWN = {
-    "on_nonfinite": ["stop", "rollback"],
-    "library": LIBRARIES,
-    "activation": ACTIVATIONS,
-    "initializer": ("auto", *INITIALIZERS),
-    "loss": LOSSES,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-}
-
-
-def setting_names() -> list[str]:
-    """Names of TrainConfig's fields."""
-    return [field.name for field in dataclasses.fields(TrainConfig)]
 
 
 def flag_name(setting: str) -> str:
@@ -121,30 +99,28 @@ def _stored(run: Path) -> TrainConfig:
 
 
 def _flags() -> list[inspect.Parameter]:
-    documents = _documents()
     flags = []
-    for field in dataclasses.fields(TrainConfig):
+    for name, setting in SETTINGS.items():
         described = functools.partial(
             Parameter,
-            group=_group(field.name),
-            help=_help(field.name, documents),
-            show_default=field.default is not None and shown(field.default),
+            group=_GROUPS[setting.group],
+            help=f"{setting.explained()} {AMOUNTS}" if name == "augment" else setting.explained(),
+            show_default=setting.default is not None and shown(setting.default),
         )
         annotation: Any
-        if field.type == "bool":
+        if setting.type == "bool":
             annotation = Annotated[bool, described()]
-        elif "tuple" in str(field.type):
+        elif "tuple" in setting.type:
             annotation = Annotated[
                 tuple[str, ...],
                 described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
             ]
-        elif "Distortion" in str(field.type):
+        elif "Distortion" in setting.type:
             annotation = Annotated[Amounts, described()]
         else:
-            text_only = str(field.type) in ("str", "str | None")
-            converter = None if text_only else _number
-            annotation = Annotated[str | None, described(converter=converter, metavar=_metavar(str(field.type)))]
-        flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+            converter = None if setting.type in ("str", "str | None") else _number
+            annotation = Annotated[str | None, described(converter=converter, metavar=_metavar(setting.type))]
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return flags
 
 
@@ -197,21 +173,6 @@ Amounts = Annotated[
 ]
 
 
-def _group(setting: str) -> Group:
-    if setting in ("data", "device", "library", "tf32", "graph"):
-        return SOURCE
-    if setting in ("checkpoint_every", "keep"):
-        return RUN
-    return NETWORK if setting == "hidden" or setting in {f.name for f in dataclasses.fields(MLP)} else TRAINING
-
-
-def _help(setting: str, documents: dict[str, str]) -> str:
-    text = documents.get(setting, "")
-    if setting == "augment":
-        return f"{text} {AMOUNTS}"
-    return f"{text} One of {', '.join(KNOWN[setting])}." if setting in KNOWN else text
-
-
 def shown(value: Any) -> str:
     """A setting's value as it would be typed."""
     if isinstance(value, tuple):
@@ -223,14 +184,3 @@ def _metavar(annotation: str) -> str:
     if "Literal" in annotation:
         return "N|full"
     return {"int": "N", "float": "X", "int | str": "N|SECONDS"}.get(annotation.removesuffix(" | None"), "NAME")
-
-
-def _documents() -> dict[str, str]:
-    """The docstrings beneath TrainConfig's fields, which Python itself does not keep."""
-    body = ast.parse(inspect.getsource(TrainConfig)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
-    return found

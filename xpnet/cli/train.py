@@ -1,6 +1,5 @@
 """xpnet train."""
 
-import dataclasses
 import logging
 import math
 import re
@@ -21,22 +20,15 @@ from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.numerics.network import MLP
-from xpnet.optim import OPTIMIZERS
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 
 __all__ = ["train"]
-
-# Settings that have a place of their own in the header; the others are named where they are not the default.
-IN_HEADER = {
-    *("data", "device", "library", "hidden", "activation", "loss", "optimizer", "lr", "schedule", "batch_size"),
-    *("epochs", "dtype", "tf32", "seed"),
-}
 
 
 @takes_settings
@@ -189,20 +181,19 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     ]
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
-    lr = config.lr or OPTIMIZERS[config.optimizer].lr
     batch = "the whole set" if config.batch_size == "full" else f"batches of {config.batch_size}"
     tf32 = " with products in TF32" if backend.tf32 else ", not TF32, which needs CUDA" if config.tf32 else ""
     extras = [
-        f"{field.name.replace('_', ' ')} {shown(getattr(config, field.name))}"
-        for field in dataclasses.fields(config)
-        if field.name not in IN_HEADER and getattr(config, field.name) != field.default
+        f"{name.replace('_', ' ')} {shown(getattr(config, name))}"
+        for name, setting in SETTINGS.items()
+        if not setting.in_header and getattr(config, name) != setting.default
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
         f"{', '.join(counts)} {form_of(data)}, {data.n_classes} classes",
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {config.loss}",
-        "training": f"{config.optimizer}, learning rate {lr:g} {config.schedule}, {batch}, "
+        "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
         f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}{tf32}, seed {config.seed}",
         "also": ", ".join(extras),
         "run": str(out),

@@ -1,145 +1,245 @@
-"""TrainConfig: the flags of `xpnet train`, a TOML file and the settings of `fit` are one and the same."""
+"""TrainConfig: the flags of `xpnet train`, a TOML file and the settings of `fit` are one and the same.
+
+Each setting is described once, where TrainConfig defines it. The table SETTINGS is read from there, and all that needs
+to know of a setting reads the table: the checks, the flags and their help, the header of a run, the search space.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
-from xpnet.backend import Backend, select
-from xpnet.checks import check_one_of, check_range, nearest, typed
+from xpnet.backend import LIBRARIES, Backend, select
+from xpnet.checks import check_one_of, check_range, interval, nearest, typed
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion
-from xpnet.numerics.network import MLP
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES
+from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 
-__all__ = ["TrainConfig"]
+__all__ = ["GROUPS", "SETTINGS", "Setting", "TrainConfig"]
+
+GROUPS = SOURCE, NETWORK, TRAINING, RUN = "Data and device", "Network", "Training", "Run"
+"""The groups of settings in --help, in their order."""
+
+
+class Setting(NamedTuple):
+    """A setting, but for its value.
+
+    help : a phrase.   group : one of GROUPS.   known : the values that it may have; any where there are none.
+    low, high : the range of its numbers, if they have one; low_open, high_open : whether an end is outside.
+    decides : whether the result of a run depends on it, beyond rounding.
+    fixed : whether trials of a search can be compared only if they have it in common.
+    in_header : whether the header of a run has a place for it; others are listed where they are not the default.
+    name, type, default : as TrainConfig defines it.   optimizers : those that take it, if not all do.
+    """
+
+    help: str
+    group: str
+    known: tuple[str, ...] = ()
+    low: float | None = None
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = True
+    decides: bool = True
+    fixed: bool = False
+    in_header: bool = False
+    name: str = ""
+    type: str = ""
+    default: Any = None
+    optimizers: tuple[str, ...] = ()
+
+    def checked(self, value: Any) -> Any:
+        """The value as the setting's type.   Raises ConfigError if it is of another type, or out of range."""
+        value = typed(self.name, value, self.type)
+        if self.low is not None:
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float):
+                    check_range(
+                        self.name, number, self.low, self.high, low_open=self.low_open, high_open=self.high_open
+                    )
+        if self.known and value is not None:
+            check_one_of(self.name, value, self.known)
+        return value
+
+    def explained(self) -> str:
+        """The setting in a sentence or two, with its range, the optimizers that take it, and the values it may have."""
+        limits = []
+        if self.low is not None and (math.isfinite(self.high) or self.low_open or self.low > 0):
+            limits.append(interval(self.low, self.high, low_open=self.low_open, high_open=self.high_open))
+        if self.optimizers:
+            limits.append(f"only with {', '.join(self.optimizers)}")
+        text = f"{self.help} ({'; '.join(limits)})." if limits else f"{self.help}."
+        return f"{text} One of {', '.join(self.known)}." if len(self.known) > 1 else text
+
+
+def _setting(default: Any, help: str, group: str, **about: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, group, **about)})
+
+
+_SHARE = {"low": 0.0, "high": 1.0}
+_POSITIVE = {"low": 0.0, "low_open": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides a training run; checked when made, so that a bad value fails before any work.
 
-    Raises ConfigError, one line, for a value that is unknown, of the wrong type or out of range.
+    Raises ConfigError for a value that is unknown, of the wrong type or out of range.
     """
 
-    data: str = "auto"
-    """Name of a data set, path of a file or directory, or "auto"."""
-    device: str = "auto"
-    """cpu, cuda, cuda:N, or auto."""
-    library: str | None = None
-    """Array library; by default numpy on cpu and cupy on cuda."""
-    tf32: bool = False
-    """On CUDA, multiply float32 matrices with factors rounded to 10 bits of mantissa, which is faster."""
-    graph: bool = True
-    """With CuPy, run the training steps as captured CUDA graphs; without, operation by operation: the same results."""
-    hidden: tuple[int, ...] = (128,)
-    """Widths of the hidden layers; none for a linear classifier."""
-    activation: str = "relu"
-    """Activation of the hidden layers."""
-    initializer: str = "auto"
-    """Distribution of the first weights; auto goes by the activation."""
-    batch_norm: bool = False
-    """Normalise hidden layers over the batch."""
-    dropout: float = 0.0
-    """Drop rate of hidden units, in [0, 1)."""
-    input_dropout: float = 0.0
-    """Drop rate of pixels, in [0, 1)."""
-    loss: str = "cross-entropy"
-    """The loss, with its output activation."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes, in [0, 1)."""
-    class_weight: str | None = None
-    """balanced: each class counts alike, however many examples it has; by default each example does."""
-    optimizer: str = "nesterov"
-    """The update rule."""
-    lr: float | None = None
-    """Learning rate, > 0; by default the optimizer's own."""
-    momentum: float = 0.9
-    """Momentum of the optimizers momentum and nesterov, in [0, 1)."""
-    beta1: float = 0.9
-    """Decay of Adam's mean gradient, in [0, 1)."""
-    beta2: float = 0.999
-    """Decay of Adam's mean squared gradient, in [0, 1)."""
-    weight_decay: float = 1e-4
-    """L2 term of the gradient, >= 0; decoupled in adamw."""
-    clip_norm: float | None = None
-    """Largest norm of the whole gradient, > 0; by default not clipped."""
-    max_norm: float | None = None
-    """Largest norm of the weights into a hidden unit, > 0; by default not limited."""
-    average: float = 0.0
-    """Decay of a moving average of the parameters, in [0, 1), which then is the model; 0 for none."""
-    schedule: str = "linear"
-    """Course of the learning rate over the run."""
-    warmup: float | None = None
-    """Share of the steps in which the rate climbs, in [0, 1); by default 0, and 0.3 for one-cycle."""
-    decay_every: int = 10
-    """Epochs between two drops of the schedule step."""
-    decay: float = 0.1
-    """Factor of each drop of the schedule step, in (0, 1]."""
-    batch_size: int | Literal["full"] = 64
-    """Examples per step, or full for the whole set."""
-    epochs: int = 5
-    """Passes over the training set."""
-    seed: int = 0
-    """Decides weights, batch order, dropout and the validation split; >= 0."""
-    dtype: str = "float32"
-    """float32 or float64."""
-    validation: float = 0.0
-    """Examples held out of the training set: a share below 1, or a number."""
-    early_stopping: int | None = None
-    """Epochs without a better validation loss after which to stop, with the best parameters restored."""
-    augment: Distortion | None = None
-    """Distort the training images, for each epoch anew."""
-    on_nonfinite: str = "stop"
-    """When loss or parameters are not finite: stop, or rollback to the newest checkpoint with half the rate, thrice."""
-    checkpoint_every: int | str | None = None
-    """Keep the run's state within an epoch too, every so many steps, or about every so many seconds, such as 30s."""
-    keep: int = 2
-    """Newest checkpoints that are kept, besides that of the best epoch on held-out images; 0 keeps none at all."""
+    data: str = _setting(
+        "auto", 'Name of a data set, path of a file or directory, or "auto"', SOURCE, fixed=True, in_header=True
+    )
+    device: str = _setting("auto", "cpu, cuda, cuda:N, or auto", SOURCE, decides=False, fixed=True, in_header=True)
+    library: str | None = _setting(
+        *(None, "Array library; by default numpy on cpu and cupy on cuda", SOURCE),
+        known=LIBRARIES,
+        decides=False,
+        fixed=True,
+        in_header=True,
+    )
+    tf32: bool = _setting(
+        *(False, "On CUDA, multiply float32 matrices with factors rounded to 10 bits of mantissa, which is faster"),
+        *(SOURCE,),
+        decides=False,
+        fixed=True,
+        in_header=True,
+    )
+    graph: bool = _setting(
+        True,
+        "With CuPy, run the training steps as captured CUDA graphs; without, operation by operation: the same results",
+        SOURCE,
+        decides=False,
+        fixed=True,
+    )
+    hidden: tuple[int, ...] = _setting(
+        (128,), "Widths of the hidden layers; none for a linear classifier", NETWORK, low=1, in_header=True
+    )
+    activation: str = _setting(
+        "relu", "Activation of the hidden layers", NETWORK, known=tuple(ACTIVATIONS), in_header=True
+    )
+    initializer: str = _setting(
+        "auto", "Distribution of the first weights; auto chooses by the activation", NETWORK, known=INITIALIZERS
+    )
+    batch_norm: bool = _setting(False, "Normalise hidden layers over the batch", NETWORK)
+    dropout: float = _setting(0.0, "Drop rate of hidden units", NETWORK, **_SHARE)
+    input_dropout: float = _setting(0.0, "Drop rate of pixels", NETWORK, **_SHARE)
+    loss: str = _setting(
+        "cross-entropy", "The loss, with its output activation", NETWORK, known=tuple(LOSSES), in_header=True
+    )
+    label_smoothing: float = _setting(0.0, "Share of the target spread over all classes", NETWORK, **_SHARE)
+    class_weight: str | None = _setting(
+        None,
+        "balanced: give every class the same total weight. By default every example has the same weight",
+        TRAINING,
+        known=("balanced",),
+    )
+    optimizer: str = _setting("nesterov", "The update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True)
+    lr: float | None = _setting(
+        None, "Learning rate; by default the optimizer's own", TRAINING, in_header=True, **_POSITIVE
+    )
+    momentum: float = _setting(0.9, "Momentum", TRAINING, **_SHARE)
+    alpha: float = _setting(0.99, "Decay of the mean squared gradient", TRAINING, **_SHARE)
+    beta1: float = _setting(0.9, "Decay of the mean gradient", TRAINING, **_SHARE)
+    beta2: float = _setting(0.999, "Decay of the mean squared gradient", TRAINING, **_SHARE)
+    eps: float = _setting(1e-8, "Added to the root of the mean squared gradient", TRAINING, **_POSITIVE)
+    weight_decay: float = _setting(1e-4, "L2 term of the gradient; decoupled in adamw", TRAINING, low=0.0)
+    clip_norm: float | None = _setting(
+        None, "Largest norm of the whole gradient; by default not clipped", TRAINING, **_POSITIVE
+    )
+    max_norm: float | None = _setting(
+        None, "Largest norm of the weights into a hidden unit; by default not limited", TRAINING, **_POSITIVE
+    )
+    average: float = _setting(
+        0.0,
+        "Decay of a moving average of the parameters, which then is the model; 0 for none",
+        TRAINING,
+        **_SHARE,
+    )
+    schedule: str = _setting(
+        "linear", "Course of the learning rate over the run", TRAINING, known=tuple(SCHEDULES), in_header=True
+    )
+    warmup: float | None = _setting(
+        None, "Share of the steps in which the rate climbs; by default 0, and 0.3 for one-cycle", TRAINING, **_SHARE
+    )
+    decay_every: int = _setting(10, "Epochs between two drops of the schedule step", TRAINING, low=1)
+    decay: float = _setting(
+        *(0.1, "Factor of each drop of the schedule step", TRAINING),
+        low=0.0,
+        low_open=True,
+        high=1.0,
+        high_open=False,
+    )
+    batch_size: int | Literal["full"] = _setting(
+        64, "Examples per step, or full for the whole set", TRAINING, low=1, in_header=True
+    )
+    epochs: int = _setting(5, "Passes over the training set", TRAINING, low=1, in_header=True)
+    seed: int = _setting(
+        *(0, "Decides weights, batch order, dropout and the validation split", TRAINING),
+        low=0,
+        fixed=True,
+        in_header=True,
+    )
+    dtype: str = _setting("float32", "Precision", TRAINING, known=("float32", "float64"), in_header=True)
+    validation: float = _setting(
+        0.0, "Examples held out of the training set: a share below 1, or a number", TRAINING, low=0.0, fixed=True
+    )
+    early_stopping: int | None = _setting(
+        None,
+        "Epochs without a better validation loss after which to stop, with the best parameters restored",
+        TRAINING,
+        low=1,
+    )
+    augment: Distortion | None = _setting(None, "Distort the training images, for each epoch anew", TRAINING)
+    on_nonfinite: str = _setting(
+        "stop",
+        "When the loss or a parameter is not finite: stop, or rollback to the newest checkpoint with half the learning "
+        "rate, at most three times",
+        TRAINING,
+        known=("stop", "rollback"),
+    )
+    checkpoint_every: int | str | None = _setting(
+        None,
+        "Keep the run's state within an epoch too, every so many steps, or about every so many seconds, such as 30s",
+        RUN,
+        decides=False,
+    )
+    keep: int = _setting(
+        2,
+        "Newest checkpoints that are kept, besides that of the best epoch on held-out images; 0 keeps none",
+        RUN,
+        low=0,
+        decides=False,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augment", _distortion(self.augment))
-        for field in dataclasses.fields(self):
-            if field.name != "augment":
-                object.__setattr__(self, field.name, typed(field.name, getattr(self, field.name), str(field.type)))
-        for width in self.hidden:
-            check_range("hidden", width, 1)
-        self.network(1, 2)  # checks the settings that describe the network
-        check_one_of("optimizer", self.optimizer, OPTIMIZERS)
-        check_one_of("schedule", self.schedule, SCHEDULES)
-        check_one_of("dtype", self.dtype, ["float32", "float64"])
+        for name, setting in SETTINGS.items():
+            if name != "augment":
+                object.__setattr__(self, name, setting.checked(getattr(self, name)))
         if self.tf32 and self.dtype != "float32":
             raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}", setting="tf32")
-        if self.class_weight is not None:
-            check_one_of("class_weight", self.class_weight, ["balanced"])
-        for name in ("lr", "clip_norm", "max_norm"):
-            if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), 0.0, low_open=True)
-        if self.warmup is not None:
-            check_range("warmup", self.warmup, 0.0, 1.0)
-        for name in ("momentum", "beta1", "beta2", "average"):
-            check_range(name, getattr(self, name), 0.0, 1.0)
-        check_range("decay", self.decay, 0.0, 1.0, low_open=True, high_open=False)
-        check_range("weight_decay", self.weight_decay, 0.0)
-        check_range("decay_every", self.decay_every, 1)
-        check_range("epochs", self.epochs, 1)
-        check_range("seed", self.seed, 0)
-        check_range("validation", self.validation, 0.0)
         if self.validation >= 1.0 and self.validation != int(self.validation):
             message = f"validation must be a share below 1 or a whole number, not {self.validation:g}"
             raise ConfigError(message, setting="validation")
-        if self.batch_size != "full":
-            check_range("batch_size", self.batch_size, 1)
-        if self.early_stopping is not None:
-            check_range("early_stopping", self.early_stopping, 1)
-        check_one_of("on_nonfinite", self.on_nonfinite, ["stop", "rollback"])
-        check_range("keep", self.keep, 0)
         self.checkpoint_interval()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: lr, or the optimizer's own."""
+        return OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The settings that the optimizer takes, besides the rate, which varies."""
+        return {name: getattr(self, name) for name in _taken_by(self.optimizer)}
 
     def network(self, n_in: int, n_classes: int) -> MLP:
         """The network that these settings describe, for images of n_in pixels and n_classes classes."""
@@ -169,14 +269,13 @@ class TrainConfig:
         """A copy in which the settings that decide no more than where to compute, and so the rounding, and what is kept
         of it, are defaults.
         """
-        return self.replace(device="auto", library=None, tf32=False, graph=True, checkpoint_every=None, keep=2)
+        return self.replace(**{name: setting.default for name, setting in SETTINGS.items() if not setting.decides})
 
     def replace(self, /, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
-        known = [f.name for f in dataclasses.fields(self)]
         for name in settings:
-            if name not in known:
-                raise ConfigError(f"unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}")
+            if name not in SETTINGS:
+                raise ConfigError(f"unknown setting {name!r}; {nearest(name, SETTINGS)}known are {', '.join(SETTINGS)}")
         return dataclasses.replace(self, **settings)
 
     def to_toml(self) -> str:
@@ -201,3 +300,27 @@ def _distortion(value: Any) -> Distortion | None:
             message = f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}"
             raise ConfigError(message, setting="augment")
     return Distortion(**value)
+
+
+def _taken_by(optimizer: str) -> list[str]:
+    """The settings that an optimizer takes, by the parameters of its rule, but for the rate."""
+    parameters = inspect.signature(OPTIMIZERS[optimizer].update).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("lr", "xp")]
+
+
+def _settings() -> dict[str, Setting]:
+    taken = {optimizer: _taken_by(optimizer) for optimizer in OPTIMIZERS}
+    found = {}
+    for field in dataclasses.fields(TrainConfig):
+        takers = tuple(optimizer for optimizer, names in taken.items() if field.name in names)
+        found[field.name] = field.metadata["setting"]._replace(
+            name=field.name,
+            type=str(field.type),
+            default=field.default,
+            optimizers=takers if len(takers) < len(taken) else (),
+        )
+    return found
+
+
+SETTINGS: dict[str, Setting] = _settings()
+"""What is known of each setting, by its name, in the order of TrainConfig."""

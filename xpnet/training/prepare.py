@@ -16,7 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.numerics.augment import check_shape
 from xpnet.numerics.network import MLP
 from xpnet.numerics.streams import SPLIT
-from xpnet.optim import OPTIMIZERS, SCHEDULES
+from xpnet.optim import SCHEDULES
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import generator, init_params, init_running
 from xpnet.training.loader import WINDOW_BYTES, Examples
@@ -184,7 +184,7 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         library=backend.name,
         tf32=backend.tf32,
         graph=backend.graph,
-        lr=config.lr or OPTIMIZERS[config.optimizer].lr,
+        lr=config.rate,
     )
 
 

@@ -6,7 +6,6 @@ nothing is read back inside a step, so that a backend may compile it or capture 
 the count of healthy steps gather on the device and are read once per epoch.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,13 +15,10 @@ from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS, limit_norms, moving_average
 from xpnet.training.config import TrainConfig
 
-__all__ = ["HYPERPARAMETERS", "State", "hyperparameters", "make_step"]
+__all__ = ["State", "make_step"]
 
 Array = Any
 Arrays = list[Any]
-
-# Settings that are passed on to the optimizers that take them.
-HYPERPARAMETERS = ("momentum", "beta1", "beta2", "weight_decay")
 
 
 class State(NamedTuple):
@@ -68,7 +64,7 @@ def make_step(
         weights (n,), in the params' dtype, what each example counts, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
-    options = hyperparameters(config)
+    options = config.hyperparameters
 
     def step(
         state: State,
@@ -108,9 +104,3 @@ def make_step(
         return State(params, running, slots, average, state.step + 1, loss_sum, hits, healthy)
 
     return step
-
-
-def hyperparameters(config: TrainConfig) -> dict[str, float]:
-    """Those settings that the optimizer takes."""
-    parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
-    return {name: getattr(config, name) for name in HYPERPARAMETERS if name in parameters}

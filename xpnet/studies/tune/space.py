@@ -1,7 +1,5 @@
 """The space of settings to search: read from TOML, checked, and as values that Optuna can propose."""
 
-import dataclasses
-import inspect
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +8,12 @@ from typing import Any, NamedTuple
 from xpnet.checks import check_range, nearest, typed
 from xpnet.errors import ConfigError
 from xpnet.files import package_text, parse_toml, read_text
-from xpnet.optim import OPTIMIZERS
-from xpnet.training.config import TrainConfig
-from xpnet.training.step import HYPERPARAMETERS
+from xpnet.training.config import SETTINGS, TrainConfig
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
 MAX_LAYERS = 1000
 MAX_CHOICES = 200  # of a setting, each of which is tried on TrainConfig
-# Settings that decide what the trials are compared by.
-FIXED = ("data", "device", "library", "tf32", "graph", "seed", "validation")
 
 
 def read_space(path: str | Path | None = None) -> dict[str, Any]:
@@ -121,17 +115,19 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
 
 def _without_effect(config: TrainConfig) -> list[str]:
     """Settings of other optimizers than config's."""
-    parameters = inspect.signature(OPTIMIZERS[config.optimizer].update).parameters
-    return [name for name in HYPERPARAMETERS if name not in parameters]
+    return [
+        name for name, setting in SETTINGS.items() if setting.optimizers and config.optimizer not in setting.optimizers
+    ]
 
 
 def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
     """A setting's values, each of which TrainConfig takes."""
-    types = {field.name: str(field.type) for field in dataclasses.fields(TrainConfig) if field.name not in FIXED}
-    if name in FIXED:
+    searchable = {key: setting.type for key, setting in SETTINGS.items() if not setting.fixed}
+    if name in SETTINGS and name not in searchable:
         raise ConfigError(f"{name} cannot be searched for: it decides what the trials are compared by")
-    if name not in types:
-        raise ConfigError(f"unknown setting {name!r}; {nearest(name, types)}known are {', '.join(types)}")
+    if name not in searchable:
+        hint = nearest(name, searchable)
+        raise ConfigError(f"unknown setting {name!r}; {hint}known are {', '.join(searchable)}")
     dimension: Dimension
     if name == "hidden" and isinstance(form, Mapping) and "choices" not in form:
         _check_keys(name, form, ["layers", "width"], ["layers", "width"])
@@ -139,10 +135,8 @@ def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
         for count in dimension.layers.ends():
             check_range("hidden.layers", typed("hidden.layers", count, "int"), 0, MAX_LAYERS, high_open=False)
     else:
-        start = getattr(config, name)
-        if name == "lr" and start is None:
-            start = OPTIMIZERS[config.optimizer].lr
-        dimension = _values(name, form, types[name], start)
+        start = config.rate if name == "lr" else getattr(config, name)
+        dimension = _values(name, form, searchable[name], start)
     for value in dimension.ends():
         config.replace(**{name: value})
     return dimension

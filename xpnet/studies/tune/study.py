@@ -17,10 +17,9 @@ from xpnet.checks import check_range, required
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.files import open_regular, sha256_of
-from xpnet.optim import OPTIMIZERS
 from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training.callbacks import Callback
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import fit
 from xpnet.training.prepare import check_arguments, prepare
 from xpnet.training.run import Run
@@ -194,8 +193,7 @@ class _Search:
 
     def _start_params(self) -> dict[str, Any]:
         """The start as Optuna's parameters, so that it learns from that trial; {} where the space lacks it."""
-        lr = self.config.lr or OPTIMIZERS[self.config.optimizer].lr
-        start = dataclasses.asdict(self.config) | {"lr": lr, "hidden": list(self.config.hidden)}
+        start = dataclasses.asdict(self.config) | {"lr": self.config.rate, "hidden": list(self.config.hidden)}
         params = [dimension.params(name, start[name]) for name, dimension in self.space.items()]
         return {} if None in params else {key: value for each in params if each for key, value in each.items()}
 
@@ -288,6 +286,8 @@ def _open(
         raise ConfigError(f"cannot keep the study {name!r} in {storage} ({reason}): name another storage") from None
     for kind, ours in terms.items():
         theirs = (known or {}).get(kind, {})
+        if kind == "settings":  # a study that is older than a setting has its default
+            theirs = {name: SETTINGS[name].default for name in ours} | theirs
         other = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
         if other:
             raise ConfigError(
