@@ -1,0 +1,1 @@
+"""Tests of the backends, and the stand-in for CuPy."""

@@ -1,0 +1,46 @@
+"""What pyproject.toml states of versions, and the files that pin them."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
+
+
+def bounds(requirements: list[str]) -> set[tuple[str, str]]:
+    """Names and lower bounds."""
+    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement) for requirement in requirements]
+    assert all(found), requirements
+    return {(match[1].lower(), match[2]) for match in found if match}
+
+
+def pins(path: str) -> dict[str, str]:
+    lines = [line.strip() for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+    pairs = [line.split("==") for line in lines]
+    assert all(len(pair) == 2 for pair in pairs), lines
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_the_lowest_versions_are_those_that_are_stated() -> None:
+    stated = [PROJECT["project"]["dependencies"], EXTRAS["plot"], EXTRAS["tune"], EXTRAS["tensorboard"], GROUPS["test"]]
+    assert set(pins("requirements/lowest.txt").items()) == bounds(list(chain(*stated)))
+
+
+def test_everything_that_ci_installs_is_pinned() -> None:
+    """By name and version alone, so that the file serves every index."""
+    pinned = pins("requirements/dev.lock")
+    groups = [requirement for group in GROUPS.values() for requirement in group if isinstance(requirement, str)]
+    extras = [*EXTRAS["plot"], *EXTRAS["tune"], *EXTRAS["tensorboard"]]
+    names = {
+        re.split(r"[<>=;]", requirement)[0].lower()
+        for requirement in [*PROJECT["project"]["dependencies"], *extras, *groups]
+    }
+    assert names <= set(pinned)
+    assert f"torch=={pinned['torch']}" in GROUPS["peers"]
+
+
+def test_extras_are_for_users() -> None:
+    assert set(EXTRAS) == {"cuda12", "cuda13", "torch", "jax", "plot", "tune", "tensorboard", "notebook"}

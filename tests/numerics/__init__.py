@@ -1,0 +1,1 @@
+"""Tests of the numerics, over every array library."""

@@ -1,0 +1,1 @@
+"""Tests of promises: nothing is lost, nothing gets in, MNIST is learnt."""

@@ -1,0 +1,660 @@
+"""Hostile files: whatever is fed to a reader ends in data or in its one error, soon and in bounded memory.
+
+tests/fuzz/readers.py says what a file may lead to, for these tests and for the fuzzer alike; tests/fuzz/corpus holds
+small hostile files, those that the fuzzer found among them, and the large ones are made here.
+"""
+
+import contextlib
+import gzip
+import importlib.util
+import json
+import os
+import pickle
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
+
+
+from tests.fuzz import fuzzer, readers
+from tests.fuzz.readers import READERS, Finding, Reader, judged, outcome, warm_up
+from xpnet.data import DataError, download, packed, read_idx, read_picture
+from xpnet.data.formats import idx
+from xpnet.files import read_up_to
+from xpnet.model.storage import MAX_HEADER
+
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+HANG = 20  # seconds: slow machines are slow, and the fuzzer holds the readers to two
+ON_FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Hang(BaseException):
+    """Raised into a reader that does not come back; no reader catches it."""
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Raise Hang after HANG seconds, where the system has an alarm."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(HANG)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(params=READERS)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    warm_up(READERS[request.param], tmp_path)
+    return request.param
+
+
+# --- that the checks can fail ----------------------------------------------------------------------------------------
+
+
+def takes_memory(_path: Path) -> None:
+    np.ones(1 << 28, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("read", "found"),
+    [
+        (lambda path: int("x"), "ValueError: invalid literal"),
+        (lambda path: (_ for _ in ()).throw(DataError("two\nlines")), None),
+        (lambda path: (_ for _ in ()).throw(OSError("two\nlines")), "OSError"),
+        (lambda path: path.with_name("y").write_bytes(b""), "did what no reader may: open"),
+        (lambda path: path.unlink(), "did what no reader may: os.remove"),
+        (lambda path: Path("/etc/hostname").read_bytes(), "did what no reader may: open"),
+        (lambda path: os.system("true"), "did what no reader may: os.system"),
+        (lambda path: subprocess.run(["true"], check=True), "did what no reader may"),
+        (lambda path: eval("1"), "did what no reader may: compile"),
+        (lambda path: socket.socket(), "did what no reader may: socket"),
+        (
+            lambda path: contextlib.suppress(PermissionError).__enter__() or os.system("true"),
+            "no reader may: os.system",
+        ),
+        (lambda path: [i for i in range(10**8) if i < 0], "took"),
+        (lambda path: __import__("warnings").warn("odd", stacklevel=1), "UserWarning"),
+        (takes_memory, "MiB"),
+    ],
+)
+def test_the_oracle_finds(tmp_path: Path, read: Callable[[Path], object], found: str | None) -> None:
+    reader = Reader(read, ("x",), DataError, list, memory=1 << 20)
+    if found is None:
+        assert outcome(reader, b"", tmp_path) == "refused"
+        return
+    if read is takes_memory:  # which shows only where no more was ever taken
+        code = "from tests.test_hostile import *; "
+        code += "outcome(Reader(takes_memory, ('x',), DataError, list, memory=1 << 20), b'', Path(sys.argv[1]))"
+        said = subprocess.run(
+            [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "Finding: took 25" in said.stderr
+        return
+    with pytest.raises(Finding, match=found):
+        outcome(reader, b"", tmp_path, limit=0.5)
+
+
+def test_an_error_of_two_lines_is_found(tmp_path: Path) -> None:
+    def raises(_path: Path) -> None:
+        raise KeyError("two\nlines", "\x1b")
+
+    class LinesError(Exception):
+        def __str__(self) -> str:
+            return "two\nlines"
+
+    def lines(_path: Path) -> None:
+        raise LinesError
+
+    for read, errors in ((raises, DataError), (lines, LinesError)):
+        with pytest.raises(Finding):
+            outcome(Reader(read, ("x",), errors, list), b"", tmp_path)
+
+
+def test_what_an_error_quotes_is_made_short_and_printable() -> None:
+    assert str(DataError("a  b: é\x1b[2J\n\udc80")) == "a  b: é\\x1b[2J\\n\\udc80"
+    for text in ("\x83" * 1600, "\n" * 10**6, "\U000e0001" * 1000):
+        assert str(DataError(text)).isprintable()
+        assert len(str(DataError(text))) < 1700
+
+
+def test_a_reader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not hasattr(signal, "SIGALRM"):
+        pytest.skip("this system has no alarm")
+    monkeypatch.setattr(sys.modules[__name__], "HANG", 1)
+    with pytest.raises(Hang), watched():
+        outcome(Reader(lambda path: time.sleep(60), ("x",), DataError, list), b"", tmp_path)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def damaged(draw: Callable[..., int], seeds: list[bytes], junk: bytes) -> bytes:
+    """A valid file cut, flipped, spliced, lengthened or swapped."""
+    whole, other = (seeds[draw(st.integers(0, len(seeds) - 1))] for _ in range(2))
+    at, end = sorted(draw(st.integers(0, len(whole))) for _ in range(2))
+    way = draw(st.integers(0, 6))
+    return [
+        whole[:at],
+        whole[:at] + bytes(byte ^ 1 << (at % 8) for byte in whole[at : at + 1]) + whole[at + 1 :],
+        whole[:at] + other[at:],
+        whole[:end] + junk + whole[end:],
+        whole[:at] + junk + whole[at + len(junk) :],
+        whole[:at] + whole[end:] + whole[at:end],
+        whole[:at] + 50 * whole[at:end][:100] + whole[end:],
+    ][way]
+
+
+@ON_FILES
+@given(data=st.data())
+def test_damaged_files(kind: str, tmp_path: Path, data: st.DataObject) -> None:
+    seeds = list(READERS[kind].seeds())
+    junk = data.draw(st.one_of(st.binary(max_size=12), st.sampled_from(READERS[kind].tokens or (b"",))))
+    content = damaged(data.draw, seeds, junk)
+    with watched():
+        outcome(READERS[kind], content, tmp_path, limit=HANG)
+
+
+@ON_FILES
+@given(content=st.binary(max_size=200))
+@example(b"")
+def test_arbitrary_bytes(kind: str, tmp_path: Path, content: bytes) -> None:
+    with watched():
+        outcome(READERS[kind], content, tmp_path, limit=HANG)
+
+
+def test_changes_with_right_sums(kind: str, tmp_path: Path) -> None:
+    """Such as the fuzzer makes, where it is not installed."""
+    rng = np.random.default_rng(0)
+
+    def flip(part: bytes) -> bytes:
+        flipped = bytearray(part)
+        for at in rng.integers(0, max(1, len(part)), 2):
+            flipped[at : at + 1] = rng.bytes(1)
+        return bytes(flipped)
+
+    seeds = list(READERS[kind].seeds())
+    for change in range(300):
+        random.seed(change)
+        content = READERS[kind].reshape(seeds[change % len(seeds)], flip)
+        with watched():
+            outcome(READERS[kind], content, tmp_path, limit=HANG)
+
+
+def test_the_corpus(kind: str, tmp_path: Path) -> None:
+    for path in sorted((CORPUS / kind).glob("*")):
+        with watched():
+            assert outcome(READERS[kind], path.read_bytes(), tmp_path, limit=HANG), path.name
+
+
+def test_the_corpus_is_small_and_of_known_readers() -> None:
+    assert {path.name for path in CORPUS.iterdir()} <= set(READERS)
+    assert all(path.stat().st_size < 10_000 for path in CORPUS.glob("*/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+@pytest.mark.parametrize("name", READERS)
+def test_a_bounded_run_of_the_fuzzer(name: str, tmp_path: Path) -> None:
+    result = fuzzer.fuzz(name, 5_000 if name in ("png", "jpeg") else 20_000, 0, tmp_path)
+    assert result["findings"] == []
+    assert result["inputs"] >= 5_000
+    assert 0 < result["data"] < result["inputs"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+def test_the_fuzzer_s_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["history", "--runs", "300", "--corpus", str(tmp_path / "found"), "--json", str(tmp_path / "fuzz.json")]
+    assert fuzzer.main(arguments) == 0
+    report = json.loads((tmp_path / "fuzz.json").read_text())
+    assert report["readers"]["history"]["inputs"] == 300
+    assert report["readers"]["history"]["findings"] == []
+    assert report["machine"]["versions"]["atheris"]
+    assert "history           300" in capsys.readouterr().out
+    for wrong in (["nothing"], ["--runs", "0"]):
+        with pytest.raises(SystemExit, match="2"):
+            fuzzer.main(wrong)
+
+
+# --- bombs -----------------------------------------------------------------------------------------------------------
+
+GIB = 1 << 30
+
+
+def deflated(size: int, byte: bytes = b"\0") -> bytes:
+    """So many MiB of a byte, raw deflate without its end, made in no time."""
+    packer = zlib.compressobj(9, wbits=-15)
+    return (packer.compress(byte * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)) * size
+
+
+def gzipped(size: int, start: bytes = b"", byte: bytes = b"\0") -> bytes:
+    """Gzip of a start and so many MiB of a byte; its end is missing, but nobody should get there."""
+    packer = zlib.compressobj(9, wbits=31)
+    return packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) + deflated(size, byte)
+
+
+def zipped(size: int, names: tuple[str, ...], *, claims: int | None = None) -> bytes:
+    """A zip in which all names share one bomb of so many MiB."""
+    content, size_in_bytes = deflated(size) + b"\3\0", size << 20
+    sums = zlib.crc32(bytes(0)), len(content), size_in_bytes if claims is None else claims
+    name = names[0].encode()
+    start = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, *sums, len(name), 0) + name + content
+    listed = b"".join(
+        struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, *sums, len(each), 0, 0, 0, 0, 0, 0) + each.encode()
+        for each in names
+    )
+    return start + listed + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(listed), len(start), 0)
+
+
+def pickled_array(content: bytes, shape: bytes) -> bytes:
+    head = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\n)C\1b\x87R(K\1" + shape
+    return head + b"cnumpy\ndtype\nX\2\0\0\0u1\x85R\x89" + content + b"tb"
+
+
+def png(width: int, height: int, colour: int, depth: int, *chunks: bytes, data: bytes = b"") -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    size = height * (1 + width * channels * depth // 8)
+    packed = zlib.compressobj(9)
+    content = packed.compress(b"") + packed.flush(zlib.Z_FULL_FLUSH) + deflated(size >> 20) + deflated(1)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(768)) if colour == 3 else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + palette
+        + b"".join(chunks)
+        + chunk(b"IDAT", data or content)
+        + chunk(b"IEND", b"")
+    )
+
+
+def jpeg(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG that repeats its last scan, of no matter which size it is declared to have."""
+    content = readers._picture("JPEG", "RGB", progressive=True)
+    at = content.index(b"\xff\xc2") + 5
+    content = content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * scans + content[-2:]
+
+
+def exif_bomb(size: int) -> bytes:
+    """EXIF of so many bytes, half of it entries that each claim the other half."""
+    n = min(size // 24, 65_535)
+    entries = b"".join(struct.pack(">HHII", tag, 7, size // 2 - 100, size // 2) for tag in range(n))
+    return (b"MM\0*\0\0\0\x08" + struct.pack(">H", n) + entries).ljust(size, b"\0")
+
+
+def exif_jpeg(size: int) -> bytes:
+    """A JPEG with so many bytes of EXIF, in as many segments as it takes."""
+    exif = exif_bomb(size)
+    parts = [exif[i : i + 65_000] for i in range(0, size, 65_000)]
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 8) + b"Exif\0\0" + part for part in parts)
+    return b"\xff\xd8" + segments + jpeg(28, 28, 0)[20:]
+
+
+def exif_png(name: bytes, exif: bytes) -> bytes:
+    content = struct.pack(">I", len(exif)) + name + exif
+    return png(28, 28, 0, 8, content + struct.pack(">I", zlib.crc32(content[4:])))
+
+
+def profile(size: int) -> bytes:
+    """EXIF as some programs have it in a PNG, as text."""
+    text = b"\nexif\n%d\n" % size + exif_bomb(size).hex().encode()
+    return b"Raw profile type exif\0\0" + zlib.compress(text)
+
+
+def safetensors(header: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def of_layers(count: int) -> bytes:
+    """A well-formed model file of very many layers of one unit, the sum left out."""
+    names = [f"{i}.{part}" for i in range(count) for part in ("weight", "bias")]
+    table = {
+        name: {"dtype": "F32", "shape": [1] * (1 + (i % 2 == 0)), "data_offsets": [4 * i, 4 * i + 4]}
+        for i, name in enumerate(names)
+    }
+    description = {
+        "format": "xpnet model 1",
+        "network": {"sizes": [1] * (count + 1)},
+        "data": "",
+        "image_shape": [],
+        "sha256": "",
+    }
+    return safetensors(
+        json.dumps({"__metadata__": {"xpnet": json.dumps(description)}, **table}).encode(), bytes(8 * count)
+    )
+
+
+NPZ = tuple(f"{name}.npy" for name in ("x_train", "y_train", "x_test", "y_test"))
+IDX = b"\0\0\x08\1" + struct.pack(">I", GIB)
+MANY = 0x1FFFFE0  # labels, or images of a pixel: just below what any file may unpack to
+MIB = struct.pack("<I", 1 << 20) + bytes(1 << 20)
+TEXT_CHUNK = b"\0\0\0\4tEXta\0bc" + struct.pack(">I", zlib.crc32(b"tEXta\0bc"))
+HISTORY = ",".join(readers.history._columns()).encode() + b"\n"
+EPOCH = b"1,1,1,,,,,1,1,1\n"
+SIZES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1] * 250_000}})
+SIDES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1, 1]}, "data": "", "image_shape": [9] * 240_000})
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+LAYERS = b"[hidden]\nlayers = {choices = [" + b"1000," * 5_000 + b"]}\nwidth = {choices = [" + b"1," * 5_000 + b"]}"
+
+
+def images_and_labels() -> bytes:
+    images = b"\0\0\x08\3" + struct.pack(">III", MANY, 1, 1) + bytes(MANY)
+    labels = b"\0\0\x08\1" + struct.pack(">I", MANY) + bytes(MANY)
+    return gzip.compress(images, 6) + readers.SEPARATOR + gzip.compress(labels, 6)
+
+
+def packed_pickle() -> bytes:
+    pair = np.zeros((1, MANY // 9)), np.zeros(1, int)
+    return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
+
+
+BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
+    "idx": {
+        "a gigabyte": lambda: gzipped(1024, IDX),
+        "half a gigabyte that ends early": lambda: gzipped(31, IDX) + deflated(480),
+        "200,000 parts": lambda: gzip.compress(b"") * 200_000,
+        "50 MB of zeros behind": lambda: gzip.compress(IDX) + bytes(50_000_000),
+        "a name of 50 MB": lambda: b"\x1f\x8b\x08\x08\0\0\0\0\0\3" + b"n" * 50_000_000,
+        "the most labels": lambda: gzip.compress(b"\0\0\x08\1" + struct.pack(">I", MANY) + bytes(MANY), 6),
+        "the most floats": lambda: gzip.compress(b"\0\0\x0e\1" + struct.pack(">I", MANY // 8) + bytes(MANY), 6),
+    },
+    "pair": {"the most images and labels": images_and_labels},
+    "npz": {
+        "four gigabytes": lambda: zipped(1000, NPZ),
+        "four hundred megabytes": lambda: zipped(100, NPZ),
+        "a gigabyte that claims to be a byte": lambda: zipped(1000, NPZ, claims=1),
+        "thirty-two megabytes": lambda: zipped(8, NPZ),
+        "60,000 names": lambda: zipped(1, tuple(f"{i}.npy" for i in range(60_000))),
+    },
+    "zip": {
+        "names of many slashes": lambda: zipped(1, tuple("gzip/" + "a/" * 90 + str(i) for i in range(4300))),
+        "long names of slashes": lambda: zipped(1, tuple("a/" * 30_000 + str(i) for i in range(16))),
+    },
+    "pickle": {
+        "a gigabyte": lambda: gzipped(1024, b"\x80\2]"),
+        "30 million opcodes": lambda: gzip.compress(b"\x80\2" + b"]" * 30_000_000, 6),
+        "9,000 marks": lambda: b"\x80\2" + b"(" * 9_000 + b"l" * 900 + b".",
+        "a string as many arrays": lambda: (
+            b"\x80\3B" + MIB + b"q\0" + pickled_array(b"h\0", b"J\0\0\x10\0\x85") * 200 + b"."
+        ),
+        "a text encoded many times": lambda: (
+            b"\x80\3X" + MIB + b"q\0c_codecs\nencode\nq\1" + b"h\1h\0\x85R" * 2_000 + b"."
+        ),
+        "an array of thousands of huge sides": lambda: (
+            b"\x80\3"
+            + pickled_array(b"C\0", b"(" + (b"\x8a\xff" + b"\x7f" * 255) * 9_000 + b"t")
+            + b"q\0h\0\x86q\1h\1h\1\x87."
+        ),
+        "the most floats": packed_pickle,
+    },
+    "csv": {
+        "a line of 50 MB": lambda: b"1," * 25_000_000,
+        "NULs": lambda: bytes(20_000_000),
+        "columns without end": lambda: b",".join([b"1"] * 500_000) + b"\n",
+        "digits without end": lambda: b"1," + b"9" * 1_000_000 + b"\n",
+        "a fault at the end": lambda: b"1,2\n" * 200_000 + b"1,2,3\n",
+    },
+    "png": {
+        "fifty grey megapixels": lambda: png(7000, 7000, 0, 8),
+        "thirty-three megapixels": lambda: png(5700, 5700, 2, 8),
+        "sixteen transparent megapixels": lambda: png(4080, 4080, 6, 8),
+        "sixteen deep transparent megapixels": lambda: png(4080, 4080, 6, 16),
+        "fifty deep grey megapixels": lambda: png(7000, 7000, 0, 16),
+        "thirty-three megapixels of a palette": lambda: png(5700, 5700, 3, 8),
+        "fifty megapixels of a palette": lambda: png(7000, 7000, 3, 8),
+        "half a gigapixel": lambda: png(30_000, 20_000, 0, 1),
+        "a million chunks": lambda: png(28, 28, 0, 8, TEXT_CHUNK * 1_000_000),
+        "EXIF of a megabyte": lambda: exif_png(b"eXIf", exif_bomb(1 << 20)),
+        "EXIF of 64 KB": lambda: exif_png(b"eXIf", exif_bomb(1 << 16)),
+        "EXIF of half a megabyte as text": lambda: exif_png(b"zTXt", profile(500_000)),
+    },
+    "jpeg": {
+        "fifty megapixels of a thousand scans": lambda: jpeg(7000, 7000, 1000),
+        "fifty megapixels of fourteen scans": lambda: jpeg(7000, 7000, 4),
+        "a megapixel of seven hundred scans": lambda: jpeg(1000, 1000, 730),
+        "EXIF of a megabyte": lambda: exif_jpeg(1 << 20),
+        "EXIF of 64 KB": lambda: exif_jpeg(64_000),
+        "filled with 20 MB": lambda: b"\xff\xd8" + b"\xff" * 20_000_000 + jpeg(28, 28, 0)[2:],
+        "junk of 20 MB": lambda: b"\xff\xd8\xff" + bytes(20_000_000) + jpeg(28, 28, 0)[2:],
+        "a million segments": lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * 1_000_000 + jpeg(28, 28, 0)[2:],
+        "a million segments behind bare markers": lambda: b"\xff\xd8" + b"\xff\xd0" * 9 + b"\xff\xe5\0\2" * 1_000_000,
+    },
+    "model": {
+        "a header of 90 MB": lambda: safetensors(b"{" + b" " * 90_000_000 + b"}"),
+        "a header of nested lists": lambda: safetensors(b'{"a":' + b"[" * (MAX_HEADER - 10)),
+        "a header of objects": lambda: safetensors(b'{"__metadata__":[' + b"{}," * (MAX_HEADER // 3 - 20) + b"{}]}"),
+        "as many layers as a header holds": lambda: of_layers(6_500),
+        "an image of thousands of sides": lambda: safetensors(
+            json.dumps({"__metadata__": {"xpnet": SIDES}, "a": EMPTY}).encode()
+        ),
+        "a quarter of a million sizes": lambda: safetensors(json.dumps({"__metadata__": {"xpnet": SIZES}}).encode()),
+    },
+    "history": {
+        "half a million epochs": lambda: HISTORY + EPOCH * 524_000,
+        "quotes of 8 MB": lambda: HISTORY + b'"' * 8_000_000,
+        "fields of 100 KB": lambda: HISTORY + (b"1" * 100_000 + b",") * 70,
+        "nine megabytes": lambda: HISTORY + EPOCH * 600_000,
+    },
+    "records": {
+        "lists": lambda: b'{"runs":[' + b"[]," * 1_398_000 + b"[]]}",
+        "tables": lambda: b'{"runs":[' + b'{"a":{}},' * 466_000 + b"{}]}",
+        "numbers": lambda: b'{"runs":[' + b"0," * 2_097_000 + b"0]}",
+        "five megabytes": lambda: b'{"runs":[' + b"0," * 2_500_000 + b"0]}",
+    },
+    "recipe": {
+        "a list of 64 KB": lambda: b"hidden = [" + b"1," * 32_000 + b"1]",
+        "keys below one of a hundred parts": lambda: (
+            b"[" + b".".join([b"a"] * 100) + b"]\n" + b"".join(b"a%d=1\n" % i for i in range(7000))
+        ),
+        "a key of ten thousand parts": lambda: b".".join([b"a"] * 10_000) + b" = 1",
+        "a number of 60,000 digits": lambda: b"seed = 0x" + b"f" * 60_000,
+        "a fraction of 60,000 digits": lambda: b"lr = 0." + b"9" * 60_000,
+        "a string of 30,000 escapes": lambda: b'data = "' + b"\\n" * 30_000 + b'"',
+        "66 KB": lambda: b"#" * 66_000,
+    },
+    "space": {
+        "choices of 64 KB": lambda: b"lr = {choices = [" + b"0.1,\n" * 13_000 + b"]}",
+        "a billion layers": lambda: b"[hidden]\nlayers = {low = 1, high = 1000000000}\nwidth = {low = 1, high = 2}",
+        "many choices of a thousand layers": lambda: LAYERS,
+    },
+}
+
+
+# Each is read in a process of its own, whose peak of memory is its own.
+REPLAY = f"""
+import os, sys
+from pathlib import Path
+from tests.fuzz.readers import READERS, Finding, outcome, warm_up
+reader, work = READERS[sys.argv[1]], Path("work").absolute()
+warm_up(reader, work)
+for path in sorted(Path("bombs").iterdir()):
+    if not os.fork():
+        try:
+            print(path.name, outcome(reader, path.read_bytes(), work, limit={HANG}), sep=": ", flush=True)
+        except Finding as finding:
+            print(path.name, finding, sep=": ", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "bombs").mkdir()
+    for bomb, make in BOMBS[name].items():
+        (tmp_path / "bombs" / bomb).write_bytes(make())
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-c", REPLAY, name],
+        cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout.splitlines()
+    assert len(said) == len(BOMBS[name]), done.stderr
+    assert [line for line in said if not line.endswith((": data", ": refused"))] == []
+
+
+def test_a_sparse_terabyte_of_images_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "x.idx"
+    path.write_bytes(b"\0\0\x08\3" + struct.pack(">III", 1 << 30, 32, 32))
+    os.truncate(path, 16 + (1 << 40))
+    with watched():
+        images = read_idx(path)
+    assert isinstance(images, np.memmap)
+    assert not images[-1].any()
+    for dtype, ndim in ((8, 1), (0xE, 1), (0xE, 3)):
+        path.write_bytes(bytes([0, 0, dtype, ndim]) + struct.pack(">I", 1 << 30) + struct.pack(">I", 32) * (ndim - 1))
+        os.truncate(path, 1 << 40)
+        with pytest.raises(DataError):
+            read_idx(path)
+
+
+def test_content_of_any_size_is_read_where_it_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).bytes(3 << 20)
+    (tmp_path / "x").write_bytes(gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 3 << 20) + noise, 1))
+    monkeypatch.setattr(packed, "FREE_BYTES", 1 << 20)
+    assert read_idx(tmp_path / "x").tobytes() == noise
+    (tmp_path / "x").write_bytes(gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 3 << 20) + bytes(3 << 20), 1))
+    with pytest.raises(DataError, match="decompression bomb"):
+        read_idx(tmp_path / "x")
+
+
+def test_gzip_in_parts_and_with_zeros_behind(tmp_path: Path) -> None:
+    whole = b"\0\0\x08\1" + struct.pack(">I", 200_000) + np.random.default_rng(0).bytes(200_000)
+    parts = [gzip.compress(whole[i : i + 30_000]) for i in range(0, len(whole), 30_000)]
+    for content in (
+        b"".join(parts),
+        b"".join(parts) + bytes(100_000),
+        (gzip.compress(b"") + bytes(70_000)).join(parts),
+    ):
+        (tmp_path / "x").write_bytes(content)
+        assert read_idx(tmp_path / "x").tobytes() == whole[8:]
+        assert gzip.decompress(content) == whole
+
+
+def test_a_zip_s_members_are_held_to_the_same(tmp_path: Path) -> None:
+    """As EMNIST's archive is read: gzip within zip."""
+    name = "emnist-x-train-images-idx3-ubyte.gz"
+    for how, content, says in (
+        (zipfile.ZIP_STORED, gzipped(100, IDX), "decompression bomb"),
+        (zipfile.ZIP_DEFLATED, zlib.compress(bytes(1 << 28)), "not an IDX file"),
+        (zipfile.ZIP_LZMA, bytes(100), "unusual way"),
+    ):
+        with zipfile.ZipFile(tmp_path / "x.zip", "w", how) as archive:
+            archive.writestr(name, content)
+        with packed.open_zip(tmp_path / "x.zip") as archive, pytest.raises(DataError, match=says):
+            idx._read_idx(zipfile.Path(archive, name))
+    (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes().replace(b"PK\1\2", b"PK\1\3"))
+    with pytest.raises(DataError, match="damaged zip archive"), packed.open_zip(tmp_path / "x.zip"):
+        pass
+
+
+def test_a_photograph_of_48_megapixels_is_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    page = Image.new("RGB", (8000, 6000), (230, 228, 220))
+    page.paste((30, 30, 40), (3800, 1500, 4300, 4500))
+    for name, options in (("x.jpg", {}), ("y.jpg", {"progressive": True})):
+        page.save(tmp_path / name, quality=90, **options)
+        ink = read_picture(tmp_path / name)
+        assert ink[14, 14] > 200
+        assert 20 < (ink > 128).sum() < 150
+
+
+# --- paths that are no files -----------------------------------------------------------------------------------------
+
+
+def odd_paths(folder: Path) -> Iterator[Path]:
+    (folder / "folder").mkdir()
+    yield folder / "folder"
+    yield folder / "nothing"
+    yield folder / "nothing" / "x"
+    yield folder / ("n" * 300)
+    yield folder / "/".join(["n" * 200] * 30)
+    yield folder / "nul\0"
+    yield folder / "two\nlines\x1b[2J"
+    yield folder / "\udc80"
+    yield folder / "\ud800"
+    (folder / "loop").symlink_to("loop")
+    yield folder / "loop"
+    (folder / "dangling").symlink_to("nowhere")
+    yield folder / "dangling"
+    (folder / "file").write_bytes(b"")
+    yield folder / "file" / "x"
+    os.mkfifo(folder / "pipe")
+    yield folder / "pipe"
+    (folder / "link").symlink_to("pipe")
+    yield folder / "link"
+    with socket.socket(socket.AF_UNIX) as server:
+        with contextlib.chdir(folder):  # the name of a socket may not be long
+            server.bind("socket")
+        yield folder / "socket"
+    for device in ("/dev/zero", "/dev/null", "/dev/tty"):
+        yield Path(device)
+    (folder / "unreadable").write_bytes(b"x")
+    if os.geteuid():
+        (folder / "unreadable").chmod(0)
+        yield folder / "unreadable"
+    for name in ("x.toml", "x.npz", "x.csv", "x.pkl", "history.csv", "model.safetensors", "train-images-idx3-ubyte"):
+        os.mkfifo(folder / "folder" / name)
+        yield folder / "folder" / name
+    yield folder / "folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", READERS)
+def test_paths_that_are_no_files(name: str, tmp_path: Path) -> None:
+    reader, work = READERS[name], tmp_path / "work"
+    work.mkdir()
+    warm_up(reader, work)
+    missing_is_no_error = name == "records"
+    for path in odd_paths(tmp_path):
+        with watched():
+            said = judged(reader, path, 0, limit=HANG)
+        assert said == "refused" or (missing_is_no_error and not os.path.lexists(path)), path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_a_download(tmp_path: Path) -> None:
+    (tmp_path / "qmnist").mkdir()
+    os.mkfifo(tmp_path / "qmnist" / "qmnist-train-images-idx3-ubyte.gz")
+    with watched(), pytest.raises(DataError, match="neither a regular file nor a folder"):
+        download("qmnist", data_dir=tmp_path)
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    """What was there is judged, and no more is waited for."""
+    path = tmp_path / "x"
+    path.write_bytes(b"\0\0\x08\1" + struct.pack(">I", 1 << 21) + bytes(1 << 21))
+    with packed.unpacked(path) as stream:
+        assert len(stream.read(8)) == 8
+        os.truncate(path, 1 << 20)
+        assert len(read_up_to(stream, 1 << 21)) <= 1 << 20

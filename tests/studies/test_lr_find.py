@@ -1,0 +1,72 @@
+"""The learning-rate range test, as a function; its command is tested with the others."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import xpnet
+from tests.conftest import open_backend
+from xpnet.errors import ConfigError
+from xpnet.studies.lr_find import RateRange, find_lr
+from xpnet.training.initializers import init_params
+
+
+def search(data: xpnet.Dataset, library: str = "numpy", **settings: object) -> RateRange:
+    limits = {name: settings.pop(name) for name in ("low", "high", "steps") if name in settings}
+    config = xpnet.TrainConfig(**{"hidden": (16,), "batch_size": 50, **settings})
+    network = config.network(data.n_features, data.n_classes)
+    return find_lr(network, data, config, backend=open_backend(library), **limits)
+
+
+def test_the_losses_are_those_of_the_batches(small_data: xpnet.Dataset) -> None:
+    """With rates that change nothing, an epoch's losses, each times its batch's size, make the loss on the whole set.
+
+    330 examples in batches of 50: the last one has 30.
+    """
+    config = xpnet.TrainConfig(hidden=(16,), batch_size=50, dtype="float64")
+    network = config.network(36, 3)
+    reported: list[int] = []
+    with pytest.raises(ConfigError, match=r"hardly fell .* choose a higher high"):
+        find_lr(network, small_data, config, low=1e-30, high=2e-30, steps=21, report=reported.append)
+    assert reported == list(range(1, 22))
+    found = find_lr(network, small_data, config, low=1e-12, high=1.0, steps=200)
+    sizes = np.array([50, 50, 50, 50, 50, 50, 30])
+    model = xpnet.Model(network, init_params(network, 0, "float64"), [], open_backend("numpy"))
+    assert (found.losses[:7] * sizes).sum() / 330 == pytest.approx(model.evaluate(*small_data.train).loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("library", ["array-api-strict", "torch", "jax"])
+def test_every_library_finds_the_same(small_data: xpnet.Dataset, library: str) -> None:
+    options = {"class_weight": "balanced", "dtype": "float64", "high": 1.0, "steps": 60}
+    ours, theirs = search(small_data, **options), search(small_data, library, **options)
+    assert theirs.suggestion == ours.suggestion
+    assert theirs.losses == pytest.approx(ours.losses, rel=1e-10)
+
+
+def test_class_weights_count(small_data: xpnet.Dataset) -> None:
+    few = (small_data.train.labels != 2) | (np.cumsum(small_data.train.labels == 2) <= 5)
+    data = dataclasses.replace(small_data, train=xpnet.Split(*(a[few] for a in small_data.train)))
+    plain, balanced = (search(data, class_weight=weight, high=1.0, steps=60) for weight in (None, "balanced"))
+    assert plain.losses[0] != pytest.approx(balanced.losses[0], rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_ends_the_test(small_data: xpnet.Dataset) -> None:
+    found = search(small_data, low=1e-3, high=1e38, steps=30, hidden=(), loss="mse")
+    assert len(found.losses) < 30
+    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.smoothed).all()
+    assert found.suggestion == found.rates[found.smoothed.argmin()] / 2
+
+
+def test_what_plays_no_part(small_data: xpnet.Dataset) -> None:
+    plain = search(small_data, high=1.0, steps=60)
+    other = search(small_data, high=1.0, steps=60, epochs=1, lr=7.0, schedule="step", early_stopping=2)
+    assert np.array_equal(plain.losses, other.losses)
+
+
+def test_what_is_easily_taken_for_the_right_thing(small_data: xpnet.Dataset) -> None:
+    with pytest.raises(TypeError, match="data must be a Dataset"):
+        find_lr(xpnet.MLP((36, 3)), small_data.train)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="config must be a TrainConfig"):
+        find_lr(xpnet.MLP((36, 3)), small_data, {"lr": 1.0})  # type: ignore[arg-type]
