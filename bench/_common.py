@@ -21,7 +21,8 @@ import xpnet
 from xpnet.checks import required
 from xpnet.data import Dataset, Split
 from xpnet.files import write_atomically
-from xpnet.plots import GREY, INK, SPLITS, STYLE, format_of, save
+from xpnet.plots import format_of, save
+from xpnet.plots.style import GREY, INK, SPLITS, STYLE
 from xpnet.training.history import read_history
 
 if TYPE_CHECKING:

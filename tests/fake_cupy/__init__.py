@@ -1,7 +1,7 @@
 """A stand-in for CuPy 14.2 that computes with NumPy, and springs CuPy's traps.
 
 `install` puts it in CuPy's place. Each file is about one trap: memory, streams, capture, arrays, functions, kernels,
-cublas. `tests/backend/test_fake_cupy.py` holds it to CuPy: what it says of CuPy is also tried on a GPU where there is one.
+cublas. `tests/backend/test_fake_cupy.py` holds it to CuPy: where there is a GPU, the real one runs the same tests.
 """
 
 import ctypes

@@ -21,6 +21,8 @@ from xpnet import plots
 from xpnet.cli import main
 from xpnet.data import SETS
 from xpnet.errors import ConfigError, MissingPackageError, ModelError
+from xpnet.plots import lines as plots_lines
+from xpnet.plots import style
 from xpnet.training.history import Epoch, read_history, write_history
 
 matplotlib = pytest.importorskip("matplotlib", reason="the pictures are matplotlib's: pip install '.[plot]'")
@@ -55,7 +57,7 @@ def labels(axes: Any) -> list[str]:
 
 def texts(figure: Any) -> Iterator[tuple[Any, Any]]:
     """Every text that the figure shows, and its box in pixels of the written picture."""
-    figure.set_dpi(plots.DPI)
+    figure.set_dpi(style.DPI)
     figure.draw_without_rendering()
     found = list(figure.texts)
     for axes in figure.axes:
@@ -71,7 +73,7 @@ def texts(figure: Any) -> Iterator[tuple[Any, Any]]:
 def assert_legible(figure: Any) -> None:
     """No text leaves the figure, and none touches another; texts at an angle are left out, since boxes are upright."""
     boxes = list(texts(figure))
-    width, height = figure.get_size_inches() * plots.DPI
+    width, height = figure.get_size_inches() * style.DPI
     for text, box in boxes:
         inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
         assert inside, f"{text.get_text()!r} is cut off"
@@ -156,7 +158,7 @@ def test_labels_of_runs_stand_in_the_order_of_their_final_values() -> None:
         assert labels(axes) == [f"{name}  {form.format(value)}" for value, name in final]
         assert len({line.get_color() for line in drawn(axes)}) == 10
         heights = [text.get_window_extent().y0 for text in axes.texts]
-        assert np.diff(sorted(heights)).min() >= 1.25 * plots.FONT / 72 * figure.dpi
+        assert np.diff(sorted(heights)).min() >= 1.25 * style.FONT / 72 * figure.dpi
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_curves_need_an_epoch() -> None:
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=10))
 def test_spread_places_keep_their_order_and_distance(wanted: list[float]) -> None:
-    places = plots._spread(wanted, 0.1, 0.0, 1.0)
+    places = plots_lines._spread(wanted, 0.1, 0.0, 1.0)
     order = np.argsort(wanted, kind="stable")
     assert np.all(np.diff(places[order]) >= 0.1 - 1e-9)
     assert places.min() >= -1e-9
@@ -219,7 +221,7 @@ def test_spread_places_keep_their_order_and_distance(wanted: list[float]) -> Non
 
 
 def test_spread_moves_as_little_as_it_can() -> None:
-    np.testing.assert_allclose(plots._spread([0.5, 0.1, 0.5], 0.1, 0.0, 1.0), [0.45, 0.1, 0.55])
+    np.testing.assert_allclose(plots_lines._spread([0.5, 0.1, 0.5], 0.1, 0.0, 1.0), [0.45, 0.1, 0.55])
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
@@ -243,7 +245,7 @@ def cielab(rgb: Any) -> Any:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize("colors", [plots.RUNS, list(plots.SPLITS.values())], ids=["runs", "splits"])
+@pytest.mark.parametrize("colors", [style.RUNS, list(style.SPLITS.values())], ids=["runs", "splits"])
 def test_colours_stand_out_from_white_and_from_each_other(colors: list[str]) -> None:
     for color in colors:
         assert 1.05 / (0.05 + TO_XYZ[1] @ linear(color)) >= 3.0, color

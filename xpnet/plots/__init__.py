@@ -1,0 +1,12 @@
+"""The pictures of a run: curves, confusion matrix, mistakes, first-layer weights, learning-rate range test.
+
+Each function takes host arrays and returns a matplotlib Figure, which save writes and a notebook shows (in Jupyter,
+after %matplotlib inline). None needs a display, imports pyplot, or reads or changes the user's matplotlib settings.
+"""
+
+from .lines import curves, learning_rates
+from .matrix import confusion
+from .style import MOST_TILES, format_of, save
+from .tiles import mistakes, weights
+
+__all__ = ["MOST_TILES", "confusion", "curves", "format_of", "learning_rates", "mistakes", "save", "weights"]
