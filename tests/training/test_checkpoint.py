@@ -313,6 +313,19 @@ def test_a_trained_run_without_a_checkpoint_is_refused_and_left_as_it_is(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["config.toml", "history.csv", "model.safetensors", "checkpoints"])
+def test_files_of_somebody_else_s_are_left_as_they_are(train: Train, tmp_path: Path, name: str) -> None:
+    """Whether a run is to be begun there or continued."""
+    (tmp_path / name).write_text("theirs = true")
+    with pytest.raises(xpnet.ConfigError, match="already holds a run, which is left as it is"):
+        xpnet.fit(xpnet.MLP((36, 3)), small(), out=tmp_path, device="cpu", callbacks=[])
+    if name != "checkpoints":
+        with pytest.raises(xpnet.ModelError, match=r"holds no run to continue|holds a trained run|is not the history"):
+            train(tmp_path)
+    assert (tmp_path / name).read_text() == "theirs = true"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_run_that_ended_before_its_first_epoch_starts_again(train: Train, tmp_path: Path) -> None:
     """Its history is empty, and its model has the first parameters: nothing can be lost."""
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any
 
 from xpnet import plots
 from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
-from xpnet.files import flush_names, locked, sweep, write_atomically
+from xpnet.files import flush_names, locked, parse_toml, read_text, sweep, write_atomically
 from xpnet.model import Stored, save
 from xpnet.training.checkpoint import Checkpoint, continue_from, newest_checkpoint, prune, write_checkpoint
+from xpnet.training.config import TrainConfig
 from xpnet.training.history import read_history, write_history
 from xpnet.training.logs import Writer
 from xpnet.training.run import Run
@@ -23,6 +25,9 @@ from xpnet.training.run import Run
 __all__ = ["RunDirectory"]
 
 logger = logging.getLogger(__name__)
+
+# Names in a run's directory of what is not overwritten by another run.
+KEPT = ("config.toml", "history.csv", "model.safetensors", "checkpoints")
 
 
 class RunDirectory(Writer):
@@ -63,12 +68,12 @@ class RunDirectory(Writer):
                 opened.enter_context(locked(self.path / ".lock"))
                 if self.resume:
                     self._continue(run)
-                elif (self.path / "config.toml").exists():
+                elif any(os.path.lexists(self.path / name) for name in KEPT):
                     raise ConfigError(
                         f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
                         "with it (--resume, resume=True)"
                     )
-                sweep(self.path, r"config\.toml|history\.csv|model\.safetensors|curves\.png|result\.json|checkpoints")
+                sweep(self.path, "|".join(map(re.escape, (*KEPT, "curves.png", "result.json"))))
                 sweep(self.checkpoints, r"step-\d+")
                 self._write_config(run)
                 write_history(self.path / "history.csv", run.history)
@@ -123,6 +128,11 @@ class RunDirectory(Writer):
                 f"{self.path} holds a trained run, but no checkpoint to continue it from (its settings keep none, or "
                 "they were removed): name another directory to train anew"
             )
+        elif os.path.lexists(config := self.path / "config.toml"):
+            try:  # somebody else's file of that name is not overwritten
+                TrainConfig().replace(**parse_toml(read_text(config, "settings"), str(config)))
+            except ConfigError as error:
+                raise ModelError(f"{self.path} holds no run to continue ({error}): name another directory") from None
 
     def _was_trained(self) -> bool:
         """Whether there is something to lose: finished epochs, or a model of which no history says that it has none."""
