@@ -18,6 +18,7 @@ import pytest
 
 import xpnet
 from tests.conftest import write_npz
+from tests.promises.doomed import ROOT, Doomed, serve
 from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
 from xpnet.training.history import read_history
 
@@ -26,15 +27,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL"),
     pytest.mark.usefixtures("own_directory"),
 ]
-
-# xpnet train that kills itself at the call of a number among those that write files.
-DOOMED = """
-import sys
-from tests.promises.faults import Faults
-Faults().kill_at(int(sys.argv.pop(1)))
-from xpnet.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 PLAIN = ["--hidden", "16", "--batch-size", "20", "--epochs", "60", "--device", "cpu"]
 TECHNIQUES = [
@@ -54,11 +46,15 @@ RUNS: dict[str, list[str]] = {
 BY_CLOCK, AT_CALL = 20, 24
 
 
-def start(arguments: list[str], dies_at: int | None = None) -> subprocess.Popen[str]:
-    """The program, as a process; dies_at : the call at which it kills itself."""
-    own = ["-m", "xpnet"] if dies_at is None else ["-c", DOOMED, str(dies_at)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, *own, "train", *arguments]
+@pytest.fixture(autouse=True, scope="module")
+def server() -> None:
+    serve()
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """The program, as a process."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "xpnet", "train", *arguments]
     return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment)
 
 
@@ -68,10 +64,10 @@ def to_its_end(process: subprocess.Popen[str]) -> str:
     return out.splitlines()[0]
 
 
-def survive(run: Path, arguments: list[str], die: Callable[[list[str]], subprocess.Popen[str]], kills: int) -> str:
+def survive(run: Path, arguments: list[str], die: Callable[[list[str]], Doomed], kills: int) -> str:
     """Train, die so many times, and train on to the end; what the program says then.
 
-    die : starts the program with its arguments, and waits for its death.
+    die : starts the program with its arguments, and kills it if it does not do so itself.
     """
     died = 0
     while True:
@@ -79,13 +75,12 @@ def survive(run: Path, arguments: list[str], die: Callable[[list[str]], subproce
         todo = ["--resume", str(run)] if begun else [*arguments, "--out", str(run)]
         if died == kills:
             return to_its_end(start(todo))
-        process = die(todo)
-        _, err = process.communicate()
-        if process.returncode == 0:  # it was done before it could die: once more, from nothing
+        code, err = die(todo).end()
+        if code == 0:  # it was done before it could die: once more, from nothing
             assert_whole(run)
             run.rename(run.with_name(f"{run.name}-{died}-{time.monotonic_ns()}"))
             continue
-        assert process.returncode == -signal.SIGKILL, err
+        assert code == -signal.SIGKILL, err
         assert "Traceback" not in err
         died += 1
         assert_whole(run)
@@ -120,18 +115,16 @@ def result(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", RUNS)
 def test_killed_by_the_clock(patterns: str, name: str) -> None:
     arguments, rng = ["--data", patterns, *RUNS[name]], random.Random(name)
-    begin = time.monotonic()
     said = to_its_end(start([*arguments, "--out", "whole"]))
+    begin = time.monotonic()
+    assert Doomed([*arguments, "--out", "another"]).end()[0] == 0
     took = time.monotonic() - begin
 
-    def die(todo: list[str]) -> subprocess.Popen[str]:
+    def die(todo: list[str]) -> Doomed:
         """Within the time that a whole run takes; in two cases of three not before it trains."""
-        process = start(todo)
+        process = Doomed(todo)
         if rng.random() < 2 / 3:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.lstrip().startswith("epoch"):  # the head of the table, above its first line
-                    break
+            process.wait_for("epoch")  # the head of the table, above its first line
             time.sleep(rng.random() ** 2 * 0.3 * took)
         else:
             time.sleep(rng.random() * took)
@@ -152,8 +145,8 @@ def test_killed_at_a_call(patterns: str, name: str) -> None:
     rng.shuffle(numbers)
     assert len(set(numbers)) > AT_CALL / 2
 
-    def die(todo: list[str]) -> subprocess.Popen[str]:
-        return start(todo, numbers.pop() if numbers else 5)
+    def die(todo: list[str]) -> Doomed:
+        return Doomed(todo, numbers.pop() if numbers else 5)
 
     assert survive(Path("run"), arguments, die, AT_CALL) == said
     assert result(Path("run")) == result(Path("whole"))
@@ -167,12 +160,9 @@ def test_killed_while_training_mnist(mnist: xpnet.Dataset, tmp_path: Path) -> No
     said = to_its_end(start([*arguments, "--out", "whole"]))
     rng = random.Random(0)
 
-    def die(todo: list[str]) -> subprocess.Popen[str]:
-        process = start(todo)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith(("run ", "going on")):
-                break
+    def die(todo: list[str]) -> Doomed:
+        process = Doomed(todo)
+        process.wait_for("epoch")
         time.sleep(0.5 + 2 * rng.random())
         process.kill()
         return process
