@@ -587,7 +587,7 @@ def test_arrays_on_a_gpu_return_as_they_left() -> None:
 
 
 def blas_threads() -> int:
-    return max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+    return max(int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas")
 
 
 def test_small_products_run_on_one_thread_and_large_ones_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -615,7 +615,7 @@ def test_small_products_run_on_one_thread_and_large_ones_on_all(monkeypatch: pyt
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.bool_])
 def test_lean_reductions_are_numpys(name: str, axis: int | None, keepdims: bool, dtype: type) -> None:
-    x = np.array([[3, 1, 2], [5, 9, 7]]).astype(dtype)
+    x: np.ndarray = np.array([[3, 1, 2], [5, 9, 7]]).astype(dtype)
     lean = getattr(select("cpu").xp, name)(x, axis=axis, keepdims=keepdims)
     own = getattr(np, name)(x, axis=axis, keepdims=keepdims)
     assert np.array_equal(lean, own)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, _workers, accuracy, checkpoint, cpu, scale, startup, step
+from bench import __main__, _common, accuracy, checkpoint, cpu, scale, startup, step
 from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, Trainer, installed
 from bench._workers import PeerError, Server, Worker
@@ -147,7 +148,8 @@ def by_hand(data: xpnet.Dataset, *, bias: bool = True) -> list[float | None]:
     """The losses on one batch with, or without, the biases."""
     x, y = data.train.images[:32].reshape(32, -1).astype(np.float32) / 255, data.train.labels[:32]
     params = init_params(NETWORK, 0)
-    state, trained = optim.init_state("momentum", params), []
+    state = optim.init_state("momentum", params)
+    trained: list[float | None] = []
     for _ in range(CONFIG.epochs):
         loss, grads, _, _ = NETWORK.loss_and_grads(params, x, y)
         grads = [g if bias or g.ndim == 2 else 0 * g for g in grads]
@@ -329,7 +331,7 @@ def test_accuracy_of_a_recipe(patterns: str, capsys: pytest.CaptureFixture[str])
 def test_getting_ready_is_not_timed(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a system does before its first epoch belongs to start, and what it does after one to none."""
     clock = [0.0]
-    monkeypatch.setattr(_workers.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     class Scripted(Trainer):
         def __init__(self, *_: Any) -> None:

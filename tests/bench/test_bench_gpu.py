@@ -206,7 +206,7 @@ class Scripted(Trainer):
 
 def test_a_race_times_the_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(_workers.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     server = _workers.Server(OWN)
     server._trainer = Scripted(clock)
     assert server.race(3) == [(1.0, 0.1), (1.0, 0.2), (1.0, 0.3)]
@@ -300,7 +300,7 @@ def test_rates_have_the_right_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_fastest_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, calls = [0.0], iter(range(100))
-    monkeypatch.setattr(_rates.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     def run() -> None:
         round_ = next(calls) // 5
@@ -522,7 +522,7 @@ def test_all_that_is_told_of_a_gpu(
     card = {"name": "NVIDIA H200, 139.8 GiB", "driver": "580.65", "cuda": "13.2", "newest_cuda": "13.0"}
     monkeypatch.setattr(gpu, "_gpu", lambda _: card)
     select = xpnet.select
-    monkeypatch.setattr(gpu.xpnet, "select", lambda _: select("cpu"), raising=False)
+    monkeypatch.setattr(xpnet, "select", lambda _: select("cpu"), raising=False)
     fakes.wrong = {"PyTorch CUDA graph race": "it ended", "otherwise": "JAX"}
     assert gpu.main(["--no-tests", "--rows", ROW, "--rounds", "2", "--data", patterns, "--json", "gpu.json"]) == 1
     out = capsys.readouterr().out
@@ -563,8 +563,8 @@ def test_the_chart_has_what_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib, of the extra [plot], is not installed")
     results = {"JAX": gpu.Result(seconds=[1e-3, 2e-3]), OWN: gpu.Result(seconds=[1e-7])}
     rows = [fake_row({OWN: gpu.Result(seconds=[1.0])}), fake_row(results)]
-    rates: Rates
-    for rates in ({}, {"gemm": 1e12, "bandwidth": 1e12}):
+    choices: list[Rates] = [{}, {"gemm": 1e12, "bandwidth": 1e12}]
+    for rates in choices:
         report = {"data": "mnist", "gpu": None, "rounds": 2, "rates": rates}
         gpu._chart(rows, report, tmp_path / "gpu.png")
         assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
@@ -611,7 +611,7 @@ def test_what_does_not_even_end_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codes: list[int] = []
-    monkeypatch.setattr(gpu.os, "_exit", codes.append)
+    monkeypatch.setattr(os, "_exit", codes.append)
     gpu._give_up(8.0)
     assert codes == [1]
     assert capsys.readouterr().out == "cut off: 8 minutes are over, and something does not end\n"

@@ -102,7 +102,12 @@ def test_what_a_killed_process_left_is_swept(
 
 def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Dataset) -> None:
     """A run directory may be any folder, one's home for instance."""
-    theirs = (".x.tmp", ".foo.txt.1234abcd.tmp", ".model.safetensors.tmp", ".model.safetensors.0A1B2C3D.tmp")
+    theirs: tuple[str, ...] = (
+        ".x.tmp",
+        ".foo.txt.1234abcd.tmp",
+        ".model.safetensors.tmp",
+        ".model.safetensors.0A1B2C3D.tmp",
+    )
     theirs += (".model.safetensors.0a1b2c3d9.tmp", "model.safetensors.0a1b2c3d.tmp", ".model.safetensors.0a1b2c3d")
     for name in theirs:
         (tmp_path / name).write_bytes(b"theirs")
@@ -130,7 +135,7 @@ def test_faults_fail() -> None:
 
 
 def test_the_digests_that_model_files_and_studies_on_disk_carry() -> None:
-    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3).T, np.zeros((0, 2), np.int64), np.ones(1)]
+    arrays: list[np.ndarray] = [np.arange(6, dtype=np.float32).reshape(2, 3).T, np.zeros((0, 2), np.int64), np.ones(1)]
     assert files.sha256_of(arrays) == "46e3b561f4095366b60e74b51847b270c4988f5b89e6a413c04ceba0e1dbc88f"
     assert (
         files.sha256_of(arrays, b'{"a": "x", "b": 1}')

@@ -117,7 +117,9 @@ def test_the_numerics(name: str) -> None:
             pytest.fail(f"{name}:{node.lineno} reads an array on the host by {node.func.id}()")
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("item", "tolist", "__name__", "__module__"), f"{name}:{node.lineno} .{node.attr}"
-        named = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ""
+        if not isinstance(node, ast.Name | ast.Constant):
+            continue
+        named = node.id if isinstance(node, ast.Name) else node.value
         if isinstance(named, str) and named not in documents:
             assert not LIBRARY.search(named), f"{name}:{node.lineno} names a library: {named!r}"
 
@@ -127,11 +129,9 @@ def test_only_the_backend_room_imports_array_libraries() -> None:
         if PACKAGE / "backend" in path.parents:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            modules = []
-            if isinstance(node, ast.Import):
-                modules = [a.name for a in node.names]
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                modules = [node.module or ""]
+            if not isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.ImportFrom) and node.level):
+                continue
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             roots = {module.partition(".")[0] for module in modules}
             assert not roots & {"cupy", "cupyx", "torch", "jax", "array_api_strict"}, f"{path}:{node.lineno}"
 

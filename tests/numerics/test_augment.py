@@ -28,7 +28,7 @@ def drawn(n: int, height: int, width: int) -> np.ndarray:
 def distorted(images: np.ndarray, distortion: Distortion, step: int = 0, seed: int = 0) -> np.ndarray:
     """On NumPy, with images in and out."""
     shape = images.shape[1:]
-    flat = distort(images.reshape(len(images), -1), shape, distortion, np.array([step]), seed=seed)
+    flat: np.ndarray = distort(images.reshape(len(images), -1), shape, distortion, np.array([step]), seed=seed)
     return flat.reshape(images.shape)
 
 
@@ -145,7 +145,7 @@ def maps(distortion: Distortion, n: int = 2000) -> tuple[np.ndarray, np.ndarray]
     y, x = np.mgrid[0:9, 0:9] - 4.0
     slopes = np.array([distorted(np.broadcast_to(slope, (n, 9, 9)).copy(), distortion) for slope in (x, y)])
     middle, right, below = (slopes[:, :, i, j] for i, j in ((4, 4), (4, 5), (5, 4)))
-    return np.moveaxis([right - middle, below - middle], 0, -1).swapaxes(0, 1), middle.T
+    return np.moveaxis(np.array([right - middle, below - middle]), 0, -1).swapaxes(0, 1), middle.T
 
 
 def assert_even(draws: np.ndarray, low: float, high: float) -> None:

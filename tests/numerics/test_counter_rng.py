@@ -8,7 +8,8 @@ from xpnet.numerics.counter_rng import bits, uniform
 
 
 def draw(n: int, step: int = 0, seed: int = 0, stream: int = 0) -> np.ndarray:
-    return uniform((n,), np.array([step]), seed=seed, stream=stream, dtype=np.float64)
+    drawn: np.ndarray = uniform((n,), np.array([step]), seed=seed, stream=stream, dtype=np.float64)
+    return drawn
 
 
 def test_same_bits_on_every_library(xp: ArrayLibrary) -> None:

@@ -64,7 +64,7 @@ def test_one_cycle_takes_its_climb_from_warmup() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_rate_is_usable(name: str) -> None:
     """Also for runs of one or two steps, and for one step as for a table."""
-    options = {"decay_steps": 3} if name == "step" else {}
+    options: dict[str, float] = {"decay_steps": 3} if name == "step" else {}
     for n in (1, 2, 3, N):
         for warmup in (0, 1, n):
             rates = SCHEDULES[name](np.arange(n), lr=0.5, n_steps=n, warmup=warmup, **options)
@@ -78,7 +78,7 @@ def test_every_rate_is_usable(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_library_has_the_same_rates(xp: ArrayLibrary, name: str) -> None:
-    options = {"decay_steps": 3} if name == "step" else {}
+    options: dict[str, float] = {"decay_steps": 3} if name == "step" else {}
     options |= {"lr": 0.5, "n_steps": N, "warmup": 4}
     rates = xp.run(lambda step: SCHEDULES[name](step, xp=xp.xp, **options), xp(np.arange(N)))
     assert np.allclose(xp.numpy(rates), SCHEDULES[name](np.arange(N), **options), rtol=1e-12)

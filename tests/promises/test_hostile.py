@@ -36,6 +36,7 @@ from xpnet.data import DataError, download, packed, read_idx, read_picture
 from xpnet.data.formats import idx
 from xpnet.files import read_up_to
 from xpnet.model.storage import MAX_HEADER
+from xpnet.training import history
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -68,8 +69,9 @@ def watched() -> Iterator[None]:
 
 @pytest.fixture(params=READERS)
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    warm_up(READERS[request.param], tmp_path)
-    return request.param
+    name: str = request.param
+    warm_up(READERS[name], tmp_path)
+    return name
 
 
 # --- that the checks can fail ----------------------------------------------------------------------------------------
@@ -356,7 +358,7 @@ IDX = b"\0\0\x08\1" + struct.pack(">I", GIB)
 MANY = 0x1FFFFE0  # labels, or images of a pixel: just below what any file may unpack to
 MIB = struct.pack("<I", 1 << 20) + bytes(1 << 20)
 TEXT_CHUNK = b"\0\0\0\4tEXta\0bc" + struct.pack(">I", zlib.crc32(b"tEXta\0bc"))
-HISTORY = ",".join(readers.history._columns()).encode() + b"\n"
+HISTORY = ",".join(history._columns()).encode() + b"\n"
 EPOCH = b"1,1,1,,,,,1,1,1\n"
 SIZES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1] * 250_000}})
 SIDES = json.dumps({"format": "xpnet model 1", "network": {"sizes": [1, 1]}, "data": "", "image_shape": [9] * 240_000})
@@ -582,8 +584,8 @@ def test_a_photograph_of_48_megapixels_is_read(tmp_path: Path) -> None:
 
     page = Image.new("RGB", (8000, 6000), (230, 228, 220))
     page.paste((30, 30, 40), (3800, 1500, 4300, 4500))
-    for name, options in (("x.jpg", {}), ("y.jpg", {"progressive": True})):
-        page.save(tmp_path / name, quality=90, **options)
+    for name, progressive in (("x.jpg", False), ("y.jpg", True)):
+        page.save(tmp_path / name, quality=90, progressive=progressive)
         ink = read_picture(tmp_path / name)
         assert ink[14, 14] > 200
         assert 20 < (ink > 128).sum() < 150

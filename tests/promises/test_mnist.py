@@ -12,7 +12,7 @@ from tests.conftest import relative_error
 from xpnet.recipes import read_recipe, recipe_names
 
 
-def train(data: xpnet.Dataset, seed: int, **settings: object) -> xpnet.Result:
+def train(data: xpnet.Dataset, seed: int, **settings: Any) -> xpnet.Result:
     config = xpnet.TrainConfig()
     network = config.network(data.n_features, data.n_classes)
     return xpnet.fit(network, data, config, device="cpu", seed=seed, callbacks=[], **settings)
