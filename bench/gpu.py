@@ -54,7 +54,7 @@ from xpnet.data import Dataset
 
 TESTS = Path(__file__).parents[1] / "tests"
 # What is most about the GPU comes first, in case there is no time for all.
-TESTS_FIRST = ("graph", "cublas", "gradients", "optim", "model", "training", "loader", "fusion")
+TESTS_FIRST = ("graph", "cublas", "gradients", "rules", "model", "training", "loader", "fusion")
 
 # The learning rate of each row.
 SMALL, LARGE = "784-128-10@64", "784-2500-2000-1500-1000-500-10@512"
@@ -270,13 +270,13 @@ def _test(folder: Path, limit: float, gpu: bool, faults: Faults) -> dict[str, An
 
     Returns passed, failed (with errors) and skipped; failures, pytest's lines on them; seconds; None without tests.
     """
-    names = {path.stem.removeprefix("test_"): str(path.relative_to(folder.parent)) for path in folder.glob("test_*.py")}
-    if not names:
+    first = {f"test_{name}": i for i, name in enumerate(TESTS_FIRST)}
+    files = sorted(folder.rglob("test_*.py"), key=lambda path: (first.get(path.stem, len(first)), path))
+    if not files:
         print("tests marked cuda: there are none here")
         return None
-    files = [names.pop(name) for name in TESTS_FIRST if name in names] + sorted(names.values())
     options = ["-v", "-n", "0", "-m", "cuda and not slow", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options, *files]
+    command = [sys.executable, "-m", "pytest", *options, *(str(path.relative_to(folder.parent)) for path in files)]
     # A library that is named has to be there: nothing stands in for the GPU unseen.
     environment = os.environ | {"XPNET_TEST_LIBRARIES": "numpy cupy"} if gpu else None
     start = time.monotonic()
