@@ -109,7 +109,7 @@ def test_the_oracle_finds(tmp_path: Path, read: Callable[[Path], object], found:
         assert outcome(reader, b"", tmp_path) == "refused"
         return
     if read is takes_memory:  # which shows only where no more was ever taken
-        code = "from tests.test_hostile import *; "
+        code = "from tests.promises.test_hostile import *; "
         code += "outcome(Reader(takes_memory, ('x',), DataError, list, memory=1 << 20), b'', Path(sys.argv[1]))"
         said = subprocess.run(
             [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False

@@ -10,7 +10,7 @@ from .csvs import read_csv
 from .detect import read
 from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .npz import read_npz, read_npz_arrays
-from .pickles import read_pickle
+from .pickles import read_pickle  # nosec B403
 from .shared import MAX_BYTES
 
 __all__ = [

@@ -12,7 +12,7 @@ from xpnet.errors import DataError
 from .csvs import read_csv, read_csv_test
 from .idx import idx_files, idx_name, read_idx_split
 from .npz import read_npz
-from .pickles import read_pickle
+from .pickles import read_pickle  # nosec B403
 from .shared import dataset_of
 
 __all__ = ["read"]
