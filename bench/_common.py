@@ -88,7 +88,7 @@ def parse(
     options = parser.parse_args(argv)
     for name in options.systems:
         if name not in systems:
-            parser.error(f"unknown system {name!r}; known are {', '.join(systems)}")
+            parser.error(f"unknown system {name!r}; the choices are {', '.join(systems)}")
     for name in options.rows:
         if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)+@[1-9]\d*", name):
             parser.error(f"a row is widths@batch size, such as 784-128-10@64, not {name!r}")

@@ -27,7 +27,7 @@ from . import fake_cupy
 
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
-    raise ValueError(f"XPNET_TEST_LIBRARIES names {', '.join(unknown)}; known are {', '.join(LIBRARIES)}")
+    raise ValueError(f"XPNET_TEST_LIBRARIES names {', '.join(unknown)}; the choices are {', '.join(LIBRARIES)}")
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,12 @@ def typed(name: str, value: Any, annotation: str) -> Any:
             return float(value)
     elif isinstance(value, str) and ("str" in kinds or value in kinds):
         return value
-    wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "None")
-    raise ConfigError(f"{name} must be {wanted}, not {value!r}", setting=setting)
+    expected = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "None")
+    raise ConfigError(f"{name} must be {expected}, not {value!r}", setting=setting)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like another: "did you mean 'relu'? ", or "" where none is."""
+    """A hint at the known name most like another: "did you mean 'relu'? ", or "" where none is."""
     near = difflib.get_close_matches(name.lower(), list(known), n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
@@ -66,7 +66,7 @@ def check_one_of(name: str, value: str, known: Iterable[str]) -> None:
     known = list(known)
     if value not in known:
         hint = nearest(str(value), known)
-        message = f"{name}: unknown value {value!r}; {hint}known are {', '.join(known)}"
+        message = f"{name}: unknown value {value!r}; {hint}the choices are {', '.join(known)}"
         raise ConfigError(message, setting=_setting(name))
 
 
@@ -77,8 +77,8 @@ def check_range(
     above = value > low if low_open else value >= low
     below = value < high if high_open else value <= high
     if not (above and below and abs(value) < math.inf):
-        wanted = interval(low, high, low_open=low_open, high_open=high_open)
-        raise ConfigError(f"{name} must be {wanted}, not {value:g}", setting=_setting(name))
+        expected = interval(low, high, low_open=low_open, high_open=high_open)
+        raise ConfigError(f"{name} must be {expected}, not {value:g}", setting=_setting(name))
 
 
 def interval(low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = True) -> str:

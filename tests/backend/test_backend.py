@@ -104,7 +104,7 @@ def test_unknown_device_names_the_nearest(device: str, suggested: str) -> None:
 
 
 def test_nonsense_device_lists_what_is_known() -> None:
-    with pytest.raises(DeviceError, match=r"unknown device 'toaster': known are cpu, cuda, cuda:N, auto$"):
+    with pytest.raises(DeviceError, match=r"unknown device 'toaster': the choices are cpu, cuda, cuda:N, auto$"):
         select("toaster")
 
 

@@ -176,7 +176,10 @@ def test_pytorch_follows_the_recipe(small_data: xpnet.Dataset, settings: dict[st
     ("arguments", "said"),
     [
         (["--rows", "784-128-10"], "a row is widths@batch size, such as 784-128-10@64, not '784-128-10'"),
-        (["--systems", "TensorFlow"], "unknown system 'TensorFlow'; known are products, products, 1 CPU, xpnet, "),
+        (
+            ["--systems", "TensorFlow"],
+            "unknown system 'TensorFlow'; the choices are products, products, 1 CPU, xpnet, ",
+        ),
         (["--rounds", "0"], "--rounds must be at least 1, not 0"),
         (["--rounds", "many"], "argument --rounds: invalid int value: 'many'"),
         (["--images", "100"], "--images 100 is less than a batch of 784-128-10@256"),

@@ -632,7 +632,10 @@ def test_the_rows_of_the_issue() -> None:
     ("arguments", "said"),
     [
         (["--rows", "784-128-10"], "a row is widths@batch size, such as 784-128-10@64, not '784-128-10'"),
-        (["--systems", "TensorFlow"], "unknown system 'TensorFlow'; known are xpnet graph, xpnet eager, PyTorch, "),
+        (
+            ["--systems", "TensorFlow"],
+            "unknown system 'TensorFlow'; the choices are xpnet graph, xpnet eager, PyTorch, ",
+        ),
         (["--rounds", "0"], "--rounds must be at least 1, not 0"),
         (["--minutes", "0"], "--minutes must be more than 0, and at most 1000, not 0"),
         (["--minutes", "nan"], "--minutes must be more than 0, and at most 1000, not nan"),

@@ -132,7 +132,7 @@ def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str
     shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for field in fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')} " in shown
-    assert "Drop rate of hidden units (in [0, 1)). [default: 0]" in shown
+    assert "Dropout rate of the hidden units, in [0, 1). [default: 0]" in shown
     assert "One of relu, leaky-relu" in shown
 
 
@@ -169,7 +169,7 @@ def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.Captur
     assert (config.batch_size, config.batch_norm, config.validation) == ("full", True, 30.0)
     assert (config.early_stopping, config.lr, config.clip_norm, config.warmup) == (1, 0.01, 5.0, None)
     err = capsys.readouterr().err
-    assert "the whole set" in err
+    assert "full batch" in err
     assert "also     batch norm yes, dropout 0.1, clip norm 5, validation 30, early stopping 1\n" in err
 
 
@@ -220,9 +220,9 @@ def test_data_that_replaces_mnist_is_loud(
         (["--hidden", "4", "0"], "--hidden must be at least 1, not 0"),
         (["--hidden", "4", "x"], "must be a whole number, not 'x'"),
         (["--hidden"], "--hidden requires at least 1 element"),
-        (["--augment", "15"], "Invalid value for --augment: '15' is no amount of distortion such as rotation=15"),
-        (["--augment", "none", "shear=3"], "'none' is no amount of distortion such as rotation=15"),
-        (["--augment", "rotate=15"], "--augment: unknown setting 'rotate'; did you mean 'rotation'?"),
+        (["--augment", "15"], "Invalid value for --augment: '15' is not an amount of distortion, such as rotation=15"),
+        (["--augment", "none", "shear=3"], "'none' is not an amount of distortion, such as rotation=15"),
+        (["--augment", "rotate=15"], "--augment: unknown amount 'rotate'; did you mean 'rotation'?"),
         (["--augment", "rotation=far"], "--augment rotation must be a number, not 'far'"),
         (["--augment", "rotation="], "--augment rotation must be a number, not ''"),
         (["--augment", "rotation=200"], "--augment rotation must be in [0, 180], not 200"),
@@ -289,7 +289,7 @@ def test_a_data_set_that_is_called_like_a_setting_is_not_a_flag(
         Path(name).mkdir()
         for kind, array in zip(("images", "labels"), small_data.train, strict=True):
             write_idx(f"{name}/train-{kind}-idx{array.ndim}-ubyte", array.astype(np.uint8))
-        assert fails(2, "evaluate", trained, "--data", f"./{name}") == f"{name} has no test split: it has train"
+        assert fails(2, "evaluate", trained, "--data", f"./{name}") == f"{name} has no test split, only train"
 
 
 def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patterns: str, trained: str) -> None:
@@ -302,7 +302,8 @@ def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patte
 def test_a_loss_that_runs_away_keeps_the_last_good_parameters(fails: Callable[..., str], patterns: str) -> None:
     message = fails(1, "train", "--data", patterns, "--lr", "1e30", "--device", "cpu", "--out", "run")
     assert re.search(
-        r"epoch 1 at step \d+ of \d+, learning rate .*; no epoch was finished, the first parameters are saved in run$",
+        r"epoch 1 at step \d+ of \d+, learning rate .*; no epoch was finished; the initial parameters are saved in "
+        "run$",
         message,
     )
     assert all(np.isfinite(p).all() for p in xpnet.load("run", "cpu").params)
@@ -330,7 +331,7 @@ def test_recipes_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str
     listed = " ".join(capsys.readouterr().out.split())
     for name in recipe_names():
         recipe = read_recipe(name)
-        changed = f"differs from it: {recipe.changed} " if recipe.changed else ""
+        changed = f"differences: {recipe.changed} " if recipe.changed else ""
         reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
         measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
         assert f"{name} {recipe.what} {recipe.source} {changed}{reported}{measured}" in listed
@@ -368,7 +369,7 @@ def test_summary(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = " ".join(capsys.readouterr().out.split())
     assert "run: 36-16-8-3 relu, float32, trained on" in out
     assert "dense, cross-entropy weight 8x3, bias 3 27 48" in out
-    assert "in all 3,308 bytes 779 1,456" in out
+    assert "total 3,308 bytes 779 1,456" in out
 
 
 def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,7 +415,7 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
         (["--low", "1", "--high", "0.5"], "high must be more than 1, not 0.5"),
         (["--steps", "2"], "steps must be at least 20, not 2"),
         (["--steps", "20.5"], "--steps: '20.5' is not a whole number; see --help"),
-        (["--out", "nowhere/x.png"], "--out nowhere/x.png: there is no directory nowhere"),
+        (["--out", "nowhere/x.png"], "--out nowhere/x.png: no such directory nowhere; create it, or name another file"),
         (["--out", "x.bmp"], "x.bmp: a picture is written as .png, .svg or .pdf: name such a file"),
         (["--low", "1e-9", "--high", "1e-8"], "fell while the rate climbed from 1e-09 to 1e-08: choose a higher high"),
         (
@@ -483,7 +484,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
     assert main(["evaluate", "run"]) == 0
     out = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("data ")) <= 80
-    assert len(re.findall(r"^ +3 times \d+ read as \d+$", out, re.MULTILINE)) == 10
+    assert len(re.findall(r"^ +3 times \d+ classified as \d+$", out, re.MULTILINE)) == 10
 
 
 @pytest.mark.parametrize(
@@ -492,7 +493,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["nothere"], 1, "nothere: no such file"),
         (["."], 1, "holds no model.safetensors"),
         (["patterns.npz"], 1, "damaged or not a safetensors file"),
-        (["run", "--split", "validation"], 2, "has no validation split: it has train and test"),
+        (["run", "--split", "validation"], 2, "has no validation split, only train and test"),
         (["run", "--split", "tset"], 2, '"tset" for --split'),
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
         (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
@@ -584,7 +585,7 @@ def test_evaluate_asks_for_data_where_the_members_had_other(
     message = fails(2, "evaluate", trained, "others")
     assert message.startswith("the models were trained on different data, ")
     assert message.index("patterns.npz'") < message.index("others.npz'")
-    assert message.endswith(": say with --data what to measure them on")
+    assert message.endswith(": choose the data with --data")
     assert main(["evaluate", trained, "others", "--data", "others.npz"]) == 0
 
 
@@ -602,7 +603,7 @@ def test_evaluate_finds_a_path_s_data_from_any_folder(
 
 def test_evaluate_asks_for_data_that_is_gone(fails: Callable[..., str], trained: str) -> None:
     Path("patterns.npz").unlink()
-    assert "patterns.npz', which is not there" in (message := fails(2, "evaluate", trained))
+    assert "patterns.npz', which was not found" in (message := fails(2, "evaluate", trained))
     assert "--data" in message
 
 
@@ -615,7 +616,7 @@ def test_gradcheck_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("data ")) <= 80
     assert re.search(r"^dense +\d\.\de-\d\d +- +\d\.\de-\d\d *$", out, re.MULTILINE)
     assert "all on numpy cpu" in out
-    assert re.search(r"^all \d+ comparisons are good", out, re.MULTILINE)
+    assert re.search(r"^all \d+ comparisons are within bounds", out, re.MULTILINE)
 
 
 def test_gradcheck_fails_and_names_what_is_out_of_bounds(
@@ -669,8 +670,8 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
     for name, info in xpnet.data.SETS.items():
         assert f"{name} {info.title} {info.n_train:,} training and {info.n_test:,} test images" in words
         assert info.licence in words
-    assert f"here: {folder}" in words
-    assert "not here; xpnet data download mnist" in words
+    assert f"in {folder}" in words
+    assert "not on disk: xpnet data download mnist" in words
 
 
 def test_data_download_of_what_there_is_nothing_to_download(fails: Callable[..., str]) -> None:
@@ -767,7 +768,7 @@ def test_images_wider_than_the_terminal_are_thinned_out() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has 0 to 59"),
+        (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
         (["--index", "-1"], "--index -1 is out of range"),
         (["--count", "0"], "--count must be at least 1, not 0"),
     ],
@@ -943,7 +944,7 @@ def test_interrupt_saves_and_exits_130(patterns: str) -> None:
     process.stdout.close()  # type: ignore[union-attr]
     process.stderr.close()
     match = re.fullmatch(
-        r"xpnet: interrupted; the parameters of epoch (\d+) are saved in run; xpnet train --resume run goes on after "
+        r"xpnet: interrupted; the parameters of epoch (\d+) are saved in run; xpnet train --resume run continues after "
         r"epoch \d+(, step \d+)?\n",
         last,
     )
@@ -981,7 +982,7 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
     out, err = capsys.readouterr()
     assert not out
     where = "epoch 2, step 42" if times == 1 else "epoch 1"
-    line = f"the parameters of epoch 1 are saved in run; xpnet train --resume run goes on after {where}"
+    line = f"the parameters of epoch 1 are saved in run; xpnet train --resume run continues after {where}"
     assert err.endswith(f"\nxpnet: {what}; {line}\n")
     assert len(xpnet.training.history.read_history("run")) == 1
     assert not os.path.exists("run/curves.png"), "somebody waits"
@@ -1015,7 +1016,7 @@ def test_an_interruption_without_a_signal(
 
     monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
-    assert capsys.readouterr().err.endswith(" are saved in run; xpnet train --resume run goes on after epoch 1\n")
+    assert capsys.readouterr().err.endswith(" are saved in run; xpnet train --resume run continues after epoch 1\n")
 
 
 def test_a_state_that_could_not_be_written_is_not_promised(
@@ -1118,7 +1119,7 @@ def test_a_finished_run_says_so_and_epochs_may_grow(patterns: str, capsys: pytes
     assert main(["train", "--resume", "run"]) == 0
     out, err = capsys.readouterr()
     assert out == result
-    assert err.endswith("run is finished; --epochs trains it for longer\n")
+    assert err.endswith("run is finished; add --epochs to extend it\n")
     assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("epoch 5")
     assert len(xpnet.training.history.read_history("run")) == 5
@@ -1137,7 +1138,7 @@ def test_a_setting_of_another_version_is_reported_with_its_place(
         Path("run/config.toml").write_text("cunning = 3\n")
     else:
         xpnet.training.checkpoint.write_checkpoint(Path("run/checkpoints"), newest._replace(settings="cunning = 3\n"))
-    assert fails(2, "train", "--resume", "run").startswith(f"{where}: unknown setting 'cunning'; known are ")
+    assert fails(2, "train", "--resume", "run").startswith(f"{where}: unknown setting 'cunning'; the choices are ")
 
 
 def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
@@ -1157,17 +1158,17 @@ def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
         (
             1,
             ["--resume", "nowhere"],
-            "nowhere holds no run to go on with: neither checkpoints nor a config.toml; see --out",
+            "nowhere holds no run to continue: it has neither checkpoints nor a config.toml; start one with --out",
         ),
         (
             2,
             ["--resume", "run", "--out", "b"],
-            "--resume goes on in run, with the settings of that run: leave --out away",
+            "--resume continues in run with that run's settings: leave out --out",
         ),
         (
             2,
             ["--resume", "run", "--recipe", "fast"],
-            "--resume goes on in run, with the settings of that run: leave --rec",
+            "--resume continues in run with that run's settings: leave out --rec",
         ),
         (
             2,

@@ -215,18 +215,18 @@ def test_csv_of_a_whole_split(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--index", "60"], 2, "index 60 is out of range: the test split of patterns.npz has 0 to 59"),
+        (["--index", "60"], 2, "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
         (["--index", "0", "-1"], 2, "index -1 is out of range"),
         (["--index", "9" * 200], 2, f"index {'9' * 57}... is out of range"),
-        (["--index", "330", "--split", "train", "--json"], 2, "the train split of patterns.npz has 0 to 329"),
+        (["--index", "330", "--split", "train", "--json"], 2, "the train split of patterns.npz has images 0 to 329"),
         (["--index", "60", "--csv"], 2, "index 60 is out of range"),
         (["--index", "1.5"], 2, "--index: '1.5' is not a whole number"),
         (["--index", "x"], 2, "--index: 'x' is not a whole number"),
-        (["--split", "validation", "--csv"], 2, "has no validation split: it has train and test"),
+        (["--split", "validation", "--csv"], 2, "has no validation split, only train and test"),
         (["--json", "--csv"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--show"], 2, "--show, --json and --csv exclude one another"),
         (["--index", "0", "--data", "mnits"], 1, "did you mean 'mnist'?"),
-        (["any.png"], 2, "pictures are made into images of 28x28, but the model takes 6x6: use --index"),
+        (["any.png"], 2, "pictures become images of 28x28, but the model takes 6x6: use --index"),
         (["any.png", "--csv"], 2, "but the model takes 6x6"),
         (["--index", "0", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
     ],
@@ -255,7 +255,7 @@ def test_pictures_need_no_data(pictures: str, capsys: pytest.CaptureFixture[str]
     assert [len(block.splitlines()) for block in blocks[:2]] == [11, 11]
     assert "WRONG" not in out
     message = fails(2, "predict", pictures, "--index", "3")
-    assert "nowhere/gone.npz', which is not there" in message
+    assert "nowhere/gone.npz', which was not found" in message
 
 
 def test_show_draws_what_the_network_sees(pictures: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,7 +402,7 @@ def test_lines_that_ask_for_the_next_mistake(
     assert [i for _, i in found] == expected
     found, said = answers(1, "train\nw\n5\n", "run", "--data", right_data(trained))
     assert found == [("train", 5)]
-    assert said == ["xpnet: error: every image of the train split is read right"]
+    assert said == ["xpnet: error: every image of the train split is classified correctly"]
 
 
 def right_data(model: xpnet.Model) -> str:
@@ -431,22 +431,22 @@ def test_a_line_that_asks_for_help(trained: xpnet.Model, answers: Callable[..., 
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("abc", "'abc' is no index and no file; h for help"),
-        ("0\nabc", "'abc' is no index and no file; 0 to 59, or h for help"),
-        ("60", "index 60 is out of range: the test split of patterns.npz has 0 to 59"),
-        ("-1", "index -1 is out of range: the test split of patterns.npz has 0 to 59"),
-        ("9" * 3000, f"index {'9' * 57}... is out of range: the test split of patterns.npz has 0 to 59"),
-        ("9" * 9000, f"'{'9' * 57}...' is no index and no file"),
-        ("1e3", "'1e3' is no index and no file"),
-        ("5.0", "'5.0' is no index and no file"),
-        ("+5", "'+5' is no index and no file"),
-        ("٣", "'٣' is no index and no file"),
-        ("validation 3", "patterns.npz has no validation split: it has train and test"),
-        (",", "',' is no index and no file"),
-        ("'5", '"\'5" is no index and no file'),
-        ("a\0b", r"'a\x00b' is no index and no file"),
-        (b"\xff\xfe", r"'\udcff\udcfe' is no index and no file"),
-        ("ring.png", "pictures are made into images of 28x28, but the model takes 6x6"),
+        ("abc", "'abc' is neither an index nor a file; type h for help"),
+        ("0\nabc", "'abc' is neither an index nor a file; type 0 to 59, or h for help"),
+        ("60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("-1", "index -1 is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("9" * 3000, f"index {'9' * 57}... is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("9" * 9000, f"'{'9' * 57}...' is neither an index nor a file"),
+        ("1e3", "'1e3' is neither an index nor a file"),
+        ("5.0", "'5.0' is neither an index nor a file"),
+        ("+5", "'+5' is neither an index nor a file"),
+        ("٣", "'٣' is neither an index nor a file"),
+        ("validation 3", "patterns.npz has no validation split, only train and test"),
+        (",", "',' is neither an index nor a file"),
+        ("'5", '"\'5" is neither an index nor a file'),
+        ("a\0b", r"'a\x00b' is neither an index nor a file"),
+        (b"\xff\xfe", r"'\udcff\udcfe' is neither an index nor a file"),
+        ("ring.png", "pictures become images of 28x28, but the model takes 6x6"),
     ],
 )
 def test_a_line_without_an_answer_is_met_with_one_line(
@@ -480,8 +480,8 @@ def test_lines_that_name_files(pictures: str, answers: Callable[..., Any], monke
         assert answers(0, f"{line}\n", pictures) == (sources, []), line
     found, said = answers(1, "5\nring.png nothere.png one stroke.png\nring.png\n", pictures)
     assert found == [ring, ring]
-    assert "nowhere/gone.npz', which is not there" in said[0]
-    assert "'nothere.png' is no index and no file" in said[1]
+    assert "nowhere/gone.npz', which was not found" in said[0]
+    assert "'nothere.png' is neither an index nor a file" in said[1]
 
 
 def test_lines_that_name_what_is_no_picture(pictures: str, answers: Callable[..., Any]) -> None:
@@ -630,7 +630,7 @@ def sit_down() -> Iterator[Callable[..., Typist]]:
 
 def test_a_conversation(trained: xpnet.Model, sit_down: Callable[..., Typist], wrong: list[int]) -> None:
     typist = sit_down("run")
-    assert "h lists what can be asked for" in typist.seen
+    assert "type h for help" in typist.seen
     typist.type("5\n")
     answer = typist.read(PROMPT)
     assert re.match(r"5\ntest 5: \d \(\d+\.\d %\), (right|WRONG: it is \d)\n", answer)
@@ -643,7 +643,7 @@ def test_a_conversation(trained: xpnet.Model, sit_down: Callable[..., Typist], w
     assert f"test {found}: " in (answer := typist.read(PROMPT))
     assert "WRONG: it is" in answer
     typist.type("?\n")
-    assert "an image at random" in typist.read(PROMPT)
+    assert "a random image" in typist.read(PROMPT)
     typist.type("train 17\n")
     assert "train 17: " in typist.read("train 0 to 329, a file, or q: ")
     typist.type("q\n")
@@ -653,8 +653,8 @@ def test_a_conversation(trained: xpnet.Model, sit_down: Callable[..., Typist], w
 def test_nonsense_is_answered_and_asked_again(trained: xpnet.Model, sit_down: Callable[..., Typist]) -> None:
     typist = sit_down("run")
     for line, answer in (
-        ("abc", "'abc' is no index and no file; 0 to 59, or h for help"),
-        ("60", "index 60 is out of range: the test split of patterns.npz has 0 to 59"),
+        ("abc", "'abc' is neither an index nor a file; type 0 to 59, or h for help"),
+        ("60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
     ):
         typist.type(f"{line}\n")
         assert typist.read(PROMPT) == f"{line}\n{answer}\n{PROMPT}"
@@ -663,7 +663,7 @@ def test_nonsense_is_answered_and_asked_again(trained: xpnet.Model, sit_down: Ca
 
 
 def test_a_split_that_is_not_there_is_wrong_use(trained: xpnet.Model, sit_down: Callable[..., Typist]) -> None:
-    typist = sit_down("run", "--split", "validation", prompt="it has train and test\n")
+    typist = sit_down("run", "--split", "validation", prompt="only train and test\n")
     assert typist.leave() == 2
     assert typist.seen.count("xpnet: error: patterns.npz has no validation split") == 1
 
@@ -731,7 +731,7 @@ def test_the_tabulator_completes_the_name_of_a_file(pictures: str, sit_down: Cal
     Path("some-folder").mkdir()
     Path("ring.png").rename("some-folder/ring.png")
     typist = sit_down(pictures, prompt="a file, or q: ")
-    assert "which is not there" in typist.seen
+    assert "which was not found" in typist.seen
     typist.type("some-folder/ri\t\n")
     answer = typist.read("a file, or q: ")
     assert "some-folder/ring.png: 0 (" in answer

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     for name in options.readers:
         if name not in READERS:
-            parser.error(f"unknown reader {name!r}; known are {', '.join(READERS)}")
+            parser.error(f"unknown reader {name!r}; the choices are {', '.join(READERS)}")
     if options.runs < 1 or options.seconds < 0:
         parser.error("--runs must be at least 1, and --seconds at least 0")
     if importlib.util.find_spec("atheris") is None:

@@ -65,5 +65,7 @@ def test_an_error_knows_the_setting_that_it_names(cause: object, setting: str) -
 
 
 def test_devices_and_settings_have_the_same_hint() -> None:
-    with pytest.raises(DeviceError, match=r"^unknown library 'nunpy': did you mean 'numpy'\? known are numpy, cupy"):
+    with pytest.raises(
+        DeviceError, match=r"^unknown library 'nunpy': did you mean 'numpy'\? the choices are numpy, cupy"
+    ):
         select("cpu", "nunpy")

@@ -153,7 +153,7 @@ def test_normalised_network_predicts_with_running_statistics() -> None:
         ({"dropout": "0.5"}, "dropout must be a number, not '0.5'"),
         ({"activation": "rellu"}, "did you mean 'relu'"),
         ({"loss": "crossentropy"}, "did you mean 'cross-entropy'"),
-        ({"initializer": "he"}, "known are auto, he-normal"),
+        ({"initializer": "he"}, "the choices are auto, he-normal"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1"),
         ({"dropout": float("nan")}, "not nan"),
         ({"input_dropout": 1.0}, r"input_dropout must be in \[0, 1\), not 1"),

@@ -407,7 +407,7 @@ def test_markdown_is_a_line_for_each_row_whatever_a_recipe_says() -> None:
 
 def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -> None:
     unknown = fails(2, "reproduce", "fats", "--data", patterns)
-    assert unknown.startswith("unknown recipe 'fats'; did you mean 'fast'? known are")
+    assert unknown.startswith("unknown recipe 'fats'; did you mean 'fast'? the choices are")
     assert fails(2, "reproduce", "--out", "r.txt") == "--out must name a .json file, not r.txt"
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
     assert "seeds must be at least 1" in fails(2, "reproduce", "--data", patterns, "--seeds", "0")
@@ -427,7 +427,7 @@ def test_command_that_is_interrupted_shows_what_is_finished_and_says_how_to_go_o
     monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: Epochs(fail=1))
     assert main(command) == 130
     out, err = capsys.readouterr()
-    assert "there is no result to show yet" in err
+    assert "no results yet" in err
     assert not out
     epochs = Epochs(fail=4)
     monkeypatch.setattr("xpnet.cli.reproduce.Progress", lambda: epochs)

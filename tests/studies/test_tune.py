@@ -485,7 +485,7 @@ def test_tune_says_what_it_tries_and_what_came_of_it(hard: str, capsys: pytest.C
     )
     found = re.fullmatch(
         r"best of 7 trials: trial (\d), validation accuracy (\d+\.\d\d) % "
-        r"\((\d+\.\d\d) % with the settings that the search started from\)\n"
+        r"\((\d+\.\d\d) % with the starting settings\)\n"
         r"lr .*, activation (relu|gelu)\nsaved in study/best.toml\n"
         r"test accuracy (\d+\.\d\d) %, loss \d\.\d{4} on hard.npz, trained on all 300 training examples\n"
         r"saved in (study/best-trial-\d)\n",
@@ -688,7 +688,7 @@ def test_what_is_in_the_way_of_the_final_run_is_left_as_it_is(
     before = contents(str(run))
     monkeypatch.setattr("xpnet.cli.tune.fit", lambda *_, **__: pytest.fail("was trained"))
     assert main([*ONE, "--data", hard]) == 2
-    assert "xpnet: error: study/best-trial-0 is there and is not a run of trial 0's" in capsys.readouterr().err
+    assert "xpnet: error: study/best-trial-0 exists and is not a run of trial 0's" in capsys.readouterr().err
     assert contents(str(run)) == before
     assert {path.name for path in Path("study").iterdir()} == {"study.journal", "best.toml", "best-trial-0"}
     run.rename("moved")

@@ -66,7 +66,7 @@ def test_toml_and_back(config: TrainConfig) -> None:
         ("input_dropout", 1.0, "input_dropout must be in [0, 1), not 1"),
         ("augment", {"shear": 90.0}, "augment.shear must be in [0, 90), not 90"),
         ("augment", {"shear": "much"}, "augment.shear must be a number, not 'much'"),
-        ("augment", True, "augment must be a table of settings such as rotation = 15, not True"),
+        ("augment", True, "augment must be a table of amounts such as rotation = 15, not True"),
         ("warmup", 1.0, "warmup must be in [0, 1), not 1"),
         ("decay", 0.0, "decay must be in (0, 1], not 0"),
         ("decay_every", 0, "decay_every must be at least 1, not 0"),
@@ -93,7 +93,9 @@ def test_bad_values(setting: str, value: Any, message: str) -> None:
     ],
 )
 def test_nearest_known_value_is_named(setting: str, value: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{setting}: unknown value '{value}'; did you mean '{near}'\\? known are "):
+    with pytest.raises(
+        ConfigError, match=f"^{setting}: unknown value '{value}'; did you mean '{near}'\\? the choices are "
+    ):
         TrainConfig(**{setting: value})
 
 
@@ -106,7 +108,7 @@ def test_each_setting_is_described_once() -> None:
     assert SETTINGS["momentum"].optimizers == ("momentum", "nesterov")
     assert SETTINGS["eps"].optimizers == ("rmsprop", "adam", "adamw")
     assert SETTINGS["weight_decay"].optimizers == (), "all take it"
-    assert SETTINGS["alpha"].explained() == "Decay of the mean squared gradient (in [0, 1); only with rmsprop)."
+    assert SETTINGS["alpha"].explained() == "Decay of the average squared gradient, in [0, 1). Only with rmsprop."
     assert TrainConfig(optimizer="rmsprop").hyperparameters == {"alpha": 0.99, "eps": 1e-8, "weight_decay": 1e-4}
     assert (TrainConfig(optimizer="adam").rate, TrainConfig(lr=0.5).rate) == (0.001, 0.5)
 
@@ -119,7 +121,7 @@ def test_unknown_setting() -> None:
 
 
 def test_unknown_distortion() -> None:
-    message = "^augment: unknown setting 'rotate'; did you mean 'rotation'\\? known are rotation, scaling, "
+    message = "^augment: unknown amount 'rotate'; did you mean 'rotation'\\? the choices are rotation, scaling, "
     with pytest.raises(ConfigError, match=message):
         TrainConfig(augment={"rotate": 15.0})  # type: ignore[arg-type]
 
@@ -158,8 +160,8 @@ def test_recipe_files(tmp_path: Path) -> None:
     path.write_text(TrainConfig(augment=STANDARD).to_toml())
     assert TrainConfig(**read_recipe(path).settings) == TrainConfig(augment=STANDARD)
     for text, message in [
-        ("[augment]\nrotaton = 15", "augment: unknown setting 'rotaton'; did you mean 'rotation'"),
-        ("augment = 15", "augment must be a table of settings"),
+        ("[augment]\nrotaton = 15", "augment: unknown amount 'rotaton'; did you mean 'rotation'"),
+        ("augment = 15", "augment must be a table of amounts"),
         ("[augment]\nsigma = 0", "augment.sigma must be in"),
         ("hiden = [3]", "unknown setting 'hiden'; did you mean 'hidden'"),
         ("lr = -1.0", "lr must be more than 0"),

@@ -104,7 +104,7 @@ def _parse(device: str) -> tuple[str, int]:
 
 
 def _known(word: str, names: Iterable[str]) -> str:
-    return f"{nearest(word, names)}known are {', '.join(names)}"
+    return f"{nearest(word, names)}the choices are {', '.join(names)}"
 
 
 def _either(names: Iterable[str]) -> str:

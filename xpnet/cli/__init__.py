@@ -23,16 +23,16 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "Train a network and save it in a run directory.",
     "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
-    "predict": "Read single images, from a data set or from files, and show what the network sees in them.",
+    "predict": "Classify single images from a data set or from picture files.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "recipes": "List the recipes, or print one.",
-    "reproduce": "Train published networks again, and compare the errors.",
-    "lr-find": "Look for a good learning rate.",
+    "reproduce": "Train published networks again and compare their errors.",
+    "lr-find": "Find a good learning rate.",
     "tune": "Search for good settings.",
-    "gradcheck": "Check the gradients: finite differences, and library against library.",
-    "data": "List, download and look at data sets.",
-    "info": "Show versions, devices and where data is searched.",
+    "gradcheck": "Check the gradients against finite differences, and the libraries against each other.",
+    "data": "List, download and view data sets.",
+    "info": "Show versions, devices and the folders searched for data.",
 }
 
 
@@ -74,7 +74,7 @@ def _app(tokens: Sequence[str]) -> App:
     app = App(
         name="xpnet",
         help="A neural network and its backpropagation, written once, on NumPy, CuPy, PyTorch and JAX.",
-        help_epilogue="Every command takes --help, and --debug, which shows the traceback of an error.",
+        help_epilogue="Every command takes --help; --debug shows the traceback of an error.",
         help_format="plaintext",
         version=f"xpnet {xpnet.__version__}",
         suppress_keyboard_interrupt=False,
@@ -82,9 +82,9 @@ def _app(tokens: Sequence[str]) -> App:
     for order, (name, summary) in enumerate(COMMANDS.items()):
         module = name.replace("-", "_")
         target = "app" if name == "data" else module
-        # The command that is called tells of itself at length, in its docstring.
-        told = None if name in tokens[:1] else summary
-        app.command(f"xpnet.cli.{module}:{target}", name=name, help=told, sort_key=order)
+        # The command that is called describes itself at length, in its docstring.
+        help = None if name in tokens[:1] else summary
+        app.command(f"xpnet.cli.{module}:{target}", name=name, help=help, sort_key=order)
     return app
 
 

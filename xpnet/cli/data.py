@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = App(name="data", help="List, download and look at data sets.")
+app = App(name="data", help="List, download and view data sets.")
 
 
 @app.command(name="list")
 def list_sets(*, data_dir: DataDir = None) -> None:
-    """List the data sets that are known by name, and where they are found."""
+    """List the named data sets, and where they are on disk."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -47,7 +47,7 @@ def list_sets(*, data_dir: DataDir = None) -> None:
 
 @app.command(name="download")
 def download_set(name: Annotated[str, Parameter(help="Name of a data set.")], /, *, data_dir: DataDir = None) -> None:
-    """Download a data set, or what is missing of it, and check its sums."""
+    """Download a data set, or its missing files, and verify the checksums."""
     with download_bar() as bar:
         place = download(name, data_dir=data_dir, progress=bar)
     print(f"{name} is in {place}")
@@ -58,21 +58,21 @@ def show(
     name: Annotated[str, Parameter(help="Name or path of a data set.")] = "auto",
     /,
     *,
-    split: Annotated[Literal["train", "test", "validation"], Parameter(help="Which part of it.")] = "train",
+    split: Annotated[Literal["train", "test", "validation"], Parameter(help="Split to show.")] = "train",
     index: Annotated[
         list[int] | None,
         Parameter(
             converter=whole_numbers,
-            help="Which images; by default the first ones.",
+            help="Images to show; by default the first ones.",
             consume_multiple=(1, None),
             negative="",
             metavar="N...",
         ),
     ] = None,
     count: Annotated[
-        int, Parameter(converter=whole_numbers, help="How many, where no --index is given.", metavar="N")
+        int, Parameter(converter=whole_numbers, help="Number of images, if no --index is given.", metavar="N")
     ] = 10,
-    augment: Annotated[Amounts, Parameter(help=f"Draw distortions of each image beside it. {AMOUNTS}")] = None,
+    augment: Annotated[Amounts, Parameter(help=f"Draw distorted copies beside each image. {AMOUNTS}")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Draw images in the terminal, each with its index and label."""
@@ -81,13 +81,17 @@ def show(
         data = load_data(name, data_dir=data_dir, progress=bar)
     part = part_of(data, split)
     if part.images.ndim != 3:
-        raise ConfigError(f"the images of {data.name} are rows of {data.n_features} values: there is nothing to draw")
+        raise ConfigError(
+            f"the images of {data.name} are rows of {data.n_features} values, not pictures: they cannot be drawn"
+        )
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     n = len(part.labels)
     indices = index or list(range(min(count, n)))
     if outside := [i for i in indices if not 0 <= i < n]:
-        raise ConfigError(f"--index {outside[0]} is out of range: the {split} split of {data.name} has 0 to {n - 1}")
+        raise ConfigError(
+            f"--index {outside[0]} is out of range: the {split} split of {data.name} has images 0 to {n - 1}"
+        )
     from rich.table import Table
 
     console = result_console()
@@ -109,7 +113,7 @@ def show(
 
 
 def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int) -> "NDArray[Any]":
-    """So many distortions of an image (height, width): (n, height, width) float32."""
+    """n distorted copies of an image (height, width): (n, height, width) float32."""
     xp = select("cpu").xp
     pixels = scale_pixels(np.broadcast_to(image.reshape(1, -1), (n, image.size)), np.float32, xp=xp)
     copies = distort(pixels, image.shape, distortion, np.array([step]), xp=xp)
@@ -118,6 +122,6 @@ def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int)
 
 def _whereabouts(info: SetInfo, data_dir: Path | None) -> str:
     if not info.files:
-        return "drawn when it is asked for"
+        return "drawn on first use"
     place = locate(info.name, data_dir)
-    return f"here: {place}" if place else f"not here; xpnet data download {info.name}"
+    return f"in {place}" if place else f"not on disk: xpnet data download {info.name}"

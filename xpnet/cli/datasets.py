@@ -26,22 +26,20 @@ ModelPath = Annotated[Path, Parameter(help="A run directory or a .safetensors fi
 DataName = Annotated[
     str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
 ]
-SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Which part of the data.")]
-DeviceName = Annotated[str, Parameter(help="cpu, cuda, cuda:N, or auto.")]
-LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on cpu and cupy on cuda.")]
-DataDir = Annotated[Path | None, Parameter(help="Folder searched for data sets first.")]
+SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Split of the data to use.")]
+DeviceName = Annotated[str, Parameter(help="Where to compute: cpu, cuda, cuda:N or auto.")]
+LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on the CPU and cupy on CUDA.")]
+DataDir = Annotated[Path | None, Parameter(help="Folder to search first for data sets.")]
 
 
 def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
-    """The data to use a model on: the set of a name or path, None for the one it was trained on.
+    """The data to use a model on: the set of a name or path; None for the one it was trained on.
 
     Raises ConfigError if none is named and the model's own cannot be found again, ModelError if the set does not fit.
     """
     name = data or model.data
     if data is None and name not in SETS and not (name and Path(name).exists()):
-        raise ConfigError(
-            f"the model was trained on {name!r}, which is not there: say with --data what to measure it on"
-        )
+        raise ConfigError(f"the model was trained on {name!r}, which was not found: choose the data with --data")
     with download_bar() as bar:
         found = load_data(name, data_dir=data_dir, progress=bar)
     n_in, n_classes = model.network.sizes[0], model.network.sizes[-1]
@@ -54,17 +52,17 @@ def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
 
 
 def form_of(data: Dataset) -> str:
-    """What the examples are, such as "images of 28x28" or "rows of 6 features", and whether they stay in their file."""
+    """The kind of examples, such as "images of 28x28" or "rows of 6 features", and whether they stay in their file."""
     shape = "x".join(map(str, data.image_shape))
     form = f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
     return f"{form} streamed from the file" if is_mapped(data.train.images) else form
 
 
 def part_of(data: Dataset, name: str) -> Split:
-    """A split by its name: train, validation or test.   Raises ConfigError, naming those that are there."""
+    """A split by its name: train, validation or test.   Raises ConfigError, naming those that exist."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     found = parts[name]
     if found is None:
         there = " and ".join(key for key, part in parts.items() if part is not None)
-        raise ConfigError(f"{data.name} has no {name} split: it has {there}")
+        raise ConfigError(f"{data.name} has no {name} split, only {there}")
     return found

@@ -25,7 +25,7 @@ def evaluate(
     models: Annotated[
         list[Path],
         Parameter(
-            help="A run directory or a .safetensors file; the outputs of several are averaged.",
+            help="Run directories or .safetensors files; the outputs of several are averaged.",
             metavar="MODEL...",
             negative="",
         ),
@@ -44,8 +44,7 @@ def evaluate(
     trained = Ensemble(members, list(map(str, models))) if len(members) > 1 else members[0]
     if data is None and len(sets := dict.fromkeys(member.data for member in members)) > 1:
         raise ConfigError(
-            f"the models were trained on different data, {', '.join(map(repr, sets))}: say with --data what to measure "
-            "them on"
+            f"the models were trained on different data, {', '.join(map(repr, sets))}: choose the data with --data"
         )
     dataset = data_for(members[0], data, data_dir)
     images, labels = part_of(dataset, split)
@@ -101,23 +100,23 @@ def _print(
     print(f"accuracy  {100 * scores.accuracy:.2f} %")
     print(f"loss      {scores.loss:.4f}\n")
     names = class_names(data, len(confusion))
-    table = _table(names, confusion, whole=True)
+    table = _table(names, confusion, complete=True)
     unbounded = console.options.update(max_width=sys.maxsize)
     if console.measure(table, options=unbounded).maximum <= console.width:
-        print("a row for each label, a column for each class that the model read")
+        print("confusion matrix: a row for each label, a column for each predicted class")
         console.print(table)
         return
-    console.print(_table(names, confusion, whole=False))
+    console.print(_table(names, confusion, complete=False))
     wrong = confusion - np.diag(np.diagonal(confusion))
-    print("\nthe most frequent mistakes (--json has the whole confusion matrix)")
+    print("\nthe most frequent mistakes (--json prints the complete confusion matrix)")
     for cell in np.argsort(wrong, axis=None, kind="stable")[::-1][:10]:
-        label, read = np.unravel_index(cell, wrong.shape)
-        if wrong[label, read]:
-            print(f"{wrong[label, read]:7,} times {names[label]} read as {names[read]}")
+        label, predicted = np.unravel_index(cell, wrong.shape)
+        if wrong[label, predicted]:
+            print(f"{wrong[label, predicted]:7,} times {names[label]} classified as {names[predicted]}")
 
 
-def _table(names: list[str], confusion: NDArray[np.intp], *, whole: bool) -> "Table":
-    """A row for each class: its images, its accuracy, and with whole, its row of the confusion matrix."""
+def _table(names: list[str], confusion: NDArray[np.intp], *, complete: bool) -> "Table":
+    """A row for each class: its images, its accuracy and, if complete, its row of the confusion matrix."""
     from rich.table import Table
     from rich.text import Text
 
@@ -126,7 +125,7 @@ def _table(names: list[str], confusion: NDArray[np.intp], *, whole: bool) -> "Ta
     for heading in ("label", "images", "accuracy"):
         table.add_column(heading, justify="left" if heading == "label" else "right", no_wrap=True)
     width = len(str(confusion.max()))
-    for i, name in enumerate(names if whole else ()):
+    for i, name in enumerate(names if complete else ()):
         table.add_column(name if short else str(i), justify="right", no_wrap=True, min_width=width)
     for i, row in enumerate(confusion):
         n = row.sum()
@@ -135,5 +134,5 @@ def _table(names: list[str], confusion: NDArray[np.intp], *, whole: bool) -> "Ta
             for j, count in enumerate(row)
         ]
         accuracy = f"{100 * row[i] / n:.2f} %" if n else "-"
-        table.add_row(names[i] if short else f"{i} {names[i]}", f"{n:,}", accuracy, *(cells if whole else ()))
+        table.add_row(names[i] if short else f"{i} {names[i]}", f"{n:,}", accuracy, *(cells if complete else ()))
     return table

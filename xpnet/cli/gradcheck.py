@@ -25,14 +25,15 @@ def gradcheck(
     libraries: Annotated[
         list[str] | None,
         Parameter(
-            help="Libraries to compare; by default each device's own, or on the CPU alone all that are installed.",
+            help="Libraries to compare; by default each named device's own, or without --devices all those "
+            "installed for the CPU.",
             consume_multiple=(1, None),
             negative="",
         ),
     ] = None,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> int:
-    """Check the gradients: against finite differences, and library against library; the first one is the reference."""
+    """Check the gradients against finite differences, and the other libraries against the first one."""
     backends = _backends(devices, libraries)
     found = _check(backends)
     bad = [c for c in found if not c.ok]
@@ -51,10 +52,10 @@ def gradcheck(
 
 
 def _backends(devices: list[str] | None, libraries: list[str] | None) -> list[Backend]:
-    """What to compare: every named library on every named device that it has; with nothing named, all on the CPU.
+    """The backends to compare: every named library on every named device that it has; by default all on the CPU.
 
-    Raises DeviceError for a named library that no device has, or a named device that no library has; what is left out
-    apart from that is said, with the reason.
+    Raises DeviceError for a named library that no device has, or a named device that no library has; any other
+    combination that is left out is reported with the reason.
     """
     if not devices and not libraries:
         on_cpu = [row for row in available() if row.device == "cpu"]
@@ -64,8 +65,8 @@ def _backends(devices: list[str] | None, libraries: list[str] | None) -> list[Ba
         return [select("cpu", row.library) for row in on_cpu if row.usable]
     found: dict[tuple[str, str | None], Backend] = {}
     failed: dict[tuple[str, str | None], DeviceError] = {}
-    wanted: list[str | None] = [*_words(libraries)] or [None]
-    for pair in itertools.product(_words(devices) or ["cpu"], wanted):
+    names: list[str | None] = [*_words(libraries)] or [None]
+    for pair in itertools.product(_words(devices) or ["cpu"], names):
         try:
             found[pair] = select(*pair)
         except DeviceError as error:
@@ -117,12 +118,14 @@ def _print(backends: list[Backend], found: list[Comparison]) -> None:
     console.print(table, markup=True)
     bad = sum(not c.ok for c in found)
     verdict = (
-        f"{bad} of {len(found)} comparisons are out of bounds" if bad else f"all {len(found)} comparisons are good"
+        f"{bad} of {len(found)} comparisons are out of bounds"
+        if bad
+        else f"all {len(found)} comparisons are within bounds"
     )
     first = backends[0]
     console.print(
-        f"\n{verdict}. The hand-written float64 gradients stand against finite differences; float64 and float32 "
-        f"gradients against the float64 ones of {first.name} {first.device}."
+        f"\n{verdict}. The hand-written float64 gradients are compared with finite differences, and the float64 and "
+        f"float32 gradients of all libraries with the float64 ones of {first.name} on {first.device}."
     )
 
 

@@ -26,7 +26,7 @@ PACKAGES = (
 def info(
     *, as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False
 ) -> None:
-    """Show versions, the libraries and devices that can be used or why not, and where data is searched."""
+    """Show versions, the libraries and devices (and why some are not usable), and the folders searched for data."""
     found = {
         "xpnet": xpnet.__version__,
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -52,7 +52,7 @@ def _print(found: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name in ("xpnet", "python", "platform", "numpy"):
         table.add_row(name, found[name])
-    table.add_row("BLAS", found["blas"] or "not known")
+    table.add_row("BLAS", found["blas"] or "unknown")
     table.add_row("packages", ", ".join(f"{name} {number or 'missing'}" for name, number in found["packages"].items()))
     for i, place in enumerate(found["data"]):
         table.add_row("data in" if i == 0 else "", place)
@@ -60,7 +60,7 @@ def _print(found: dict[str, Any]) -> None:
     devices = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("library", "version", "device", "usable"):
         devices.add_column(name, no_wrap=True)
-    devices.add_column("what it is, or why not", overflow="fold")
+    devices.add_column("description, or reason", overflow="fold")
     for row in found["devices"]:
         usable = "yes" if row["usable"] else "no"
         devices.add_row(row["library"], row["version"] or "-", row["device"], usable, row["detail"])

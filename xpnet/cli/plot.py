@@ -27,29 +27,26 @@ def plot(
     runs: Annotated[
         list[Path],
         Parameter(
-            help="Run directories; for all but the curves .safetensors files, too.", metavar="RUN...", negative=""
+            help="Run directories, or .safetensors files for anything but curves.", metavar="RUN...", negative=""
         ),
     ],
     /,
     *,
     confusion: Annotated[bool, Parameter(negative="", help="Draw the confusion matrix.", show_default=False)] = False,
     mistakes: Annotated[
-        bool, Parameter(negative="", help="Draw images that are read wrongly, the surest first.", show_default=False)
+        bool, Parameter(negative="", help="Draw misclassified images, the most confident first.", show_default=False)
     ] = False,
     weights: Annotated[
         bool, Parameter(negative="", help="Draw the first layer's weights as images.", show_default=False)
     ] = False,
     count: Annotated[
         int | None,
-        Parameter(
-            converter=whole_numbers, help="How many mistakes (by default 24) or units (60) at most.", metavar="N"
-        ),
+        Parameter(converter=whole_numbers, help="Most mistakes (by default 24) or units (60) to draw.", metavar="N"),
     ] = None,
     out: Annotated[
         Path | None,
         Parameter(
-            help="The picture: .png, .svg or .pdf. By default it lies beside the model, and where runs are compared, "
-            "it is curves.png.",
+            help="Picture file: .png, .svg or .pdf; by default beside the model, or curves.png if runs are compared.",
             metavar="FILE",
         ),
     ] = None,
@@ -59,7 +56,7 @@ def plot(
     library: LibraryName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Draw a run's curves, or those of several runs in comparison; or of each model what the first flags ask for."""
+    """Draw a run's curves, those of several runs for comparison, or the pictures that the first flags select."""
     required("matplotlib", "xpnet plot", "plot")
     names = _names(runs)
     n_pictures = (confusion + mistakes + weights) * len(runs)
@@ -68,10 +65,10 @@ def plot(
     if out is not None:
         plots.format_of(out)
         if n_pictures > 1:
-            raise ConfigError(f"--out names one file, but {n_pictures} pictures are asked for: leave it out")
+            raise ConfigError(f"--out names one file, but these flags draw {n_pictures} pictures: leave it out")
     if not n_pictures:
         if count is not None:
-            raise ConfigError("--count goes with --mistakes or --weights")
+            raise ConfigError("--count needs --mistakes or --weights")
         curves = plots.curves(dict(zip(names, map(_history, runs), strict=True)), loss=_loss(runs))
         _save(curves, out or (runs[0] if len(runs) == 1 else Path()) / "curves.png")
         return
@@ -98,7 +95,7 @@ def plot(
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """What to call each run: the end of its path, as long as it takes to tell it from the others."""
+    """A name for each run: the end of its path, as long as it takes to distinguish it from the others."""
     paths = [Path(os.path.abspath(run)).parts for run in runs]
     names = []
     for run, path in zip(runs, paths, strict=True):
@@ -111,7 +108,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _history(run: Path) -> list[Epoch]:
     if run.exists() and not run.is_dir():
-        raise ConfigError(f"{run} is a file, but the curves are drawn of a run directory: name one")
+        raise ConfigError(f"{run} is a file, but curves are drawn from a run directory: name one")
     if not run.exists():
         raise ModelError(f"{run}: no such run directory")
     return read_history(run)

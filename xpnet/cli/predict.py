@@ -23,12 +23,12 @@ from xpnet.model import load
 __all__ = ["predict"]
 
 HELP = """\
-  17         image 17 of the split; 3 4 5 are several
-  train 17   image 17 of another split, which stays chosen
+  17         image 17 of the split; 3 4 5 for several
+  train 17   image 17 of another split, which stays selected
   7.png      the digit in a picture file
   (nothing)  the next image
-  r          an image at random
-  w          the next image that is read wrongly
+  r          a random image
+  w          the next misclassified image
   h          this help
   q          quit"""
 
@@ -36,12 +36,12 @@ HELP = """\
 def predict(
     model: ModelPath,
     /,
-    *images: Annotated[Path, Parameter(help="Pictures of a digit, PNG or JPEG; before any --index.")],
+    *images: Annotated[Path, Parameter(help="PNG or JPEG pictures of a digit; before any --index.")],
     index: Annotated[
         list[int] | None,
         Parameter(
             converter=whole_numbers,
-            help="Which images of the split.",
+            help="Images of the split, by index.",
             consume_multiple=(1, None),
             negative="",
             metavar="N...",
@@ -50,24 +50,24 @@ def predict(
     split: SplitName = "test",
     data: DataName = None,
     show: Annotated[
-        bool, Parameter(negative="", help="Draw what the network sees of a picture.", show_default=False)
+        bool, Parameter(negative="", help="Draw each picture as the network sees it.", show_default=False)
     ] = False,
     json: Annotated[
-        bool, Parameter(negative="", help="Print JSON; at the prompt, a line each.", show_default=False)
+        bool, Parameter(negative="", help="Print JSON; at the prompt, a line per image.", show_default=False)
     ] = False,
     csv: Annotated[
         bool,
-        Parameter(negative="", help="Print CSV, of the whole split where no image is named.", show_default=False),
+        Parameter(negative="", help="Print CSV, for the complete split if no image is named.", show_default=False),
     ] = False,
     device: DeviceName = "auto",
     library: LibraryName = None,
     data_dir: DataDir = None,
 ) -> int:
-    """Read images with a trained model; with none named, ask for them until q.
+    """Classify images with a trained model; if none is named, ask for them.
 
-    A photograph is read best if the sheet with the digit fills it.
-    What the prompt takes can also be piped in, line by line; the exit code is
-    1 if there was no answer to one.
+    A photograph works best if the sheet with the digit fills it. The lines
+    that the prompt takes can also be piped in; the exit code is 1 if one of
+    them could not be answered.
     """
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
@@ -87,7 +87,7 @@ def predict(
 
 
 def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
-    """Answer each line of stdin; on a terminal ask for it, and after Ctrl-C ask anew, as shells do."""
+    """Answer each line of stdin; on a terminal prompt for it, and after Ctrl-C prompt again, as shells do."""
     questions = _Questions(reader, split)
     asking = bool(sys.stdin) and sys.stdin.isatty()
     if asking:
@@ -116,8 +116,8 @@ def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
 
 
 def _welcome(reader: Reader, split: str) -> None:
-    """Prepare to ask a person: the prompt names the indices, so that the data is needed before one is."""
-    reader.begins_errors = ""  # nobody wonders here who speaks
+    """Prepare to prompt a person: the prompt names the indices, so the data is needed first."""
+    reader.error_prefix = ""  # a dialogue needs no signature
     edit_lines()
     try:
         _ = reader.data
@@ -125,7 +125,7 @@ def _welcome(reader: Reader, split: str) -> None:
         reader.complain(error)  # files can still be read
     else:
         reader.part(split)
-    print("h lists what can be asked for; an empty line is the next image", file=sys.stderr)
+    print("type h for help; an empty line shows the next image", file=sys.stderr)
 
 
 class _Questions:
@@ -136,7 +136,7 @@ class _Questions:
         self.wrong: dict[str, NDArray[np.intp]] = {}
 
     def choice(self) -> str:
-        """What can be asked for, without loading the data for it."""
+        """The possible answers, without loading the data for them."""
         there = self.reader.range_of(self.split)
         return f"{self.split} {there}, a file" if there else "a file"
 
@@ -160,8 +160,8 @@ class _Questions:
                     yield from self.reader.in_files([path])
                 else:
                     there = self.reader.range_of(self.split)
-                    wanted = f"{there}, or h for help" if there else "h for help"
-                    raise ConfigError(f"{short(word)!r} is no index and no file; {wanted}")
+                    hint = f"type {there}, or h for help" if there else "type h for help"
+                    raise ConfigError(f"{short(word)!r} is neither an index nor a file; {hint}")
 
     def _at(self, index: int) -> Reading:
         [reading] = self.reader.at(self.split, [index])
@@ -169,17 +169,17 @@ class _Questions:
         return reading
 
     def _index(self, wish: str) -> int:
-        """The next index, one at random, or the next one that is read wrongly; behind the last comes the first."""
+        """The next index, a random one, or that of the next misclassified image; after the last comes the first."""
         n = len(self.reader.part(self.split).labels)
         if wish == "r":
             return int(np.random.default_rng().integers(n))
         if not wish:
             return (self.last + 1) % n
         if self.split not in self.wrong:
-            self.wrong[self.split] = self.reader.misread(self.split)
+            self.wrong[self.split] = self.reader.misclassified(self.split)
         wrong = self.wrong[self.split]
         if not wrong.size:
-            raise ConfigError(f"every image of the {self.split} split is read right")
+            raise ConfigError(f"every image of the {self.split} split is classified correctly")
         return int(wrong[np.searchsorted(wrong, self.last, side="right") % wrong.size])
 
 

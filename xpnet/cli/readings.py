@@ -33,7 +33,7 @@ MOST_BARS = 10
 
 
 class Reading(NamedTuple):
-    """An image and what the network makes of it.
+    """An image and the network's outputs for it.
 
     source : {"split": name, "index": i} or {"file": path}.   outputs : (n_classes,).   label : None for a file's.
     """
@@ -53,18 +53,18 @@ class Reader:
     """A model and the data that it reads from, which is loaded when it is first needed.
 
     data, data_dir : as in data_for.
-    failed : whether it had to complain.   begins_errors : what its complaints begin with.
+    failed : whether it reported an error.   error_prefix : the beginning of its messages.
     """
 
     def __init__(self, model: Model, data: str | None, data_dir: Path | None) -> None:
         self.model, self.data_name, self.data_dir = model, data, data_dir
         self.names = class_names(data or model.data, model.network.sizes[-1])
         self.has_probabilities = LOSSES[model.network.loss].output is softmax
-        self.begins_errors, self.failed = "xpnet: error: ", False
+        self.error_prefix, self.failed = "xpnet: error: ", False
 
     @cached_property
     def data(self) -> Dataset:
-        """The data set.   Raises what data_for does, and tries again when it is next needed."""
+        """The data set.   Raises as data_for does, and tries again when it is next needed."""
         return data_for(self.model, self.data_name, self.data_dir)
 
     def part(self, split: str) -> Split:
@@ -76,10 +76,10 @@ class Reader:
         return f"0 to {len(self.part(split).labels) - 1}" if "data" in vars(self) else None
 
     def at(self, split: str, indices: Sequence[int]) -> Iterator[Reading]:
-        """Images of a split, by index.   Raises ConfigError, at once, for an index that is not there."""
+        """Images of a split, by index.   Raises ConfigError, at once, for an index out of range."""
         images, labels = self.part(split)
         if outside := [i for i in indices if not 0 <= i < len(labels)]:
-            index, there = short(str(outside[0])), f"{self.data.name} has {self.range_of(split)}"
+            index, there = short(str(outside[0])), f"{self.data.name} has images {self.range_of(split)}"
             raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
         blocks = (np.array(indices[i : i + BLOCK]) for i in range(0, len(indices), BLOCK))
         return chain.from_iterable(self._block(split, images, labels, rows) for rows in blocks)
@@ -100,7 +100,7 @@ class Reader:
         for path in paths:
             if n_in != math.prod(PICTURE) or (len(shape) > 1 and shape != PICTURE):
                 takes = "x".join(map(str, shape)) or f"{n_in} pixels"
-                raise ConfigError(f"pictures are made into images of 28x28, but the model takes {takes}: use --index")
+                raise ConfigError(f"pictures become images of 28x28, but the model takes {takes}: use --index")
             try:
                 image = read_picture(path)
             except DataError as error:
@@ -108,19 +108,19 @@ class Reader:
             else:
                 yield Reading({"file": str(path)}, image, self.model.outputs(image[None])[0])
 
-    def misread(self, split: str) -> NDArray[np.intp]:
-        """Indices of a split's images that are read wrongly, in order."""
+    def misclassified(self, split: str) -> NDArray[np.intp]:
+        """Indices of a split's misclassified images, in order."""
         images, labels = self.part(split)
         return np.flatnonzero(self.model.predict(images) != labels)
 
     def complain(self, error: XpnetError) -> None:
-        """Say on stderr what could not be done."""
+        """Report an error on stderr."""
         self.failed = True
-        print(f"{self.begins_errors}{error}", file=sys.stderr)
+        print(f"{self.error_prefix}{error}", file=sys.stderr)
 
 
 def as_json(reader: Reader, reading: Reading) -> str:
-    """A reading as a JSON object, on one line; an output that is no number is null."""
+    """A reading as a JSON object, on one line; an output that is not a number is null."""
     found = {
         "source": reading.source,
         "label": reading.label,
@@ -134,7 +134,7 @@ def as_json(reader: Reader, reading: Reading) -> str:
 
 
 def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
-    """Print readings as CSV: an index or a file, the label, if known, and the class read, by number."""
+    """Print readings as CSV: an index or a file, the label, if known, and the predicted class, by number."""
     begun = list(islice(readings, 1))  # may raise what leaves nothing to print
     writer = csv.writer(sys.stdout, lineterminator="\n")
     value = "probability" if reader.has_probabilities else "output"
@@ -146,7 +146,7 @@ def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
 
 
 def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
-    """Print what was read, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
+    """Print a prediction, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
     console, bars = result_console(), _bars(reader, reading)
     console.print(_heading(reader, reading), soft_wrap=True)
     if reading.image.ndim == 2 and (show or reading.label is not None):
@@ -157,7 +157,7 @@ def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
 
 
 def short(text: str) -> str:
-    """What a user typed, short enough for an answer of one line."""
+    """A user's text, short enough to be quoted in an answer of one line."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -12,12 +12,12 @@ __all__ = ["recipes"]
 
 
 def recipes(
-    name: Annotated[str | None, Parameter(help="Print this one, to copy and change it.")] = None,
+    name: Annotated[str | None, Parameter(help="Recipe to print, to copy and change.")] = None,
     /,
     *,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
-    """List the recipes that xpnet train --recipe takes, or print one as TOML."""
+    """List the recipes for xpnet train --recipe, or print one as TOML."""
     if as_json:
         chosen = [name] if name else recipe_names()
         print(json.dumps({each: read_recipe(each)._asdict() for each in chosen}, indent=2))
@@ -39,11 +39,11 @@ def _print_all() -> None:
         recipe = read_recipe(name)
         reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
         measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
-        changed = [f"differs from it: {recipe.changed}"] if recipe.changed else []
+        changed = [f"differences: {recipe.changed}"] if recipe.changed else []
         blank = [("", "")] if i else []
-        told = [("", line) for line in (recipe.source, *changed, reported + measured)]
-        for first, line in (*blank, (name, recipe.what), *told):
+        lines = [("", line) for line in (recipe.source, *changed, reported + measured)]
+        for first, line in (*blank, (name, recipe.what), *lines):
             table.add_row(first, line)
     console.print(table)
-    print("\nAccuracies are those on MNIST's test set, here the mean of three seeds.")
+    print("\nAccuracies are on MNIST's test set; xpnet's own are means of three seeds.")
     print("xpnet train --recipe NAME runs one, xpnet reproduce NAME measures it; xpnet recipes NAME prints it.")

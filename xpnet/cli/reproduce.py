@@ -32,17 +32,17 @@ LESS = ("network", "source", "on")
 def reproduce(
     recipe: Annotated[
         list[str] | None,
-        Parameter(help="Names or files of recipes; by default all that are to be reproduced.", negative=""),
+        Parameter(help="Names or files of recipes; by default all those meant to be reproduced.", negative=""),
     ] = None,
     /,
     *,
     budget: Annotated[
-        float | None, Parameter(help="Minutes after which no further epoch is begun.", metavar="MINUTES")
+        float | None, Parameter(help="Minutes after which no new epoch is started.", metavar="MINUTES")
     ] = None,
     seeds: Annotated[
         int | None,
         Parameter(
-            converter=whole_numbers, help="Runs of each recipe; by default as many as it says itself.", metavar="N"
+            converter=whole_numbers, help="Runs of each recipe; by default the recipe's own number.", metavar="N"
         ),
     ] = None,
     data: Annotated[str, Parameter(help="Name or path of a data set with a test split.")] = "mnist",
@@ -50,24 +50,24 @@ def reproduce(
     library: LibraryName = None,
     data_dir: DataDir = None,
     no_download: NoDownload = False,
-    runs: Annotated[Path, Parameter(help="Where the runs are kept, finished or not.", metavar="DIR")] = Path(
+    runs: Annotated[Path, Parameter(help="Folder for the runs, finished or not.", metavar="DIR")] = Path(
         "runs/reproduce"
     ),
     out: Annotated[
         Path | None,
         Parameter(
-            help="Where the results of all runs are gathered, and beside it a table, .md; by default results.json "
-            "among the runs.",
+            help="File for the results of all runs, with a table (.md) beside it; by default results.json among "
+            "the runs.",
             metavar="FILE.json",
         ),
     ] = None,
-    quiet: Annotated[bool, Parameter(negative="", help="Print the table alone.", show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="Print only the table.", show_default=False)] = False,
 ) -> int:
-    """Train published networks again, and compare the errors.
+    """Train published networks again and compare their errors.
 
-    Each recipe is trained over its seeds on all training images; the test
-    images are read once, when a run has come to its end. The same command
-    again continues where it was stopped; finished runs are not repeated.
+    Each recipe is trained with each of its seeds on all training images; the
+    test images are used once, at the end of a run. Repeating the command
+    continues where it stopped; finished runs are not repeated.
     """
     out = out or runs / "results.json"
     if out.suffix != ".json":
@@ -98,7 +98,7 @@ def reproduce(
     if asked := [row for row in rows if row.recipe in {Path(name).stem for name in names}]:
         _print(asked)
     else:
-        print("there is no result to show yet", file=sys.stderr)
+        print("no results yet", file=sys.stderr)
     if not quiet:
         print(f"all results are in {out} and {table}", file=sys.stderr)
     return status

@@ -43,14 +43,14 @@ _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUPS
 SOURCE, _, _, RUN = _GROUPS.values()
 
 # Flags that the commands share that train.
-DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder searched for data sets first.")]
-NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Download nothing.", show_default=False)]
+DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder to search first for data sets.")]
+NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Do not download data.", show_default=False)]
 RecipeName = Annotated[
-    str | None, Parameter(group=RUN, help="Settings by the name of a recipe, or from a TOML file; flags override.")
+    str | None, Parameter(group=RUN, help="Name of a recipe, or a TOML file of settings; flags override it.")
 ]
 
 # How --augment is explained, wherever it is a flag.
-AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Distortion))}); with none given {STANDARD}."
+AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Distortion))}); without any, {STANDARD}."
 
 
 def flag_name(setting: str) -> str:
@@ -67,7 +67,7 @@ def takes_settings(command: Function) -> Function:
 
 
 def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None) -> TrainConfig:
-    """The settings of a recipe, or of a run that is to go on, and those typed as flags over them."""
+    """The settings of a recipe, or of a run that is to continue, overridden by those given as flags."""
     if settings.get("augment") == ():  # the flag alone
         settings = {**settings, "augment": STANDARD}
     if run is None:
@@ -78,7 +78,7 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
 
 
 def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP]:
-    """What a command trains with its settings: the device, the data and the network."""
+    """The device, the data and the network that a command's settings name."""
     backend = config.backend()
     with download_bar() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
@@ -86,7 +86,7 @@ def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tup
 
 
 def _stored(run: Path) -> TrainConfig:
-    """The settings of the run in a directory: those of its newest checkpoint that is whole, or of its config.toml."""
+    """The settings of the run in a directory: those of its newest intact checkpoint, or of its config.toml."""
     checkpoint, _ = newest_checkpoint(run / "checkpoints")
     if checkpoint is not None:
         try:
@@ -94,7 +94,9 @@ def _stored(run: Path) -> TrainConfig:
         except ConfigError as error:
             raise ConfigError(f"the newest checkpoint of {run}: {error}") from None
     if not (run / "config.toml").is_file():
-        raise ModelError(f"{run} holds no run to go on with: neither checkpoints nor a config.toml; see --out")
+        raise ModelError(
+            f"{run} holds no run to continue: it has neither checkpoints nor a config.toml; start one with --out"
+        )
     return TrainConfig().replace(**read_recipe(run / "config.toml").settings)
 
 
@@ -134,7 +136,7 @@ def whole_numbers(kind: Any, tokens: Sequence[Token]) -> int | list[int]:
 
 
 def _number(_: Any, tokens: Sequence[Token]) -> int | float | str | None:
-    """What was typed as a number if it is one; TrainConfig says in its own words what is wrong with anything else."""
+    """The typed text as a number if it is one; TrainConfig reports anything else in its own words."""
     text = tokens[0].value
     if text.lower() == "none":
         return None
@@ -161,12 +163,12 @@ def _amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
         return None
     for word in words:
         if "=" not in word:
-            raise ConfigError(f"{word!r} is no amount of distortion such as rotation=15")
+            raise ConfigError(f"{word!r} is not an amount of distortion, such as rotation=15")
     pairs = (word.split("=", 1) for word in words)
     return {name: _number(None, [Token(value=value)]) for name, value in pairs}
 
 
-# What --augment takes; alone it is an empty tuple, from which chosen makes STANDARD.
+# The type of --augment; alone it is an empty tuple, from which chosen makes STANDARD.
 Amounts = Annotated[
     tuple[str, ...] | None,
     Parameter(converter=_amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),

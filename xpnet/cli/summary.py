@@ -22,7 +22,7 @@ def summary(
     *,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
-    """Show a model's layers, their shapes and parameters, and the arithmetic of reading one image."""
+    """Show a model's layers, shapes and parameters, and the arithmetic per image."""
     trained = load(model, "cpu")
     found = _as_dict(model, trained)
     if as_json:
@@ -48,7 +48,7 @@ def _as_dict(path: Path, model: Model) -> dict[str, Any]:
 
 
 def _layers(network: MLP) -> list[dict[str, Any]]:
-    """What each dense layer is and costs: two operations for each weight, those of a bias or activation not counted."""
+    """Each dense layer and its cost: two operations per weight, without those of a bias or activation."""
     shapes = network.param_shapes()
     layers = []
     for i, (n_in, n_out) in enumerate(pairwise(network.sizes)):
@@ -84,8 +84,6 @@ def _print(found: dict[str, Any]) -> None:
     for layer in found["layers"]:
         shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in layer["shapes"].items())
         table.add_row(layer["layer"], shapes, f"{layer['parameters']:,}", f"{layer['flops']:,}")
-    table.add_row(
-        "in all", f"{found['bytes']:,} bytes", f"{found['parameters']:,}", f"{found['flops']:,}", style="bold"
-    )
+    table.add_row("total", f"{found['bytes']:,} bytes", f"{found['parameters']:,}", f"{found['flops']:,}", style="bold")
     result_console().print(table)
-    print("\nFLOPs are those of the matrix products for one image, two for each weight.")
+    print("\nFLOPs count the matrix products for one image, two per weight.")

@@ -42,7 +42,7 @@ BESIDE = 32
 
 
 def device_line(backend: "Backend") -> str:
-    """What a header says of the device: "cpu, numpy 2.4.6, 2 CPU threads (as asked)"."""
+    """The device in a header: "cpu, numpy 2.4.6, 2 CPU threads (as asked)"."""
     return f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})"
 
 
@@ -118,7 +118,7 @@ def draw(image: "NDArray[Any]", console: "Console") -> "Text":
 class Bar(NamedTuple):
     """A bar and its words.
 
-    name : before it.   share : its length, in [0, 1]; one beyond is clipped, one that is no number is empty.
+    name : before it.   share : its length, in [0, 1]; one beyond is clipped, one that is not a number is empty.
     text : behind it.   style : of all that, in rich's words.   marked : whether a mark stands before it.
     """
 
@@ -167,7 +167,7 @@ def print_beside(picture: "Text", bars: Sequence[Bar], console: "Console") -> No
 
 
 def prepare_streams() -> None:
-    """Make the standard streams such that no command fails for want of one, or for a name that its encoding lacks.
+    """Set up the standard streams so that no command fails for lack of one, or for a name that its encoding lacks.
 
     A process without a console, such as a service, may have no stdout and no stderr: what it prints goes nowhere. Names
     that the locale cannot hold are escaped on the way out; stdin reads them as Python's file names are.

@@ -44,24 +44,23 @@ def train(
         Path | None,
         Parameter(
             group=RUN,
-            help="Go on with the run in a directory, from its newest checkpoint that is whole; with --epochs, for "
-            "longer than it was to last.",
+            help="Continue the run in this directory from its newest intact checkpoint; add --epochs to extend it.",
             metavar="DIR",
         ),
     ] = None,
     log: Annotated[
         Literal["tensorboard"] | None,
-        Parameter(group=RUN, help="Write a log of each epoch's figures for another program into the run directory."),
+        Parameter(group=RUN, help="Also log each epoch's figures in the run directory, for TensorBoard."),
     ] = None,
     quiet: Annotated[
-        bool, Parameter(group=RUN, negative="", help="Print the result and warnings only.", show_default=False)
+        bool, Parameter(group=RUN, negative="", help="Print only the result and warnings.", show_default=False)
     ] = False,
     **settings: Any,
 ) -> int:
     """Train a network and save it in a run directory.
 
-    Ctrl-C and SIGTERM save the run's state and end it, with exit codes 130
-    and 143; --resume goes on from there to the same result.
+    Ctrl-C and SIGTERM save the run's state and end it with exit codes 130 and
+    143; --resume continues from there to the same result.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
@@ -69,7 +68,7 @@ def train(
         raise ConfigError("--out must name a directory of its own, not the current one")
     for flag, value in (("--out", out), ("--recipe", recipe)):
         if resume is not None and value is not None:
-            raise ConfigError(f"--resume goes on in {resume}, with the settings of that run: leave {flag} away")
+            raise ConfigError(f"--resume continues in {resume} with that run's settings: leave out {flag}")
     result: Result | None = None
     with _Interruption() as interruption:
         try:
@@ -93,7 +92,7 @@ def train(
         print(f"xpnet: {interruption.what}; {interruption.kept(out)}", file=sys.stderr)
         return interruption.status
     if result.history and len(result.history) == interruption.begun_after:
-        print(f"{out} is finished; --epochs trains it for longer", file=sys.stderr)
+        print(f"{out} is finished; add --epochs to extend it", file=sys.stderr)
     _print_result(result, data, out)
     return 0
 
@@ -145,21 +144,21 @@ class _Interruption(Callback):
 
     @property
     def what(self) -> str:
-        """What the signal did."""
+        """The signal's effect in a word."""
         return "terminated" if self.signal == signal.SIGTERM else "interrupted"
 
     def kept(self, out: Path | None) -> str:
-        """What of the run is left, and how to go on with it."""
+        """A clause on what the run has saved, and how to continue it."""
         if self.run is None:
             return "nothing was trained yet"
         epoch = self.run.model_epoch
-        what = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished, the first parameters"
-        told = f"{what} are saved in {out}"
-        # What is there: the newest state may not have been written, for want of time or of room.
+        parameters = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished; the initial parameters"
+        saved = f"{parameters} are saved in {out}"
+        # Look on the disk: the newest state may not have been written, for want of time or of room.
         checkpoint, _ = newest_checkpoint(Path(out or "") / "checkpoints")
         if checkpoint is None:
-            return told
-        return f"{told}; xpnet train --resume {shlex.quote(str(out))} goes on after {checkpoint.where}"
+            return saved
+        return f"{saved}; xpnet train --resume {shlex.quote(str(out))} continues after {checkpoint.where}"
 
 
 def _new_directory(name: str) -> Path:
@@ -181,7 +180,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     ]
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
-    batch = "the whole set" if config.batch_size == "full" else f"batches of {config.batch_size}"
+    batch = "full batch" if config.batch_size == "full" else f"batches of {config.batch_size}"
     tf32 = " with products in TF32" if backend.tf32 else ", not TF32, which needs CUDA" if config.tf32 else ""
     extras = [
         f"{name.replace('_', ' ')} {shown(getattr(config, name))}"

@@ -48,7 +48,7 @@ def tune(
     space: Annotated[
         Path | None,
         Parameter(
-            group=RUN, help="TOML file of the settings to search for, but for those typed as flags.", metavar="FILE"
+            group=RUN, help="TOML file of the settings to search; those given as flags are left out.", metavar="FILE"
         ),
     ] = None,
     trials: Annotated[
@@ -56,19 +56,20 @@ def tune(
         Parameter(
             group=RUN,
             converter=whole_numbers,
-            help="How many in all, finished ones included; judged on a tenth, if not by --validation.",
+            help="Trials in all, including finished ones; each is judged on a tenth of the training set, or on "
+            "--validation.",
             metavar="N",
         ),
     ] = 20,
     out: Annotated[
-        Path | None, Parameter(group=RUN, help="The study's directory; by default runs/tune-<data>.", metavar="DIR")
+        Path | None, Parameter(group=RUN, help="Directory of the study; by default runs/tune-<data>.", metavar="DIR")
     ] = None,
     storage: Annotated[
         str | None,
         Parameter(
             group=RUN,
-            help="Where the study is kept, for several processes to share: a file or a URL such as sqlite:///tune.db; "
-            "by default study.journal in its directory.",
+            help="File or URL, such as sqlite:///tune.db, that holds the study; several processes may share it. By "
+            "default study.journal in its directory.",
             metavar="FILE|URL",
         ),
     ] = None,
@@ -76,20 +77,20 @@ def tune(
         str | None, Parameter(group=RUN, help="Name of the study; by default that of its directory.")
     ] = None,
     quiet: Annotated[
-        bool, Parameter(group=RUN, negative="", help="Print the result and warnings only.", show_default=False)
+        bool, Parameter(group=RUN, negative="", help="Print only the result and warnings.", show_default=False)
     ] = False,
     **settings: Any,
 ) -> int:
     """Search for good settings with Optuna, judged by validation accuracy.
 
-    Every setting of the search space is tried, but for those typed as flags.
-    The first trial has the settings that the search starts from. The best
-    settings are written to best.toml and trained once more, on the held-out
-    examples too unless early stopping needs them. That run alone is measured
-    on the test set, after each of its epochs, and nothing is chosen by that.
-    The same command again continues a study that was interrupted, and with
-    more --trials one that was done. Of several processes that share a study,
-    one trains the best settings; the others say so and end with exit code 0.
+    Every setting of the search space varies, except those given as flags. The
+    first trial has the starting settings. The best settings are written to
+    best.toml and trained once more, on the held-out examples too unless early
+    stopping needs them. Only that run is measured on the test set, after each
+    epoch, and nothing is chosen by the results. Repeating the command continues
+    an interrupted study, and with more --trials extends a finished one. When
+    several processes share a study, one of them trains the best settings; the
+    others report this and exit with code 0.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
@@ -97,9 +98,9 @@ def tune(
     required("optuna", "the search for settings", "tune")
     config = chosen(recipe, settings)
     own = default_space(config) if space is None else read_space(space)
-    wanted = {name: form for name, form in own.items() if name not in settings}
+    searched = {name: form for name, form in own.items() if name not in settings}
     try:
-        parse(wanted, config)
+        parse(searched, config)
     except ConfigError as error:
         named = "search space" if space is None else f"search space {space}"
         raise ConfigError(str(error).replace("search space", named, 1)) from None
@@ -109,12 +110,12 @@ def tune(
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name
     try:
         if not quiet:
-            _print_header(data, backend, f"{study} in {storage}, {trials} trial{'s'[: trials > 1]} in all", wanted)
+            _print_header(data, backend, f"{study} in {storage}, {trials} trial{'s'[: trials > 1]} in all", searched)
         report = None if quiet else _print_trial
         tuned = search(
-            data, wanted, config, trials=trials, storage=storage, study=study, backend=backend, report=report
+            data, searched, config, trials=trials, storage=storage, study=study, backend=backend, report=report
         )
-        _print_best(tuned, {name: getattr(tuned.config, name) for name in wanted})
+        _print_best(tuned, {name: getattr(tuned.config, name) for name in searched})
         _write_best(tuned, study, out)
         run = out / f"best-trial-{tuned.number}"
         best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
@@ -156,7 +157,7 @@ def _print_trial(trial: Trial) -> None:
     ended = trial.state if trial.state == "done" else f"{trial.state}, epoch {trial.epochs + (trial.state == 'failed')}"
     print(
         f"  trial {trial.number:<3} {_percent(trial.accuracy)}  best {_percent(trial.best)}  {ended:<15}  "
-        f"{_listed(trial.settings) or 'the settings that the search starts from'}",
+        f"{_listed(trial.settings) or 'the starting settings'}",
         file=sys.stderr,
         flush=True,
     )
@@ -167,7 +168,7 @@ def _print_trial(trial: Trial) -> None:
 def _print_best(tuned: Tuned, settings: dict[str, Any]) -> None:
     print(
         f"best of {tuned.trials} trials: trial {tuned.number}, validation accuracy {100 * tuned.accuracy:.2f} % "
-        f"({_percent(tuned.start_accuracy).strip()} with the settings that the search started from)"
+        f"({_percent(tuned.start_accuracy).strip()} with the starting settings)"
     )
     print(_listed(settings))
 
@@ -189,7 +190,7 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     Returns the figures of the epoch whose parameters the run has; None, after a line, where another process trains it.
     """
     if not quiet:
-        print("training once more with the best settings, for the test set", file=sys.stderr)
+        print("training once more with the best settings, to measure them on the test set", file=sys.stderr)
     network = tuned.final.network(data.n_features, data.n_classes)
     callbacks = [] if quiet else [Progress()]
     try:
@@ -221,8 +222,8 @@ def _finished(run: Path, tuned: Tuned) -> Epoch | None:
         history = read_history(run)
     if not begun:
         raise ConfigError(
-            f"{run} is there and is not a run of trial {tuned.number}'s settings: move it, and the same command "
-            "continues from here"
+            f"{run} exists and is not a run of trial {tuned.number}'s settings: move it, and repeat the command to "
+            "continue"
         )
     # A process that was killed leaves its lock, and perhaps a model that is older than the history.
     if not history or (run / ".lock").exists():

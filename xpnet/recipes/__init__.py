@@ -54,7 +54,9 @@ def recipe_text(name_or_path: str | Path) -> str:
     known = recipe_names()
     if name_or_path not in known:
         hint = nearest(str(name_or_path), known)
-        raise ConfigError(f"unknown recipe {str(name_or_path)!r}; {hint}known are {', '.join(known)}, and .toml files")
+        raise ConfigError(
+            f"unknown recipe {str(name_or_path)!r}; {hint}the choices are {', '.join(known)}, and .toml files"
+        )
     return package_text("xpnet.recipes", f"{name_or_path}.toml")
 
 
@@ -84,7 +86,9 @@ def _about(table: Any) -> dict[str, Any]:
         raise ConfigError(f"about must be a table, not {table!r}")
     for key in table:
         if key not in kinds:
-            raise ConfigError(f"unknown key {key!r} in [about]; {nearest(key, kinds)}known are {', '.join(kinds)}")
+            raise ConfigError(
+                f"unknown key {key!r} in [about]; {nearest(key, kinds)}the choices are {', '.join(kinds)}"
+            )
     about = {key: typed(key, value, kinds[key]) for key, value in table.items()}
     for key in about.keys() & {"seeds", "members"}:
         check_range(key, about[key], 0)

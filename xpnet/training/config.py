@@ -30,9 +30,10 @@ GROUPS = SOURCE, NETWORK, TRAINING, RUN = "Data and device", "Network", "Trainin
 
 
 class Setting(NamedTuple):
-    """A setting, but for its value.
+    """A setting, without its value.
 
-    help : a phrase.   group : one of GROUPS.   known : the values that it may have; any where there are none.
+    help : a phrase; the range is added before its first semicolon.   group : one of GROUPS.
+    known : its possible values; () for any.
     low, high : the range of its numbers, if they have one; low_open, high_open : whether an end is outside.
     decides : whether the result of a run depends on it, beyond rounding.
     fixed : whether trials of a search can be compared only if they have it in common.
@@ -70,12 +71,13 @@ class Setting(NamedTuple):
 
     def explained(self) -> str:
         """The setting in a sentence or two, with its range, the optimizers that take it, and the values it may have."""
-        limits = []
+        limit = ""
         if self.low is not None and (math.isfinite(self.high) or self.low_open or self.low > 0):
-            limits.append(interval(self.low, self.high, low_open=self.low_open, high_open=self.high_open))
+            limit = ", " + interval(self.low, self.high, low_open=self.low_open, high_open=self.high_open)
+        subject, semicolon, rest = self.help.partition(";")
+        text = f"{subject}{limit}{semicolon}{rest}."
         if self.optimizers:
-            limits.append(f"only with {', '.join(self.optimizers)}")
-        text = f"{self.help} ({'; '.join(limits)})." if limits else f"{self.help}."
+            text += f" Only with {', '.join(self.optimizers)}."
         return f"{text} One of {', '.join(self.known)}." if len(self.known) > 1 else text
 
 
@@ -89,24 +91,28 @@ _POSITIVE = {"low": 0.0, "low_open": True}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a training run; checked when made, so that a bad value fails before any work.
+    """All settings of a training run; checked when it is created, so that a bad value fails before any work.
 
     Raises ConfigError for a value that is unknown, of the wrong type or out of range.
     """
 
     data: str = _setting(
-        "auto", 'Name of a data set, path of a file or directory, or "auto"', SOURCE, fixed=True, in_header=True
+        *("auto", "Name of a data set, or path of a file or directory; auto is mnist, or digits without it", SOURCE),
+        fixed=True,
+        in_header=True,
     )
-    device: str = _setting("auto", "cpu, cuda, cuda:N, or auto", SOURCE, decides=False, fixed=True, in_header=True)
+    device: str = _setting(
+        *("auto", "Where to compute: cpu, cuda, cuda:N or auto", SOURCE), decides=False, fixed=True, in_header=True
+    )
     library: str | None = _setting(
-        *(None, "Array library; by default numpy on cpu and cupy on cuda", SOURCE),
+        *(None, "Array library; by default numpy on the CPU and cupy on CUDA", SOURCE),
         known=LIBRARIES,
         decides=False,
         fixed=True,
         in_header=True,
     )
     tf32: bool = _setting(
-        *(False, "On CUDA, multiply float32 matrices with factors rounded to 10 bits of mantissa, which is faster"),
+        *(False, "On CUDA, multiply float32 matrices faster, with factors rounded to 10 bits of mantissa"),
         *(SOURCE,),
         decides=False,
         fixed=True,
@@ -114,7 +120,7 @@ class TrainConfig:
     )
     graph: bool = _setting(
         True,
-        "With CuPy, run the training steps as captured CUDA graphs; without, operation by operation: the same results",
+        "With CuPy, run the training steps as captured CUDA graphs, which is faster and gives the same results",
         SOURCE,
         decides=False,
         fixed=True,
@@ -126,94 +132,94 @@ class TrainConfig:
         "relu", "Activation of the hidden layers", NETWORK, known=tuple(ACTIVATIONS), in_header=True
     )
     initializer: str = _setting(
-        "auto", "Distribution of the first weights; auto chooses by the activation", NETWORK, known=INITIALIZERS
+        "auto", "Distribution of the initial weights; auto chooses by the activation", NETWORK, known=INITIALIZERS
     )
-    batch_norm: bool = _setting(False, "Normalise hidden layers over the batch", NETWORK)
-    dropout: float = _setting(0.0, "Drop rate of hidden units", NETWORK, **_SHARE)
-    input_dropout: float = _setting(0.0, "Drop rate of pixels", NETWORK, **_SHARE)
+    batch_norm: bool = _setting(False, "Batch normalisation of the hidden layers", NETWORK)
+    dropout: float = _setting(0.0, "Dropout rate of the hidden units", NETWORK, **_SHARE)
+    input_dropout: float = _setting(0.0, "Dropout rate of the pixels", NETWORK, **_SHARE)
     loss: str = _setting(
-        "cross-entropy", "The loss, with its output activation", NETWORK, known=tuple(LOSSES), in_header=True
+        "cross-entropy", "Loss, with its output activation", NETWORK, known=tuple(LOSSES), in_header=True
     )
-    label_smoothing: float = _setting(0.0, "Share of the target spread over all classes", NETWORK, **_SHARE)
+    label_smoothing: float = _setting(0.0, "Share of the target spread evenly over all classes", NETWORK, **_SHARE)
     class_weight: str | None = _setting(
         None,
         "balanced: give every class the same total weight. By default every example has the same weight",
         TRAINING,
         known=("balanced",),
     )
-    optimizer: str = _setting("nesterov", "The update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True)
+    optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True)
     lr: float | None = _setting(
         None, "Learning rate; by default the optimizer's own", TRAINING, in_header=True, **_POSITIVE
     )
     momentum: float = _setting(0.9, "Momentum", TRAINING, **_SHARE)
-    alpha: float = _setting(0.99, "Decay of the mean squared gradient", TRAINING, **_SHARE)
-    beta1: float = _setting(0.9, "Decay of the mean gradient", TRAINING, **_SHARE)
-    beta2: float = _setting(0.999, "Decay of the mean squared gradient", TRAINING, **_SHARE)
-    eps: float = _setting(1e-8, "Added to the root of the mean squared gradient", TRAINING, **_POSITIVE)
-    weight_decay: float = _setting(1e-4, "L2 term of the gradient; decoupled in adamw", TRAINING, low=0.0)
+    alpha: float = _setting(0.99, "Decay of the average squared gradient", TRAINING, **_SHARE)
+    beta1: float = _setting(0.9, "Decay of the average gradient", TRAINING, **_SHARE)
+    beta2: float = _setting(0.999, "Decay of the average squared gradient", TRAINING, **_SHARE)
+    eps: float = _setting(1e-8, "Term added to the denominator, for stability", TRAINING, **_POSITIVE)
+    weight_decay: float = _setting(
+        1e-4, "Weight decay, as an L2 term of the gradient; decoupled in adamw", TRAINING, low=0.0
+    )
     clip_norm: float | None = _setting(
-        None, "Largest norm of the whole gradient; by default not clipped", TRAINING, **_POSITIVE
+        None, "Largest global norm of the gradient; by default not clipped", TRAINING, **_POSITIVE
     )
     max_norm: float | None = _setting(
         None, "Largest norm of the weights into a hidden unit; by default not limited", TRAINING, **_POSITIVE
     )
     average: float = _setting(
         0.0,
-        "Decay of a moving average of the parameters, which then is the model; 0 for none",
+        "Decay of a moving average of the parameters; the average becomes the model. 0 turns it off",
         TRAINING,
         **_SHARE,
     )
-    schedule: str = _setting(
-        "linear", "Course of the learning rate over the run", TRAINING, known=tuple(SCHEDULES), in_header=True
-    )
+    schedule: str = _setting("linear", "Learning-rate schedule", TRAINING, known=tuple(SCHEDULES), in_header=True)
     warmup: float | None = _setting(
-        None, "Share of the steps in which the rate climbs; by default 0, and 0.3 for one-cycle", TRAINING, **_SHARE
+        None, "Share of the steps in which the rate rises; by default 0, or 0.3 for one-cycle", TRAINING, **_SHARE
     )
-    decay_every: int = _setting(10, "Epochs between two drops of the schedule step", TRAINING, low=1)
+    decay_every: int = _setting(10, "Epochs between two drops of the step schedule", TRAINING, low=1)
     decay: float = _setting(
-        *(0.1, "Factor of each drop of the schedule step", TRAINING),
+        *(0.1, "Factor of each drop of the step schedule", TRAINING),
         low=0.0,
         low_open=True,
         high=1.0,
         high_open=False,
     )
     batch_size: int | Literal["full"] = _setting(
-        64, "Examples per step, or full for the whole set", TRAINING, low=1, in_header=True
+        64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True
     )
     epochs: int = _setting(5, "Passes over the training set", TRAINING, low=1, in_header=True)
     seed: int = _setting(
-        *(0, "Decides weights, batch order, dropout and the validation split", TRAINING),
+        *(0, "Seed of the initial weights, batch order, dropout, distortions and validation split", TRAINING),
         low=0,
         fixed=True,
         in_header=True,
     )
-    dtype: str = _setting("float32", "Precision", TRAINING, known=("float32", "float64"), in_header=True)
+    dtype: str = _setting("float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True)
     validation: float = _setting(
-        0.0, "Examples held out of the training set: a share below 1, or a number", TRAINING, low=0.0, fixed=True
+        0.0, "Training examples to hold out for validation: a share below 1, or a number", TRAINING, low=0.0, fixed=True
     )
     early_stopping: int | None = _setting(
         None,
-        "Epochs without a better validation loss after which to stop, with the best parameters restored",
+        "Epochs to wait for a better validation loss before stopping; the best parameters are restored",
         TRAINING,
         low=1,
     )
-    augment: Distortion | None = _setting(None, "Distort the training images, for each epoch anew", TRAINING)
+    augment: Distortion | None = _setting(None, "Distort the training images, anew in each epoch", TRAINING)
     on_nonfinite: str = _setting(
         "stop",
-        "When the loss or a parameter is not finite: stop, or rollback to the newest checkpoint with half the learning "
+        "If the loss or a parameter is not finite: stop, or rollback to the newest checkpoint with half the learning "
         "rate, at most three times",
         TRAINING,
         known=("stop", "rollback"),
     )
     checkpoint_every: int | str | None = _setting(
         None,
-        "Keep the run's state within an epoch too, every so many steps, or about every so many seconds, such as 30s",
+        "Also save a checkpoint within an epoch, every N steps, or about every so many seconds, such as 30s",
         RUN,
         decides=False,
     )
     keep: int = _setting(
         2,
-        "Newest checkpoints that are kept, besides that of the best epoch on held-out images; 0 keeps none",
+        "Number of newest checkpoints to keep, besides that of the best validation epoch; 0 keeps none",
         RUN,
         low=0,
         decides=False,
@@ -225,7 +231,7 @@ class TrainConfig:
             if name != "augment":
                 object.__setattr__(self, name, setting.checked(getattr(self, name)))
         if self.tf32 and self.dtype != "float32":
-            raise ConfigError(f"tf32 is a way to multiply float32 numbers, but dtype is {self.dtype}", setting="tf32")
+            raise ConfigError(f"tf32 needs dtype float32, not {self.dtype}", setting="tf32")
         if self.validation >= 1.0 and self.validation != int(self.validation):
             message = f"validation must be a share below 1 or a whole number, not {self.validation:g}"
             raise ConfigError(message, setting="validation")
@@ -251,7 +257,7 @@ class TrainConfig:
         return select(self.device, self.library, tf32=self.tf32, graph=self.graph)
 
     def checkpoint_interval(self) -> tuple[float, float]:
-        """Steps and seconds after which a checkpoint is due, infinite where that is not asked for."""
+        """Steps and seconds after which a checkpoint is due, infinite if none is requested."""
         every = self.checkpoint_every
         if every is None:
             return math.inf, math.inf
@@ -260,14 +266,14 @@ class TrainConfig:
             return every, math.inf
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", every) or float(every[:-1]) == 0.0:
             raise ConfigError(
-                f"checkpoint_every must be a number of steps, or of seconds such as 30s, more than 0, not {every!r}",
+                f"checkpoint_every must be a number of steps, or of seconds above 0 such as 30s, not {every!r}",
                 setting="checkpoint_every",
             )
         return math.inf, float(every[:-1])
 
     def deciding(self) -> TrainConfig:
-        """A copy in which the settings that decide no more than where to compute, and so the rounding, and what is kept
-        of it, are defaults.
+        """A copy with the defaults of all settings that decide only where to compute, and so the rounding, and which
+        checkpoints to keep.
         """
         return self.replace(**{name: setting.default for name, setting in SETTINGS.items() if not setting.decides})
 
@@ -275,7 +281,9 @@ class TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         for name in settings:
             if name not in SETTINGS:
-                raise ConfigError(f"unknown setting {name!r}; {nearest(name, SETTINGS)}known are {', '.join(SETTINGS)}")
+                raise ConfigError(
+                    f"unknown setting {name!r}; {nearest(name, SETTINGS)}the choices are {', '.join(SETTINGS)}"
+                )
         return dataclasses.replace(self, **settings)
 
     def to_toml(self) -> str:
@@ -291,19 +299,17 @@ def _distortion(value: Any) -> Distortion | None:
     if value is None or isinstance(value, Distortion):
         return value
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"augment must be a table of settings such as rotation = 15, not {value!r}", setting="augment"
-        )
+        raise ConfigError(f"augment must be a table of amounts such as rotation = 15, not {value!r}", setting="augment")
     known = [field.name for field in dataclasses.fields(Distortion)]
     for name in value:
         if name not in known:
-            message = f"augment: unknown setting {name!r}; {nearest(name, known)}known are {', '.join(known)}"
+            message = f"augment: unknown amount {name!r}; {nearest(name, known)}the choices are {', '.join(known)}"
             raise ConfigError(message, setting="augment")
     return Distortion(**value)
 
 
 def _taken_by(optimizer: str) -> list[str]:
-    """The settings that an optimizer takes, by the parameters of its rule, but for the rate."""
+    """The settings that an optimizer takes, by the parameters of its rule, without the rate."""
     parameters = inspect.signature(OPTIMIZERS[optimizer].update).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("lr", "xp")]
 
@@ -323,4 +329,4 @@ def _settings() -> dict[str, Setting]:
 
 
 SETTINGS: dict[str, Setting] = _settings()
-"""What is known of each setting, by its name, in the order of TrainConfig."""
+"""The description of each setting, by its name, in the order of TrainConfig."""

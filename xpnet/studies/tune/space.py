@@ -127,7 +127,7 @@ def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
         raise ConfigError(f"{name} cannot be searched for: it decides what the trials are compared by")
     if name not in searchable:
         hint = nearest(name, searchable)
-        raise ConfigError(f"unknown setting {name!r}; {hint}known are {', '.join(searchable)}")
+        raise ConfigError(f"unknown setting {name!r}; {hint}the choices are {', '.join(searchable)}")
     dimension: Dimension
     if name == "hidden" and isinstance(form, Mapping) and "choices" not in form:
         _check_keys(name, form, ["layers", "width"], ["layers", "width"])
@@ -174,7 +174,7 @@ def _values(name: str, form: Any, annotation: str, start: Any) -> Range | Choice
 def _check_keys(name: str, form: Mapping[str, Any], known: list[str], needed: list[str]) -> None:
     for key in form:
         if key not in known:
-            raise ConfigError(f"{name}: unknown key {key!r}; {nearest(key, known)}known are {', '.join(known)}")
+            raise ConfigError(f"{name}: unknown key {key!r}; {nearest(key, known)}the choices are {', '.join(known)}")
     for key in needed:
         if key not in form:
             raise ConfigError(f"{name} lacks {key!r}")
