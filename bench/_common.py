@@ -1,4 +1,4 @@
-"""What the measurements share: the command line, the machine, figures, xpnet train as a user runs it, and a chart."""
+"""Shared by the measurements: the command line, the machine, figures, xpnet train as a user runs it, and a chart."""
 
 import argparse
 import contextlib
@@ -79,12 +79,12 @@ def parse(
     systems, rows, rounds, data : what is measured by default.
     Raises ConfigError or MissingPackageError if the chart cannot be drawn.
     """
-    parser.add_argument("--data", default=data, help="a set's name or path; %(default)s by default")
+    parser.add_argument("--data", default=data, help="name or path of a data set; %(default)s by default")
     parser.add_argument("--rows", nargs="+", default=list(rows), metavar="ROW", help="such as 784-128-10@64")
     parser.add_argument("--systems", nargs="+", default=list(systems), metavar="SYSTEM", help=", ".join(systems))
     parser.add_argument("--rounds", type=int, default=rounds, help="epochs that count; %(default)s by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw it, as .png, .svg or .pdf")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw a chart, as .png, .svg or .pdf")
     options = parser.parse_args(argv)
     for name in options.systems:
         if name not in systems:

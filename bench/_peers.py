@@ -1,9 +1,9 @@
 """xpnet and its peers: systems that train the same network on the same data, on the CPU or on a GPU.
 
-All start from the weights that xpnet starts from, and do the same steps in float32 without TF32: gather a shuffled
-batch by an array of indices, go forward and backward through the network and cross-entropy, and update by SGD. On a GPU
-the images are bytes, which a step divides by 255; on the CPU the peers are given what is faster there, images that were
-divided beforehand. They are written as their own documentation advises.
+All start from the same weights as xpnet, and do the same steps in float32 without TF32: gather a shuffled batch by an
+array of indices, go forward and backward through the network and cross-entropy, and update by SGD. On a GPU, the images
+are bytes, which a step divides by 255; on the CPU, the peers get images that were divided beforehand, which is faster
+there. They are written as their own documentation recommends.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What a device can do at best, which sets the floor of a step."""
+"""The best rates of a device, which set the floor of a step."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The processes in which the systems of bench/_peers.py train when they are told to."""
+"""The processes in which the systems of bench/_peers.py train on command."""
 
 import contextlib
 import math

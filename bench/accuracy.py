@@ -1,8 +1,9 @@
-"""Test accuracy on MNIST with no setting changed, or by a recipe, over five seeds; and the time to 98 %.
+"""Test accuracy on MNIST with no setting changed, or with a recipe, over five seeds; and the time to 98 %.
 
-PyTorch takes turns with xpnet, seed by seed, each in a process of its own on the same two CPUs: the same network, first
-weights and settings. The time to an accuracy is that of the training steps, without evaluation, to the end of the first
-epoch that reaches it. Recipes that have what our PyTorch script has not, and other devices, are measured on xpnet only.
+PyTorch takes turns with xpnet, seed by seed, each in its own process on the same two CPUs, with the same network,
+initial weights and settings. The time to an accuracy counts the training steps, without evaluation, to the end of the
+first epoch that reaches it. Recipes with settings that our PyTorch script lacks, and other devices, are measured with
+xpnet only.
 """
 
 import argparse
@@ -58,8 +59,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--recipe", help="a recipe's name or file")
-    parser.add_argument("--target", type=float, default=98.0, help="the accuracy in %% whose time is told")
+    parser.add_argument("--recipe", help="name or file of a recipe")
+    parser.add_argument("--target", type=float, default=98.0, help="accuracy in %% to measure the time to")
     options = parser.parse_args(argv)
     if options.seeds < 1:
         parser.error(f"--seeds must be at least 1, not {options.seeds}")
@@ -99,7 +100,7 @@ def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
     default = xpnet.TrainConfig()
     same = config.replace(**{name: getattr(default, name) for name in FOLLOWED}) == default
     reasons = {
-        "other devices than the CPU are measured on xpnet only": device != "cpu",
+        "devices other than the CPU are measured with xpnet only": device != "cpu",
         "the recipe has settings that the PyTorch script does not follow": not same
         or config.optimizer not in ("sgd", "momentum", "nesterov")
         or config.schedule not in ("constant", "linear")

@@ -1,4 +1,4 @@
-"""What keeping a run's state costs: epochs with a checkpoint after each, against epochs without, in turns."""
+"""The cost of keeping a run's state: epochs with a checkpoint after each, and epochs without, in turns."""
 
 import random
 import tempfile
@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     Returns 1 if a save takes more than GOAL % of an epoch, else 0.
     """
     parser = Parser(prog="python -m bench checkpoint", description=__doc__)
-    parser.add_argument("--data", default="mnist", help="a set's name or path; %(default)s by default")
+    parser.add_argument("--data", default="mnist", help="name or path of a data set; %(default)s by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--hidden", type=int, nargs="+", default=[128])
-    parser.add_argument("--epochs", type=int, default=6, help="of a run, the first of which does not count")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of a run, the first of which does not count")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.epochs < 2:
         parser.error("--rounds must be at least 1, and --epochs at least 2")
@@ -72,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{network} on {data.name}, {backend.device}; medians of {len(took[True])} epochs each, evaluation included")
     for name, (low, median, high) in {"without": without, "with": with_, "the save": save}.items():
         print(f"  {name:9}{median:9.2f} ms{low:9.2f} to {high:.2f}")
-    print(
-        f"  with / without {with_.median / without.median:.3f}; the training waits {share:.2f} % of an epoch for a save"
-    )
+    print(f"  with / without {with_.median / without.median:.3f}; training waits {share:.2f} % of an epoch for a save")
     reached = share < GOAL
     print(f"  {share:.2f} % is {'less' if reached else 'NOT LESS'} than {GOAL:g} %")
     if options.json is not None:

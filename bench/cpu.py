@@ -1,9 +1,9 @@
 """Seconds of training per epoch on two CPUs: xpnet, its peers, and the matrix products alone.
 
-The systems take turns, epoch by epoch and each round in another order, so that other work on the machine hits them
-alike; the ratios of the medians are what counts. That they do the same work is checked in two ways: on a single batch,
-where no order of the images matters, the losses of the first steps agree but for rounding; and in the epochs that are
-timed, whose batches each system draws by itself, the mean losses agree as well as such orders do.
+The systems take turns, epoch by epoch and in a different order each round, so that other work on the machine affects
+them equally; only the ratios of the medians count. Two checks show that they do the same work: on a single batch, where
+the order of the images does not matter, the losses of the first steps agree within rounding; and in the timed epochs,
+for which each system shuffles the images itself, the mean losses agree as closely as two such orders do.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m bench cpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, help="read the first so many training images only")
+    parser.add_argument("--images", type=int, help="use only this many training images, the first ones")
     parser.add_argument("--seed", type=int, default=0)
     options = parse(parser, argv, systems=SYSTEMS, rows=ROWS, rounds=7)
     for name in options.rows:
@@ -221,10 +221,10 @@ def _compare(row: Row) -> None:
             continue
         if (difference := apart(result.batch_losses, own.batch_losses)) > SAME_BATCH:
             row.faults[system] = (
-                f"trains otherwise: {difference:.2g} apart from xpnet's losses in {STEPS} steps on one batch"
+                f"trains differently: its losses in {STEPS} steps on one batch differ by {difference:.2g} from xpnet's"
             )
         elif (difference := apart([result.loss], [own.loss])) > SAME_EPOCHS:
-            row.faults[system] = f"trains otherwise: its mean loss is {100 * difference:.1f} % apart from xpnet's"
+            row.faults[system] = f"trains differently: its mean loss differs by {100 * difference:.1f} % from xpnet's"
 
 
 # Telling --------------------------------------------------------------------------------------------------------------
@@ -244,11 +244,15 @@ def _about(data: Dataset, cpus: list[int], missing: list[str], options: argparse
 
 
 def _print_about(about: dict[str, Any]) -> None:
-    where = f"CPUs {' and '.join(map(str, about['cpus']))}" if about["cpus"] else "all CPUs, which can't be limited"
+    where = (
+        f"CPUs {' and '.join(map(str, about['cpus']))}"
+        if about["cpus"]
+        else "all CPUs, since they can't be limited here"
+    )
     print_machine(about)
     print(f"{about['data']}, each system on {where}")
     for name, value in about["environment"].items():
-        print(f"{name}={value} is set and decides the threads of some of the systems")
+        print(f"{name}={value} is set, and determines the number of threads of some systems")
     for system in about["missing"]:
         print(f"missing: {system}, which needs {_peers.SYSTEMS[system].package}: pip install --group peers")
 

@@ -1,4 +1,4 @@
-"""The generated set digits: how long it takes to draw, and how well a network trained on it alone reads MNIST."""
+"""The generated set digits: how long it takes to draw, and how well a network trained on it alone classifies MNIST."""
 
 import statistics
 import sys
@@ -14,7 +14,7 @@ from xpnet.data import digits
 def main(argv: list[str] | None = None) -> int:
     """Draw the set, train on it once for each seed, and print accuracies and confusion on MNIST's test images."""
     parser = Parser(prog="python -m bench digits", description=__doc__)
-    parser.add_argument("--data", default="mnist", help="what the networks are to read")
+    parser.add_argument("--data", default="mnist", help="the set that the networks classify; %(default)s by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(argv)
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         np.add.at(confusion, (real.labels, model.predict(real.images)), 1)
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
     print(f"mean {statistics.mean(accuracies):.2f} %, standard deviation {spread:.2f}")
-    print(f"true digit (row) read as (column), all seeds together\n{confusion}")
+    print(f"true digit (row) and predicted digit (column), all seeds together\n{confusion}")
     return 0
 
 

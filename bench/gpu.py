@@ -1,10 +1,10 @@
 """Training on a GPU: xpnet, PyTorch and JAX, and how near xpnet comes to what the device can do; within 8 minutes.
 
 In this order: the tests marked cuda; the device's measured rates; microseconds per step of each system, which take
-turns, epoch by epoch and each round in another order; seconds of training to 98 % test accuracy; which goals are
-reached. All data lies on the device, and TF32 is off everywhere. That the systems do the same work is checked on a
-single batch, on which the losses of the first steps must agree. What fails, hangs, or finds no time left is said, and
-the rest goes on; what is measured is written after each part.
+turns, epoch by epoch and in a different order each round; seconds of training to 98 % test accuracy; the goals that are
+reached or missed. All data is on the device, and TF32 is off everywhere. To check that the systems do the same work,
+their losses in the first steps on a single batch must agree. A part that fails, hangs, or runs out of time is reported,
+and the rest continues; results are written after each part.
 """
 
 import argparse
@@ -202,9 +202,9 @@ def _give_up(minutes: float) -> None:
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m bench gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0, help="what all may take; %(default)g by default")
-    parser.add_argument("--no-tests", dest="tests", action="store_false", help="leave the tests marked cuda out")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try this command itself")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit for everything; %(default)g by default")
+    parser.add_argument("--no-tests", dest="tests", action="store_false", help="leave out the tests marked cuda")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: only to try out this command")
     options = parse(parser, argv, systems=SYSTEMS, rows=ROWS, rounds=11, data="auto")
     if not 0 < options.minutes <= 1000:
         parser.error(f"--minutes must be more than 0, and at most 1000, not {options.minutes:g}")
@@ -273,7 +273,7 @@ def _test(folder: Path, limit: float, gpu: bool, faults: Faults) -> dict[str, An
     first = {f"test_{name}": i for i, name in enumerate(TESTS_FIRST)}
     files = sorted(folder.rglob("test_*.py"), key=lambda path: (first.get(path.stem, len(first)), path))
     if not files:
-        print("tests marked cuda: there are none here")
+        print("tests marked cuda: none found")
         return None
     options = ["-v", "-n", "0", "-m", "cuda and not slow", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, *(str(path.relative_to(folder.parent)) for path in files)]
@@ -377,7 +377,7 @@ def _measure(
         for round_ in range(options.rounds + 1):
             begin = budget.left()
             if begin < took + CHECK:
-                faults.add(f"{row.name}: {max(0, round_ - 1)} of {options.rounds} rounds in the time there was")
+                faults.add(f"{row.name}: time for only {max(0, round_ - 1)} of {options.rounds} rounds")
                 break
             random.Random(round_).shuffle(order)
             for system in filter(workers.__contains__, order):
@@ -408,8 +408,8 @@ def _compare(row: Row, faults: Faults) -> None:
         whose = next(iter(known))
         if (difference := apart(losses, known[whose])) > SAME_BATCH:
             faults.add(
-                f"{row.name}: {system} trains otherwise: its losses in {STEPS} steps on one batch are "
-                f"{difference:.2g} apart from those of {whose}"
+                f"{row.name}: {system} trains differently: its losses in {STEPS} steps on one batch differ by "
+                f"{difference:.2g} from those of {whose}"
             )
 
 
@@ -451,7 +451,7 @@ def _race(data: Dataset, systems: list[str], device: str, budget: Budget, faults
 
 
 def _goals(rows: dict[str, Row], runs: Runs, data: str, rates: Rates) -> list[Goal]:
-    """The goals of issue 5; the rows by name, and xpnet's runs to the target."""
+    """The goals for one H200, from the rows by name and xpnet's runs to the target."""
 
     def ratio(system: str) -> float | None:
         return rows[SMALL].ratio(system) if SMALL in rows else None
@@ -511,7 +511,7 @@ def _print_about(about: dict[str, Any]) -> None:
     if gpu := about["gpu"]:
         print(f"{gpu['name']}, driver {gpu['driver']}, CUDA {gpu['cuda']} (the driver knows {gpu['newest_cuda']})")
     else:
-        print("on the CPU, which only tries this command: nothing is captured as a graph")
+        print("on the CPU, which only tries this command out: nothing is captured as a graph")
     print_machine(about)
     print(f"{about['data']}; float32, TF32 off everywhere; at most {about['minutes']:g} minutes")
     for system in about["missing"]:
@@ -553,7 +553,7 @@ def _print_race(system: str, cold_start: float, runs: Runs) -> None:
 
 
 def _print_goals(goals: list[Goal]) -> None:
-    print("\nGoals, which are for one H200")
+    print("\nGoals for one H200")
     for goal in goals:
         value = "" if goal.value is None else f", measured {goal.value:.3g}"
         wanted = f"{'at least' if goal.at_least else 'at most'} {goal.limit:g}"
@@ -587,7 +587,7 @@ def _chart(rows: list[Row], report: dict[str, Any], path: Path) -> None:
         floor = max((floors[name] for name in ("products", "bytes") if name in floors), default=None)
         title = f"{'-'.join(map(str, row.network.sizes))}, batches of {row.batch_size}"
         panels.append(Panel(title, row.us, floor, "products or memory alone"))
-    where = report["gpu"]["name"] if report["gpu"] else "the CPU, which only tries this command"
+    where = report["gpu"]["name"] if report["gpu"] else "the CPU, which only tries this command out"
     rounds = f"medians of {report['rounds']} rounds; black: the middle half"
     draw(
         path,

@@ -1,8 +1,8 @@
-"""How time and memory grow: with the images, in memory and streamed from their file, with the width and the depth.
+"""How time and memory grow with the images, in memory and streamed from their file, with the width and the depth.
 
-Every measurement is `xpnet train` as a user runs it: one epoch, in a process of its own, whose peak memory the system
-tells. The images are drawn on the fly into raw IDX files, which xpnet streams by itself once they are too large; where
-the system's file cache has room for such a file, it comes from there and not from the disk.
+Every measurement is `xpnet train` as a user runs it: one epoch in its own process, whose peak memory is reported by the
+system. The images are drawn on the fly into raw IDX files, which xpnet streams automatically once they are too large;
+if the system's file cache has room for such a file, it is read from there and not from the disk.
 """
 
 import argparse
@@ -60,12 +60,14 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the three, print a table of each, and write what --json names."""
     parser = Parser(prog="python -m bench scale", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, nargs="*", default=IMAGES, help="numbers of images")
-    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS, help="of one hidden layer, on --data")
-    parser.add_argument("--depths", type=int, nargs="*", default=DEPTHS, help=f"hidden layers of {WIDTH}, on --data")
+    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS, help="widths of one hidden layer, on --data")
+    parser.add_argument(
+        "--depths", type=int, nargs="*", default=DEPTHS, help=f"numbers of hidden layers of {WIDTH}, on --data"
+    )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dir", type=Path, help="keep the drawn files there, and use those that are there")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--dir", type=Path, help="keep the drawn files here, and reuse those already drawn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
     options = parser.parse_args(argv)
     for name in ("images", "widths", "depths"):
         if any(size < 1 for size in getattr(options, name)):

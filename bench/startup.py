@@ -1,4 +1,4 @@
-"""What starting costs: importing xpnet and asking for help, against importing NumPy; and an epoch of MNIST in all."""
+"""The cost of starting: importing xpnet and asking for help, compared with importing NumPy; and one epoch of MNIST."""
 
 import statistics
 import subprocess
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run each program in turn, each in a process of its own, and print the medians of the whole processes."""
     parser = Parser(prog="python -m bench startup", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--data", default="mnist", help="what the epoch is trained on")
+    parser.add_argument("--data", default="mnist", help="the set that the epoch is trained on; %(default)s by default")
     options = parser.parse_args(argv)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {options.rounds}")

@@ -1,9 +1,9 @@
-"""The training step on NumPy against its matrix products alone.
+"""The training step on NumPy, compared with its matrix products alone.
 
 Both are timed in turn, in one process, on random data of MNIST's shape and on the BLAS threads that fit would use, so
-that other work on the machine hits both alike; the ratio of the medians is what counts. The products alone on all
-threads are timed too: their operands stay in the caches, which no step can have. --parts tells where a step's time
-goes, by doing one by hand with the package's own functions.
+that other work on the machine affects both equally; only the ratio of the medians counts. The products alone on all
+threads are timed too: their operands stay in the caches, which no step can achieve. --parts shows where a step's time
+goes, by performing one by hand with the package's own functions.
 """
 
 import statistics
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=200, help="rounds of 10 steps each")
     parser.add_argument("--augment", action="store_true", help=f"time the distortion of a batch too: {STANDARD}")
-    parser.add_argument("--parts", action="store_true", help="tell where the time of a step goes")
+    parser.add_argument("--parts", action="store_true", help="show where the time of a step goes")
     options = parser.parse_args(argv)
     sizes, batch_size = (784, *options.hidden, 10), options.batch_size
     config = TrainConfig(optimizer=options.optimizer, weight_decay=options.weight_decay)

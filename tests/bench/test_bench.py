@@ -1,4 +1,4 @@
-"""The measurements in bench: that each runs, says what is missing, and finds a system that trains otherwise."""
+"""The measurements in bench: that each runs, says what is missing, and finds a system that trains differently."""
 
 import json
 import math
@@ -120,7 +120,7 @@ class Otherwise(Worker):
 
 
 @pytest.mark.parametrize(("settings", "code"), [({}, 0), ({"momentum": 0.8}, 1), ({"lr": 0.06}, 1)])
-def test_a_peer_that_trains_otherwise(
+def test_a_peer_that_trains_differently(
     patterns: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -131,7 +131,7 @@ def test_a_peer_that_trains_otherwise(
     monkeypatch.setattr(cpu, "installed", lambda _: True)
     arguments = ["--data", patterns, "--rows", ROW, "--rounds", "1", "--systems", "xpnet", "PyTorch"]
     assert cpu.main(arguments) == code
-    assert ("PyTorch trains otherwise" in capsys.readouterr().out) == bool(code)
+    assert ("PyTorch trains differently" in capsys.readouterr().out) == bool(code)
 
 
 def test_one_batch_tells_every_difference(small_data: xpnet.Dataset) -> None:

@@ -447,7 +447,7 @@ def test_little_time_is_shared(small_data: xpnet.Dataset, fakes: type[Fake]) -> 
 def test_rounds_end_with_the_time(small_data: xpnet.Dataset, fakes: type[Fake]) -> None:
     """6 first epochs and 12 of 24 others are 36 s; another round would leave nothing for the check."""
     row, faults = measured(small_data, 40)
-    assert faults == [f"{ROW}: 1 of 3 rounds in the time there was"]
+    assert faults == [f"{ROW}: time for only 1 of 3 rounds"]
     assert all(result.seconds == [2.0] for result in row.results.values())
     assert fakes.clock == 36
     assert fakes.started.count(OWN) == 2
@@ -465,7 +465,7 @@ def test_one_batch_tells_every_difference(small_data: xpnet.Dataset) -> None:
     for settings in ({"momentum": 0.89}, {"lr": 0.101}, {"optimizer": "momentum"}, {"weight_decay": 1e-2}, {"seed": 1}):
         other, faults = on_one_batch(OWN, small_data, CONFIG.replace(**settings)), gpu.Faults()
         gpu._compare(fake_row({OWN: gpu.Result(batch_losses=own), "PyTorch": gpu.Result(batch_losses=other)}), faults)
-        assert [fault.split(":")[1] for fault in faults] == [" PyTorch trains otherwise"], settings
+        assert [fault.split(":")[1] for fault in faults] == [" PyTorch trains differently"], settings
     faults = gpu.Faults()
     # One without losses has failed, which is said when it does.
     results = {OWN: gpu.Result(), "PyTorch": gpu.Result(batch_losses=own), "JAX": gpu.Result(batch_losses=list(own))}
@@ -532,7 +532,7 @@ def test_all_that_is_told_of_a_gpu(
     written = json.loads(Path("gpu.json").read_text())
     assert written["faults"] == [
         f"{ROW}: {OWN} captured no graph: its steps ran operation by operation",
-        f"{ROW}: JAX trains otherwise: its losses in 10 steps on one batch are 0.2 apart from those of {OWN}",
+        f"{ROW}: JAX trains differently: its losses in 10 steps on one batch differ by 0.2 from those of {OWN}",
         "97.5 %: PyTorch CUDA graph failed: it ended",
     ]
     assert all(fault in out for fault in written["faults"])
