@@ -291,7 +291,8 @@ def _is_light_on_dark(far: _Floats, dark: _Floats, light: _Floats) -> bool:
             for tile, below, above in zip(*(np.array_split(a, n, axis=1) for a in strips), strict=True):
                 if tile.size:
                     off = tile - np.median(tile)
-                    sums += [float((np.clip(d, 0, most) ** 4).sum()) for d, most in ((-off, below), (off, above))]
+                    squares = (np.square(np.clip(d, 0, most)) for d, most in ((-off, below), (off, above)))
+                    sums += [float(np.square(square).sum()) for square in squares]
         lighter += sums[1] / sums.sum() - 0.5
     return lighter > 0
 
