@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
+from hypothesis import HealthCheck, settings
 
 import xpnet
 from xpnet.backend import LIBRARIES, Backend, DeviceError, select
@@ -28,6 +29,18 @@ from . import fake_cupy
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
     raise ValueError(f"XPNET_TEST_LIBRARIES names {', '.join(unknown)}; the choices are {', '.join(LIBRARIES)}")
+
+
+# Few examples in everybody's run, many in CI's: --hypothesis-profile=thorough. Examples may share their test's folder,
+# since each writes what it reads; how long one takes says more of the machine than of the code.
+for profile, examples in (("quick", 25), ("thorough", 150)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+settings.load_profile("quick")
 
 
 @dataclass(frozen=True)

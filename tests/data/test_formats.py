@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,7 +20,6 @@ from xpnet.data import DataError, read, read_csv, read_idx, read_npz, read_pickl
 from xpnet.data.formats import idx, npz, pickles
 
 IDX_TYPES = [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64]
-ON_FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def refused(call, path):
@@ -48,7 +47,6 @@ def write_quartet(folder, names="{}-{}-idx{}-ubyte", test_part="t10k", prefix=""
 # --- IDX -------------------------------------------------------------------------------------------------------------
 
 
-@ON_FILES
 @given(
     array=st.sampled_from(IDX_TYPES).flatmap(
         lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4))
@@ -137,7 +135,6 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path, monkeypatch):
     assert len(unpacked[0]) == 7
 
 
-@ON_FILES
 @given(content=st.binary(max_size=64), cut=st.integers(0, 80), at=st.integers(0, 79), packed=st.booleans())
 def test_damaged_idx_gives_data_errors_only(tmp_path, content, cut, at, packed):
     write_idx(tmp_path / "whole", np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
@@ -309,7 +306,6 @@ def test_npz_that_claims_or_unpacks_to_too_much(tmp_path, monkeypatch):
     assert "the cap is 100" in refused(read_npz, tmp_path / "large.npz")
 
 
-@ON_FILES
 @given(cut=st.integers(0, 1500), at=st.integers(0, 1500), content=st.binary(max_size=40))
 def test_damaged_npz_gives_data_errors_only(tmp_path, cut, at, content):
     whole = io.BytesIO()
@@ -454,7 +450,6 @@ def test_pickle_cap(tmp_path, monkeypatch):
     assert "unpacks to more than 1000 bytes" in refused(read_pickle, path)
 
 
-@ON_FILES
 @given(data=st.data())
 def test_damaged_pickles_give_data_errors_only(tmp_path, data):
     whole = pickle.dumps(theano_pairs(), 2)
@@ -556,7 +551,6 @@ def test_csv_finds_its_test_sibling(tmp_path, caplog):
     assert "mnist_test.csv has no column of labels" in caplog.text
 
 
-@ON_FILES
 @given(text=st.text(alphabet='0123456789.,-+einfa\n\r "#_\0é', max_size=60), content=st.binary(max_size=40))
 def test_random_csv_gives_data_errors_only(tmp_path, text, content):
     for damaged in (text.encode(), content):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -249,7 +249,6 @@ def test_every_damaged_byte_is_noticed(library: str, tmp_path: Path) -> None:
     assert refused > 0.9 * len(content) / 5
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_truncated_or_random_files(tmp_path: Path, data: st.DataObject) -> None:
     content = saved(tmp_path)
