@@ -1,6 +1,6 @@
-"""The checks of settings: of their types, names and ranges, each ending in a ConfigError of one line.
+"""Checks of settings: of their types, names and ranges, each raising a ConfigError of one line.
 
-And the check for a package that only some uses need.
+Also the check for packages that only some uses need.
 """
 
 import difflib

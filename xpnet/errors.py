@@ -1,4 +1,4 @@
-"""Every error that xpnet raises on purpose: a user can cause it and mend it, and its message is one printable line."""
+"""Every error that xpnet raises on purpose: a user can cause and correct it, and its message is one printable line."""
 
 __all__ = [
     "ConfigError",

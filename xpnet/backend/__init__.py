@@ -1,4 +1,4 @@
-"""Array libraries and devices: the only room that knows which ones there are.
+"""Array libraries and devices: the only room that knows which ones exist.
 
 A library is imported when it is selected, never before.
 """

@@ -1,4 +1,4 @@
-"""What every backend is."""
+"""The interface that every backend implements."""
 
 import os
 from collections.abc import Callable

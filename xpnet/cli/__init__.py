@@ -1,7 +1,7 @@
 """The command line: parsing and printing, no numerics.
 
-Each command lives in a file of its own that is imported when the command is called, so that `xpnet --help` costs
-little more than the parser. What a user can cause ends in one line on stderr and an exit code: 1 failed, 2 wrong use,
+Each command has its own file, which is imported when the command is called, so that `xpnet --help` costs little more
+than the parser. An error that a user can cause ends in one line on stderr and an exit code: 1 failed, 2 wrong use,
 130 interrupted, 143 terminated.
 """
 

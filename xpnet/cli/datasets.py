@@ -1,4 +1,4 @@
-"""What the commands share that use a trained model: their flags, the data, and a part of it."""
+"""Shared by the commands that use a trained model: their flags, the data, and a part of it."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""xpnet predict: images by index or from files, at once or as a person asks for them at a prompt."""
+"""xpnet predict: images by index or from files, all at once or one by one at a prompt."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Images as a trained model reads them, and how such a reading is printed."""
+"""Images as a trained model classifies them, and how the results are printed."""
 
 import csv
 import json

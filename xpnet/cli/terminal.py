@@ -1,4 +1,4 @@
-"""What the commands share of the terminal: consoles, the bar of a download, images and bars, a line asked for."""
+"""The terminal, for all commands: consoles, the bar of a download, images and bars, a prompt for a line."""
 
 import io
 import math

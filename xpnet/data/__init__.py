@@ -1,4 +1,4 @@
-"""Data sets: reading them, finding and downloading the well-known ones, and the one that xpnet draws itself."""
+"""Data sets: reading them, finding and downloading the well-known ones, and digits, which xpnet draws itself."""
 
 from xpnet.errors import DataError
 

@@ -1,4 +1,4 @@
-"""What every reader returns: images and labels in splits, checked once, when they are put together."""
+"""The result of every reader: images and labels in splits, checked once, when they are put together."""
 
 import os
 from dataclasses import dataclass

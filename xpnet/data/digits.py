@@ -1,9 +1,9 @@
-"""Handwritten-like digits drawn by the package itself: the data set that is always there.
+"""Handwritten-like digits drawn by the package itself: the data set that is always available.
 
 A digit is a few strokes of a pen. Letter forms written down by hand (strokes.toml) are mixed, shaken, bent, slanted and
-inked at random, then normalised as MNIST was: fitted into 20x20 pixels keeping the aspect, anti-aliased, centred by
-mass in 28x28. Nothing in it was fitted to pixels: its forms and the numbers of the hand were chosen by trial, looking
-at which of MNIST's training images were misread by a network that had seen these digits alone.
+inked at random, then normalised as MNIST was: fitted into 20x20 pixels with their aspect ratio kept, anti-aliased, and
+centred by mass in 28x28. Nothing was fitted to pixels: the forms and the parameters of the hand were chosen by trial,
+by looking at the MNIST training images that were misclassified by a network trained on these digits alone.
 """
 
 import functools

@@ -1,5 +1,6 @@
-"""Downloading the files of a set from sources that fail in every way they can: resumed, proven by sums, and only then
-given their names.
+"""Downloading the files of a set from sources that fail in every way they can.
+
+Downloads are resumed, verified by their checksums, and only then given their names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is packed by gzip or zip, and may be hostile: never more content than its size answers for.
+"""Content packed by gzip or zip, which may be hostile: it is bounded by the size of its file.
 
-A few bytes can stand for a thousand times as many. Python's gzip module is not used: it walks through some headers and
-paddings byte by byte.
+A few bytes can stand for a thousand times as many. Python's gzip module is not used, because it walks through some
+headers and paddings byte by byte.
 """
 
 import os

@@ -1,10 +1,9 @@
 """A photograph or drawing of a digit, brought into MNIST's form: white ink on black, 28x28 pixels.
 
-MNIST's digits are black-and-white scans, shrunk with anti-aliasing into a box of 20x20 pixels and laid into 28x28 with
-their centre of mass in the middle. A picture is looked at twice. From afar it shows where the digit is: ink is what
-stands out against its surroundings, is narrower than they are, and has edges all round, none of which is true of
-shadows. From close by it shows what is ink, in the original's full resolution; that is given a stroke of MNIST's
-width, shrunk and centred.
+MNIST's digits are black-and-white scans, shrunk with anti-aliasing into a box of 20x20 pixels and placed in 28x28 with
+their centre of mass in the middle. A picture is examined twice. At low resolution, the digit is located: ink stands out
+against its surroundings, is narrower than they are, and has edges all round, whereas shadows do not. At the original's
+full resolution, the ink is separated, given a stroke of MNIST's width, shrunk and centred.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Finding the data sets known by name, on the disk or else on the network, and proving by sums what was found."""
+"""Finding named data sets, on the disk or else on the network, and verifying them by their checksums."""
 
 import logging
 import os

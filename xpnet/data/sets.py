@@ -1,4 +1,4 @@
-"""What is known of the data sets that can be asked for by name: classes, licences, sources and sums."""
+"""The data sets that have a name: their classes, licences, sources and checksums."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The disk: reading files of anybody's, writing them so that nothing is lost, locks, TOML, and digests of arrays."""
+"""The disk: reading files of unknown origin, writing files so that nothing is lost, locks, TOML, and array digests."""
 
 from .digest import sha256_of
 from .locks import locked

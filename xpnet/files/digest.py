@@ -1,4 +1,4 @@
-"""Arrays told by their content."""
+"""Digests of arrays, which identify them by their content."""
 
 import hashlib
 from collections.abc import Iterable

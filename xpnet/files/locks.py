@@ -1,4 +1,4 @@
-"""Locks, so that two processes do not write to one place."""
+"""Locks that keep two processes from writing to the same place."""
 
 import contextlib
 import functools

@@ -1,6 +1,6 @@
 """Reading files that may be hostile: only regular ones, and never more than the caller has room for.
 
-A pipe or a device would be waited for without end.
+A pipe or a device could block forever.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Reading small files of settings: bounded, and any fault an error of one line."""
+"""Reading small TOML files of settings: bounded, with every fault an error of one line."""
 
 import tomllib
 from pathlib import Path

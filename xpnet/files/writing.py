@@ -1,7 +1,7 @@
 """Writing files so that nothing is lost.
 
-What is written lies under a temporary name until it is flushed to the disk, and only then gets its own: whenever a
-process is killed or the power fails, the old content is there or the new, never a part of it.
+A file has a temporary name until its content has been flushed to the disk, and only then gets its own. Whenever a
+process is killed or the power fails, either the old or the new content is there, never a part of it.
 """
 
 import contextlib

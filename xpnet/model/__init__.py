@@ -1,4 +1,4 @@
-"""A trained network on a device: its outputs, how well it does, and the file that holds it."""
+"""A trained network on a device: its outputs, its scores, and the file that holds it."""
 
 from .model import Ensemble, Measured, Model, Scores, confusion_matrix, load
 from .storage import Stored, save

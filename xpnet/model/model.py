@@ -1,4 +1,4 @@
-"""A trained network on a device, or several as one: predict, evaluate, save, load."""
+"""A trained network on a device, or several used as one: predict, evaluate, save, load."""
 
 import dataclasses
 import logging

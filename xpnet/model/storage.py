@@ -1,8 +1,8 @@
 """The file of a model.
 
-It is one safetensors file, which holds the arrays, by MLP.param_shapes' and running_shapes' names, and one JSON text
-that describes the network, the data that it was trained on, and the SHA-256 of all that and of the arrays. The arrays
-come from the host, so that a model that was trained on any device loads on any other. Nothing in it is executed.
+It is a single safetensors file that holds the arrays, under the names of MLP.param_shapes and running_shapes, and one
+JSON text that describes the network, its training data, and the SHA-256 of all that and of the arrays. The arrays come
+from the host, so that a model trained on any device loads on any other. Nothing in the file is executed.
 """
 
 import dataclasses

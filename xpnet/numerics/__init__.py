@@ -1,4 +1,4 @@
-"""The network, its backpropagation and all that a step computes: pure Array API, which names no array library.
+"""The network, its backpropagation and everything that a step computes, in pure Array API.
 
-Nothing here reads an array back to the host, and nothing writes into one.
+No array library is named here, no array is read back to the host, and none is written into.
 """

@@ -1,8 +1,8 @@
-"""Distortions of the training images: rotated, scaled, sheared, shifted and bent, differently each time they are used.
+"""Distortions of the training images, which are rotated, scaled, sheared, shifted and bent, differently at every use.
 
-An affine map and an elastic field give each pixel of a distorted image a place in the original, from which its value is
-interpolated. All draws come from counter_rng, so that they are the same on every library and device; nothing is read
-back, and nothing depends on the host but the settings, so that a compiled or captured step may contain it.
+An affine map and an elastic field give each pixel of a distorted image a position in the original, from which its value
+is interpolated. All draws come from counter_rng, so they are the same on every library and device. Nothing is read
+back, and only the settings come from the host, so a compiled or captured step may contain a distortion.
 """
 
 from __future__ import annotations

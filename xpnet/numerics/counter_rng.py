@@ -1,11 +1,12 @@
 """Uniform random numbers as a pure function of (seed, stream, step, index): the same bits on every library and device.
 
-A generator with a state would have to be saved, moved and kept in step; a counter needs none of it. The draws are a
-hash of the element's index under keys made from the seed, the stream (which layer, which use) and the step.
+A stateful generator would have to be saved, moved and kept in step; a counter needs nothing of the kind. The draws are
+a hash of the element's index under keys made from the seed, the stream (which layer, which use) and the step.
 
 The arithmetic is on int32, which wraps around in every array library; uint32 would read better, but not every library
 can add, shift and compare it. A right shift of a negative int32 drags its sign along, hence the masks. (A compiler may
-take signed overflow for impossible; nothing here compares a product with its factors, which is where that would show.)
+assume that signed overflow never happens; that could only matter if a product were compared with its factors, and none
+is.)
 """
 
 import hashlib

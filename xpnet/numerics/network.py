@@ -1,8 +1,8 @@
 """The multilayer perceptron: a composition of functional.py, and nothing else.
 
 An MLP is a description; it holds no arrays. Its parameters are a flat list in forward order, ``[W0, b0, W1, b1, ...]``;
-a normalised layer has ``W, scale, shift`` instead, since shift does b's work. Running statistics of the normalisation
-are a second flat list, ``[mean0, var0, ...]``, returned anew by the forward pass and never hidden.
+a normalised layer has ``W, scale, shift`` instead, since shift takes the place of b. The running statistics of the
+normalisation are a second flat list, ``[mean0, var0, ...]``, which the forward pass returns and never hides.
 """
 
 from __future__ import annotations

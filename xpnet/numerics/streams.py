@@ -1,8 +1,8 @@
-"""Which stream of random numbers is whose: no two uses of a seed may draw the same numbers.
+"""Streams of random numbers and their owners: no two uses of a seed may draw the same numbers.
 
-What is drawn within a step comes from counter_rng, a stream for each use: the dropout masks of the hidden layers have
-their numbers, 0, 1, ..., and all others are below. The validation split and the order of the examples are drawn on the
-host, from a generator of their own for each; the first parameters have the generator of the seed alone.
+Draws within a step come from counter_rng, with one stream for each use: the dropout masks of the hidden layers have
+their numbers, 0, 1, ..., and all others are defined below. The validation split and the order of the examples are drawn
+on the host, each from its own generator; the initial parameters use the generator of the seed alone.
 """
 
 __all__ = ["AFFINE", "ELASTIC", "INPUT", "ORDER", "SPLIT"]

@@ -1,4 +1,4 @@
-"""The rules by which parameters are updated, and the course of their rate: the only room that writes into arrays."""
+"""Update rules for the parameters and schedules for their learning rate: the only room that writes into arrays."""
 
 from .rules import (
     OPTIMIZERS,

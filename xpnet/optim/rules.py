@@ -1,13 +1,13 @@
-"""Optimizers, in order of increasing complexity, each with its equation: torch's in every case.
+"""Optimizers, in order of increasing complexity, each with its equation, which is always torch's.
 
-The only module that writes into arrays, by augmented assignment on the slots of lists (``params[i] -= ...``): in place
-on NumPy, CuPy and torch, so that addresses stay; a rebinding of the slot on JAX. An optimizer therefore consumes its
-``params`` and ``state``; a caller who wants the old values copies first. Gradients are only read.
+This is the only module that writes into arrays, by augmented assignment on the slots of lists (``params[i] -= ...``):
+in place on NumPy, CuPy and torch, so that addresses stay; a rebinding of the slot on JAX. An optimizer therefore
+consumes its ``params`` and ``state``; a caller who needs the old values copies them first. Gradients are only read.
 
 ``params`` and ``grads`` are lists of float arrays of equal shapes pairwise. ``state`` is a flat list, made by
 ``init_state``. ``lr`` is a Python float, or an array of one element of the params' dtype (a rate that changes inside a
-compiled step must be an array). ``weight_decay`` >= 0 adds weight_decay * p to the gradient (L2), but in adamw it
-shrinks the weights apart from the gradient (decoupled). All return (params, state).
+compiled step must be an array). ``weight_decay`` >= 0 adds weight_decay * p to the gradient (L2), except in adamw,
+which shrinks the weights separately from the gradient (decoupled). All return (params, state).
 """
 
 import math

@@ -1,7 +1,7 @@
 """Learning rates as functions of the step: the trainer tabulates a schedule once, on the host, and moves the table.
 
-``step`` counts from 0, an integer array or, where ``xp`` is given, an int; ``n_steps`` is the number of steps of the
-whole run. The first ``warmup`` steps climb linearly, lr (step + 1) / (warmup + 1), and the schedule runs over the rest;
+``step`` counts from 0, as an integer array or, if ``xp`` is given, an int; ``n_steps`` is the number of steps of the
+entire run. The first ``warmup`` steps climb linearly, lr (step + 1) / (warmup + 1), and the schedule covers the rest;
 ``one_cycle``, which has a climb of its own, takes its length from ``warmup``. All return float64 in the shape of step.
 """
 

@@ -1,7 +1,8 @@
-"""The pictures of a run: curves, confusion matrix, mistakes, first-layer weights, learning-rate range test.
+"""Pictures of a run: curves, confusion matrix, mistakes, first-layer weights, learning-rate range test.
 
-Each function takes host arrays and returns a matplotlib Figure, which save writes and a notebook shows (in Jupyter,
-after %matplotlib inline). None needs a display, imports pyplot, or reads or changes the user's matplotlib settings.
+Each function takes host arrays and returns a matplotlib Figure, which can be saved with save or shown by a notebook (in
+Jupyter, after %matplotlib inline). None of them needs a display, imports pyplot, or reads or changes the user's
+matplotlib settings.
 """
 
 from .lines import curves, learning_rates

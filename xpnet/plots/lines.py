@@ -1,4 +1,4 @@
-"""Lines over epochs or learning rates: the curves of one run or of several, and the range test."""
+"""Lines over epochs or learning rates: the curves of one run or several, and the range test."""
 
 import itertools
 from collections.abc import Mapping, Sequence

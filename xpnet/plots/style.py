@@ -1,4 +1,4 @@
-"""What all pictures have in common: colours, type, the figure and its axes, and the file that it is written to."""
+"""Shared by all pictures: colours, type, the figure and its axes, and saving it to a file."""
 
 import io
 import warnings

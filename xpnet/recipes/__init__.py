@@ -1,6 +1,6 @@
-"""Recipes: settings with a story, as TOML files. Those that come with xpnet lie beside this file.
+"""Recipes: settings with a story, as TOML files. Those that come with xpnet are next to this file.
 
-A name stands for one of these; whoever has a recipe of their own passes the path of its file.
+A recipe of xpnet is known by its name; your own is given by the path of its file.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Are the gradients right? Finite differences, and the array libraries against each other.
+"""Are the gradients right? Finite differences, and the array libraries compared with each other.
 
 A case is a function with its inputs, drawn once from a fixed seed and away from the kinks of the rectifiers. Its
-gradients are those of <u, value>, u being a fixed random array, so that one comparison sees every output.
+gradients are those of <u, value>, where u is a fixed random array, so that a single comparison covers every output.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""Train recipes over several seeds, and measure each finished network on the test set, once.
+"""Trains recipes over several seeds, and measures each finished network on the test set, once.
 
-A run is known by its settings: its directory is named after them, so that it continues where it was stopped, and
-recipes that have the same settings share their runs (the members of a committee are the networks of another recipe).
+A run is identified by its settings: its directory is named after them, so that it continues where it was stopped, and
+recipes with the same settings share their runs (the members of a committee are the networks of another recipe).
 """
 
 from __future__ import annotations

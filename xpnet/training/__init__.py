@@ -1,1 +1,1 @@
-"""One run: its settings, its first parameters, its steps and epochs, and all that is kept of it."""
+"""One run: its settings, its initial parameters, its steps and epochs, and everything that is kept of it."""

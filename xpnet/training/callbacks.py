@@ -1,6 +1,6 @@
-"""What fit calls between steps and epochs, and the callbacks that write nothing.
+"""Callbacks: the methods that fit calls between steps and epochs, and the callbacks that write no files.
 
-A callback is any subclass of Callback that overrides what it needs. It sees the run, and may end it:
+A callback is any subclass of Callback that overrides the methods it needs. It sees the run, and may end it:
 
     class StopAt98(xpnet.Callback):
         def on_epoch(self, run):

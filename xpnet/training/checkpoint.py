@@ -1,13 +1,13 @@
-"""The state of a training run on the disk, from which it goes on to the same end as if it had never stopped.
+"""The state of a training run on the disk, from which it continues to the same end as if it had never stopped.
 
-A run keeps its checkpoints in folders of their own, named after the steps done: step-000000938 and so on. Each holds
+A run keeps its checkpoints in folders named after the number of steps done: step-000000938 and so on. Each holds
 
-    arrays.safetensors   all that a step changes, and with early stopping the best epoch's parameters
+    arrays.safetensors   everything that a step changes and, with a validation split, the best epoch's parameters
     state.json           everything else
     manifest.json        the length and the SHA-256 of these two
 
-and is written under another name until all of it is on the disk. What is read is taken for hostile: sizes are checked
-before memory is asked for, sums before anything is parsed, and what parses is checked against what a run can be.
+and has another name until all of it is on the disk. Files that are read are assumed to be hostile: sizes are checked
+before memory is requested, checksums before anything is parsed, and parsed values against those that a run can have.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """TrainConfig: the flags of `xpnet train`, a TOML file and the settings of `fit` are one and the same.
 
-Each setting is described once, where TrainConfig defines it. The table SETTINGS is read from there, and all that needs
-to know of a setting reads the table: the checks, the flags and their help, the header of a run, the search space.
+Each setting is described once, where TrainConfig defines it. The table SETTINGS is made from these descriptions, and
+everything else that needs to know about a setting reads the table: the checks, the flags and their help, the header of
+a run, the search space.
 """
 
 from __future__ import annotations

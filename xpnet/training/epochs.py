@@ -1,4 +1,4 @@
-"""Epoch after epoch: trained, measured, kept, and rolled back where it came to nothing."""
+"""Epochs, one after another: each is trained, measured, kept, and rolled back if its numbers are not finite."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""How well a network does on a split, measured on the device between two epochs."""
+"""The loss and accuracy of a network on a split, measured on the device between two epochs."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""fit: one run, from what goes together to what came of it."""
+"""fit: one run, from network, data and settings to its result."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""The figures of a run, an Epoch for each epoch, and history.csv, the file that holds them."""
+"""The figures of a run, one Epoch for each epoch, and history.csv, the file that holds them."""
 
 import csv
 import dataclasses

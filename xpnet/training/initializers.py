@@ -1,6 +1,6 @@
 """Initial parameters, drawn on the host in float64, so that every device, library and precision starts the same.
 
-Every initializer returns W of shape (n_in, n_out). The names say the variance: he 2/n_in, lecun 1/n_in,
+Every initializer returns W of shape (n_in, n_out). The names state the variance: he 2/n_in, lecun 1/n_in,
 glorot 2/(n_in + n_out); ``_normal`` draws from a normal, ``_uniform`` from a uniform distribution of that variance.
 """
 

@@ -1,10 +1,10 @@
 """The examples of a split on the device: all of them at once, or window by window.
 
-Images that are mapped from a file (data.formats maps what would take too much of the memory) are never read whole, and
-images that a GPU has no room for are never moved whole. An epoch cuts them into chunks of neighbouring images, takes
-the chunks in random order, about a hundred at a time, and shuffles the images of such a window among themselves. So a
-file is read in pieces that a disk is fast at, and yet a batch has examples from all over it. While the device trains on
-one window, a thread reads the next one and begins to move it.
+Images that are mapped from a file (data.formats maps those that would take too much memory) are never read all at once,
+and images that do not fit on a GPU are never moved all at once. An epoch cuts them into chunks of neighbouring images,
+takes the chunks in random order, about a hundred at a time, and shuffles the images of such a window among themselves.
+So a file is read in pieces that a disk handles quickly, and yet a batch has examples from all over it. While the device
+trains on one window, a thread reads the next one and begins to move it.
 """
 
 import logging

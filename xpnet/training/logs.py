@@ -1,4 +1,4 @@
-"""Callbacks that write the figures of each epoch for other programs."""
+"""Callbacks that write the figures of each epoch in formats that other programs read."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""What goes together: network, data, settings and device, checked and resolved before the first step."""
+"""Preparing a run: network, data, settings and device are checked and resolved before the first step."""
 
 import dataclasses
 import hashlib

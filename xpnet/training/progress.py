@@ -1,4 +1,4 @@
-"""The progress of a run on the screen."""
+"""A run's progress on the screen."""
 
 import sys
 from typing import TYPE_CHECKING, TextIO

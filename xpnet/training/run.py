@@ -1,4 +1,4 @@
-"""Run: a training run as everyone sees it who takes part in it."""
+"""Run: a training run as all who take part in it see it."""
 
 import math
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """The training step.
 
-A step is a function of arrays on the device, the first of which, its state, it consumes. Whatever changes from one
-step to the next (the step's number, the learning rate, the batch's indices, the dropout masks) is an array, and
-nothing is read back inside a step, so that a backend may compile it or capture it as a graph. The loss, the hits and
-the count of healthy steps gather on the device and are read once per epoch.
+A step is a function of arrays on the device; it consumes the first of them, its state. Everything that changes from one
+step to the next (the step's number, the learning rate, the batch's indices, the dropout masks) is an array, and nothing
+is read back inside a step, so that a backend may compile it or capture it as a graph. The loss, the hits and the number
+of healthy steps accumulate on the device and are read once per epoch.
 """
 
 from collections.abc import Callable

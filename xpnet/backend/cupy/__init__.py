@@ -1,1 +1,1 @@
-"""The room of CuPy. Its files but backend.py are imported when CuPy is used, as CuPy itself is."""
+"""CuPy's room. All of its files except backend.py are imported when CuPy is used, like CuPy itself."""

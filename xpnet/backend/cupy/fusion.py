@@ -1,16 +1,17 @@
-"""Elementwise operations on CuPy, gathered into few kernels.
+"""Elementwise operations on CuPy, fused into few kernels.
 
-A step of a small network is some eighty operations on CuPy, each a kernel of a microsecond that does next to nothing.
-Here a function runs on Deferred arrays: an elementwise operation on them only notes what to compute. When something
-else needs an array (a matrix product, a reduction over many elements), the whole expression that leads to it becomes
-one kernel. What a function writes into its arguments is written at its end, by one kernel for most of it.
+On CuPy, a step of a small network takes about eighty operations, each a kernel that runs for a microsecond and does
+next to nothing. Here, a function runs on Deferred arrays: an elementwise operation on them only records the
+computation. When something else needs an array (a matrix product, a reduction over many elements), the entire
+expression that leads to it becomes one kernel. Writes into the function's arguments are carried out at its end, most of
+them by a single kernel.
 
-The kernels round each operation by itself, as CuPy's own do, so that the results are the same to the last bit. Where an
-expression is needed twice it is computed twice, unless it has been an array in between: arithmetic costs less than
-memory. Short rows (the classes) are reduced in the expression itself, by a loop.
+The kernels round each operation separately, as CuPy's own do, so the results are the same to the last bit. An
+expression that is needed twice is computed twice, unless it has become an array in between: arithmetic costs less than
+memory. Short rows (the classes) are reduced within the expression, by a loop.
 
-A function that is deferred may do whatever a function on arrays may, but write into them other than by augmented
-assignment; and what it writes does not show in views that it has made before, nor in arguments that overlap.
+A deferred function may do everything that a function on arrays may do, except write into them other than by augmented
+assignment. Its writes do not show in views that it made earlier, nor in arguments that overlap.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Matrix products by cuBLAS itself.
+"""Matrix products that call cuBLAS directly.
 
-CuPy refuses to call cuBLAS while a graph is captured, which cuBLAS allows. It is called through ctypes, in the library
-that CuPy's own loader finds: a whole package of bindings would be one more thing to install, for four functions.
+cuBLAS can be called while a graph is captured, but CuPy refuses to call it then. Here it is called through ctypes, in
+the library that CuPy's own loader finds: a package of bindings would be one more thing to install, for four functions.
 """
 
 import ctypes

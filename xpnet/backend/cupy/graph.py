@@ -1,15 +1,15 @@
 """A step captured as a CUDA graph, and replayed.
 
-A graph repeats the kernels of the step that was captured, on the addresses and with the numbers that they had then. So
-a captured step writes its new state into the arrays of the old one, and every call checks that the graph is about the
-arrays it is given:
+A graph repeats the kernels of the captured step, on the same addresses and with the same numbers. A captured step
+therefore writes its new state into the arrays of the old one, and every call checks that the graph still matches its
+arguments:
 
-- The state is where the graph left it, as a rule; otherwise it is copied there.
-- Any other array is read where it lies. If it lies elsewhere in a later call, the step is captured once more, with a
-  copy of its own, which is renewed at each call from then on.
-- Another shape or dtype, or another number among the arguments, is another graph.
+- The state is normally where the graph left it; otherwise it is copied there.
+- Any other array is read where it lies. If it lies elsewhere in a later call, the step is captured once more with a
+  copy of its own, which is renewed at every call from then on.
+- A different shape or dtype, or a different number among the arguments, needs another graph.
 
-The memory of the values in between belongs to the graph alone, since a replay writes to it whoever may have it by then.
+The memory of intermediate values belongs to the graph alone, since a replay writes to it no matter who owns it by then.
 """
 
 import contextlib

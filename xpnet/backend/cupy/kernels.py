@@ -1,4 +1,4 @@
-"""The code of fused kernels: what an expression of arrays is made of, and how it is written in CUDA's C++."""
+"""The code of fused kernels: the parts of an array expression, and their form in CUDA's C++."""
 
 import math
 from typing import Any, NamedTuple

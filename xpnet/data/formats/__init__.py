@@ -1,9 +1,9 @@
-"""Readers for the files that digits come in: IDX, Keras' npz, the theano pickle and CSV.
+"""Readers for the file formats of digits: IDX, Keras' npz, the theano pickle and CSV.
 
-Files are taken for hostile: sizes are checked before memory is asked for, nothing in a file is ever executed, and
-whatever is wrong with one ends in a DataError of one line that begins with its path. Reading takes no more memory than
-64 MiB and 8 bytes for each byte of content, which is at most MAX_BYTES and, where it is packed, at most FREE_BYTES or
-MAX_RATIO times its packed size (packed.py); a raw IDX file of images beyond that is mapped.
+Files are assumed to be hostile: sizes are checked before memory is requested, nothing in a file is ever executed, and
+any fault raises a DataError of one line that begins with the file's path. Reading takes no more memory than 64 MiB and
+8 bytes for each byte of content, which is at most MAX_BYTES and, if it is packed, at most FREE_BYTES or MAX_RATIO times
+its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 """
 
 from .csvs import read_csv

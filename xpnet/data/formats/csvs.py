@@ -1,4 +1,4 @@
-"""CSV: lines of a label and its pixels."""
+"""CSV: each line has a label and its pixels."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Any of the formats, told by a file's name or else by its content."""
+"""Recognises the format of a file by its name or, failing that, by its content."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""IDX, the format that MNIST and its relatives are published in: files of one array each, found by their names."""
+"""IDX, the format in which MNIST and its relatives are published: one array to a file, found by name."""
 
 import gzip
 import hashlib

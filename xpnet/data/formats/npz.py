@@ -1,4 +1,4 @@
-"""npz, NumPy's archives of arrays, which Keras keeps MNIST in."""
+"""npz, NumPy's archives of arrays, in which Keras publishes MNIST."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Pickles, in which theano and Nielsen's book keep MNIST, read without executing anything in them."""
+"""Pickles, in which theano and Nielsen's book publish MNIST, read without executing anything in them."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What all formats share: the arrays of a file made into splits, and refused where they cannot be images and labels."""
+"""Shared by all formats: arrays are made into splits, or refused if they cannot be images and labels."""
 
 import math
 import re

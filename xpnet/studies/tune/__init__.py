@@ -1,11 +1,11 @@
-"""The search for settings: trials with settings that Optuna proposes, each judged by its validation accuracy.
+"""The search for settings: Optuna proposes the settings of each trial, which is judged by its validation accuracy.
 
     space = {"lr": {"low": 0.02, "high": 0.5, "log": True}, "hidden": {"choices": [[128], [256], [128, 128]]}}
     tuned = tune(data, space, trials=20)
     result = xpnet.fit(tuned.final.network(data.n_features, data.n_classes), data, tuned.final)
 
-Accuracy rather than loss, since losses can be compared neither between two loss functions nor between two degrees of
-label smoothing. No trial sees the test split.
+Accuracy is used rather than loss, since losses cannot be compared between two loss functions, nor between two degrees
+of label smoothing. No trial sees the test split.
 """
 
 from .space import default_space, parse, read_space

@@ -1,4 +1,4 @@
-"""The space of settings to search: read from TOML, checked, and as values that Optuna can propose."""
+"""The search space: read from TOML, checked, and converted to values that Optuna can propose."""
 
 import tomllib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The study: its trials, where they are kept, and what comes of them."""
+"""The study: its trials, where they are kept, and their result."""
 
 import dataclasses
 import json
