@@ -101,7 +101,7 @@ def test_what_a_killed_process_left_is_swept(
 
 
 def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Dataset) -> None:
-    """A run directory may be any folder, one's home for instance."""
+    """A run directory may be any folder, one's home for instance; that of the checkpoints is swept on resuming."""
     theirs: tuple[str, ...] = (
         ".x.tmp",
         ".foo.txt.1234abcd.tmp",
@@ -115,15 +115,20 @@ def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Da
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"theirs")
     before = sorted(tmp_path.rglob("*"))
-    ours = (".model.safetensors.0a1b2c3d.tmp", ".checkpoints.01234567.tmp", "checkpoints/.step-000000001.89abcdef.tmp")
+    ours = (".model.safetensors.0a1b2c3d.tmp", ".checkpoints.01234567.tmp")
     for name in ours:
-        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name).mkdir()
+    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", out=tmp_path, callbacks=[])
+    after = set(tmp_path.rglob("*"))
+    assert set(before) <= after
+    assert not {tmp_path / name for name in ours} & after
     theirs_too = tmp_path / "checkpoints" / ".model.safetensors.0a1b2c3d.tmp"
     theirs_too.mkdir()
-    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", out=tmp_path, callbacks=[])
-    after = sorted(tmp_path.rglob("*"))
-    assert {*before, theirs_too} <= set(after)
-    assert not {tmp_path / name for name in ours} & set(after)
+    ours_too = tmp_path / "checkpoints" / ".step-000000001.89abcdef.tmp"
+    ours_too.mkdir()
+    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=2, device="cpu", out=tmp_path, resume=True, callbacks=[])
+    assert {*before, theirs_too} <= set(tmp_path.rglob("*"))
+    assert not ours_too.exists()
 
 
 def test_faults_fail() -> None:
