@@ -1,6 +1,7 @@
 """What a Dataset promises from its construction on, and what is said when it can't."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import pytest
 from xpnet.data import DataError, Dataset, Split
 
 
-def split(n=4, shape=(3, 3), dtype=np.uint8):
+def split(n: int = 4, shape: tuple[int, ...] = (3, 3), dtype: type[np.generic] = np.uint8) -> Split:
     return Split(np.zeros((n, *shape), dtype), np.arange(n, dtype=np.int32))
 
 
-def test_what_it_tells():
+def test_what_it_tells() -> None:
     data = Dataset("small", split(5), split(4), None, 5, "memory")
     assert (data.image_shape, data.n_features, data.n_classes) == ((3, 3), 9, 5)
     images, labels = data.train
@@ -21,26 +22,26 @@ def test_what_it_tells():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_flat_features_and_all_pixel_types(dtype):
+def test_flat_features_and_all_pixel_types(dtype: type[np.generic]) -> None:
     data = Dataset("flat", split(3, (7,), dtype))
     assert (data.image_shape, data.n_features, data.test, data.validation) == ((7,), 7, None, None)
 
 
-def test_frozen():
+def test_frozen() -> None:
     data = Dataset("small", split())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        data.name = "other"
+        data.name = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("part", ["train", "test", "validation"])
-def test_the_error_names_the_split_the_index_and_the_value(part):
-    splits = {"train": split(), "test": split(), "validation": split()}
+def test_the_error_names_the_split_the_index_and_the_value(part: str) -> None:
+    splits: dict[str, Any] = {"train": split(), "test": split(), "validation": split()}
     splits[part].labels[2] = 7
     with pytest.raises(DataError, match=rf"{part} split: label 7 at index 2 is not a class; classes are 0\.\.4"):
         Dataset("bad", **splits, n_classes=5)
 
 
-def with_pixel(value):
+def with_pixel(value: float) -> Split:
     images, labels = split(dtype=np.float32)
     images[1, 2, 0] = value
     return Split(images, labels)
@@ -63,13 +64,13 @@ def with_pixel(value):
         (with_pixel(np.inf), r"image 1 has a pixel that is not in \[0, 1\]"),
     ],
 )
-def test_refused(bad, says):
+def test_refused(bad: Split, says: str) -> None:
     with pytest.raises(DataError, match=f"train split: .*{says}") as caught:
         Dataset("bad", bad)
     assert "\n" not in str(caught.value)
 
 
-def test_splits_of_different_shapes():
+def test_splits_of_different_shapes() -> None:
     with pytest.raises(
         DataError, match=r"test split: images of shape \(2, 2\), but those of the train split are \(3, 3\)"
     ):

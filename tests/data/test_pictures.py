@@ -5,6 +5,9 @@ import itertools
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +23,17 @@ from xpnet.data.pictures import read_picture, to_mnist_form
 # --- a camera --------------------------------------------------------------------------------------------------------
 
 
-def enlarged(image, size):
+def enlarged(image: np.ndarray, size: float) -> np.ndarray:
     """A digit of MNIST's form as ink in [0, 1], its longest side some size pixels, its edges sharp."""
     rows, columns = (np.flatnonzero(image.max(axis)) for axis in (1, 0))
     crop = np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 2)
     height, width = (round(side * size / 20) for side in crop.shape)
     big = np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
-    return np.clip((big - 0.5) * np.clip(size / 50, 1, 4) + 0.5, 0, 1)
+    sharp: np.ndarray = np.clip((big - 0.5) * np.clip(size / 50, 1, 4) + 0.5, 0, 1)
+    return sharp
 
 
-def stroked(label, seed, size, pen):
+def stroked(label: int, seed: tuple[int, int], size: float, pen: float) -> np.ndarray:
     """A digit of the strokes that `digits` draws, with a round pen of so many pixels."""
     way = digits._handwriting(np.random.default_rng(seed), np.array([label], np.int32))[0][:, 0].T
     way = (way - way.min(0)) * (size / np.ptp(way, axis=0).max()) + pen
@@ -44,7 +48,7 @@ def stroked(label, seed, size, pen):
     return np.asarray(page.resize((int(width), int(height)), Image.Resampling.BOX), np.float32) / 255
 
 
-def printed(label, size):
+def printed(label: int, size: float) -> np.ndarray:
     font = ImageFont.load_default(size=1.35 * size)
     left, top, right, bottom = (int(side) for side in font.getbbox(str(label)))
     page = Image.new("L", (right - left + 4, bottom - top + 4))
@@ -52,38 +56,44 @@ def printed(label, size):
     return np.asarray(page, np.float32) / 255
 
 
-def laid(ink, size, at=None, rng=None):
+def laid(
+    ink: np.ndarray, size: tuple[int, int], at: tuple[int, int] | None = None, rng: np.random.Generator | None = None
+) -> np.ndarray:
     """Ink somewhere on a sheet of (height, width) pixels."""
-    y, x = at or (rng.integers(0, max(1, side - own)) for side, own in zip(size, ink.shape, strict=True))
+    if at is None:
+        assert rng is not None
+        y, x = (rng.integers(0, max(1, side - own)) for side, own in zip(size, ink.shape, strict=True))
+    else:
+        y, x = at
     page = np.zeros(size, np.float32)
     page[y : y + ink.shape[0], x : x + ink.shape[1]] = ink[: size[0] - y, : size[1] - x]
     return page
 
 
-def mottled(rng, shape, cell):
+def mottled(rng: np.random.Generator, shape: tuple[int, int], cell: int) -> np.ndarray:
     coarse = rng.standard_normal((shape[0] // cell + 3, shape[1] // cell + 3)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))[..., None]
 
 
 def photograph(
-    page,
-    rng,
+    page: np.ndarray,
+    rng: np.random.Generator,
     *,
-    ink=(0.12, 0.12, 0.14),
-    paper=(0.9, 0.89, 0.86),
-    dark=False,
-    light=0.3,
-    vignette=0.0,
-    shadow=None,
-    depth=0.45,
-    lines=0.0,
-    squared=False,
-    table=False,
-    texture=0.0,
-    specks=0,
-    noise=0.01,
-    blur=0.0,
-):
+    ink: tuple[float, float, float] = (0.12, 0.12, 0.14),
+    paper: tuple[float, float, float] = (0.9, 0.89, 0.86),
+    dark: bool = False,
+    light: float = 0.3,
+    vignette: float = 0.0,
+    shadow: str | None = None,
+    depth: float = 0.45,
+    lines: float = 0.0,
+    squared: bool = False,
+    table: bool = False,
+    texture: float = 0.0,
+    specks: int = 0,
+    noise: float = 0.01,
+    blur: float = 0.0,
+) -> np.ndarray:
     """Ink (height, width) in [0, 1] as it comes out of a camera, (height, width, 3) uint8."""
     (height, width), side = page.shape, max(page.shape)
     y, x = np.mgrid[:height, :width].astype(np.float32)[..., None]
@@ -120,7 +130,7 @@ def photograph(
     return np.asarray(image.filter(ImageFilter.GaussianBlur(blur)))
 
 
-def encoded(pixels, form="PNG", **options):
+def encoded(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, **options)
     return file.getvalue()
@@ -130,23 +140,27 @@ def encoded(pixels, form="PNG", **options):
 
 
 @pytest.fixture(scope="module")
-def five():
+def five() -> np.ndarray:
     """A drawn 5, in MNIST's form."""
     images, labels = digits.draw(1000, seed=3)
-    return images[np.flatnonzero(labels == 5)[2]]
+    five: np.ndarray = images[np.flatnonzero(labels == 5)[2]]
+    return five
 
 
 @pytest.fixture
-def sheet(five):
+def sheet(five: np.ndarray) -> np.ndarray:
     """The same, dark on a white sheet of 240x320, in grey."""
     return (255 * (1 - laid(enlarged(five, 120), (240, 320), (60, 110)))).astype(np.uint8)
 
 
+Read = Callable[..., np.ndarray]
+
+
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path: Path) -> Read:
     """Read a Pillow image through a file."""
 
-    def run(image, form="PNG", **options):
+    def run(image: Image.Image, form: str = "PNG", **options: Any) -> np.ndarray:
         path = tmp_path / f"picture.{form.lower()}"
         image.save(path, form, **options)
         return read_picture(path)
@@ -154,22 +168,22 @@ def read(tmp_path):
     return run
 
 
-def likeness(form, other):
+def likeness(form: np.ndarray, other: np.ndarray) -> float:
     """Correlation of two images' pixels, 1 for equal ones, after the best shift by a pixel: centres are rounded."""
     assert (form.shape, form.dtype) == ((28, 28), np.uint8)
     shifted = (np.roll(form, by, (0, 1)) for by in itertools.product((-1, 0, 1), repeat=2))
-    return max(np.corrcoef(image.ravel(), other.ravel())[0, 1] for image in shifted)
+    return max(float(np.corrcoef(image.ravel(), other.ravel())[0, 1]) for image in shifted)
 
 
-def in_form(form):
+def in_form(form: np.ndarray) -> bool:
     """Whether an image has MNIST's box, centre and full ink."""
     rows, columns = (np.flatnonzero(form.max(axis)) for axis in (1, 0))
     box = 1 + max(np.ptp(rows), np.ptp(columns))
     centre = [(form.sum(1 - axis) @ np.arange(28)) / form.sum() for axis in (0, 1)]
-    return box == 20 and form.max() == 255 and max(abs(c - 14) for c in centre) <= 0.5
+    return bool(box == 20 and form.max() == 255 and max(abs(c - 14) for c in centre) <= 0.5)
 
 
-def refused(path):
+def refused(path: Path) -> str:
     """Read a picture that must be refused; returns what is said after its name, on one line."""
     with pytest.raises(DataError) as caught:
         read_picture(path)
@@ -182,14 +196,14 @@ def refused(path):
 # --- every kind of file ----------------------------------------------------------------------------------------------
 
 
-def test_what_has_mnists_form_stays_as_it_is(read):
+def test_what_has_mnists_form_stays_as_it_is(read: Read) -> None:
     for image in digits.draw(30, seed=5)[0]:
         assert np.array_equal(read(Image.fromarray(image)), image)
         assert np.array_equal(read(Image.fromarray(255 - image)), image)
         assert np.array_equal(read(Image.fromarray(image).convert("RGB")), image)
 
 
-def test_what_has_mnists_size_alone_is_brought_into_its_form(five):
+def test_what_has_mnists_size_alone_is_brought_into_its_form(five: np.ndarray) -> None:
     moved = np.roll(five, (3, -3), (0, 1))
     assert likeness(to_mnist_form(moved), five) > 0.95
     small = np.zeros_like(five)
@@ -198,7 +212,7 @@ def test_what_has_mnists_size_alone_is_brought_into_its_form(five):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_every_mode_of_png(read, sheet, five, mode):
+def test_every_mode_of_png(read: Read, sheet: np.ndarray, five: np.ndarray, mode: str) -> None:
     deep = Image.fromarray(257 * sheet.astype(np.uint16))
     form = read(deep if mode == "I;16" else Image.fromarray(sheet).convert(mode))
     assert likeness(form, five) > 0.95
@@ -206,12 +220,14 @@ def test_every_mode_of_png(read, sheet, five, mode):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_every_mode_of_jpeg(read, sheet, five, mode):
+def test_every_mode_of_jpeg(read: Read, sheet: np.ndarray, five: np.ndarray, mode: str) -> None:
     assert likeness(read(Image.fromarray(sheet).convert(mode), "JPEG"), five) > 0.95
 
 
 @pytest.mark.parametrize("ink", [(0, 0, 0), (255, 255, 255), (0, 0, 255), (255, 230, 0), (128, 128, 128)])
-def test_strokes_on_transparent_ground(read, sheet, five, ink):
+def test_strokes_on_transparent_ground(
+    read: Read, sheet: np.ndarray, five: np.ndarray, ink: tuple[int, int, int]
+) -> None:
     for hidden in (0, 255):  # the colour that the transparent pixels have, though it is not seen
         alpha = 255 - sheet[..., None]
         pixels = np.where(alpha > 0, np.array(ink), hidden)
@@ -219,14 +235,16 @@ def test_strokes_on_transparent_ground(read, sheet, five, ink):
 
 
 @pytest.mark.parametrize("ink", [0, 255])
-def test_a_transparent_colour_of_a_palette_or_of_grey(read, sheet, five, ink):
+def test_a_transparent_colour_of_a_palette_or_of_grey(
+    read: Read, sheet: np.ndarray, five: np.ndarray, ink: int
+) -> None:
     drawn = Image.fromarray(np.where(sheet < 128, ink, 128).astype(np.uint8))
     assert likeness(read(drawn, transparency=128), five) > 0.95
     palette = drawn.convert("P")
     assert likeness(read(palette, transparency=palette.getpixel((0, 0))), five) > 0.95
 
 
-def test_a_sheet_with_transparent_corners(read, sheet, five):
+def test_a_sheet_with_transparent_corners(read: Read, sheet: np.ndarray, five: np.ndarray) -> None:
     image = Image.fromarray(sheet // 2 + 100).convert("RGBA")
     alpha = Image.new("L", image.size)
     ImageDraw.Draw(alpha).rounded_rectangle((0, 0, 319, 239), 40, 255)
@@ -236,24 +254,25 @@ def test_a_sheet_with_transparent_corners(read, sheet, five):
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(read, sheet, five, form, orientation):
+def test_exif_orientation(read: Read, sheet: np.ndarray, five: np.ndarray, form: str, orientation: int) -> None:
     turns = [None, None, 0, 3, 1, 5, 2, 6, 4]  # what undoes each orientation, as Pillow numbers transpositions
     image, turn = Image.fromarray(sheet), turns[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert likeness(read(image if turn is None else image.transpose(turn), form, exif=exif), five) > 0.95
+    upright = image if turn is None else image.transpose(Image.Transpose(turn))
+    assert likeness(read(upright, form, exif=exif), five) > 0.95
 
 
-def test_damaged_exif_does_not_matter(read, sheet, five):
+def test_damaged_exif_does_not_matter(read: Read, sheet: np.ndarray, five: np.ndarray) -> None:
     assert likeness(read(Image.fromarray(sheet), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), five) > 0.95
 
 
-def test_the_first_picture_of_an_animation_is_read(read, sheet, five):
+def test_the_first_picture_of_an_animation_is_read(read: Read, sheet: np.ndarray, five: np.ndarray) -> None:
     image = Image.fromarray(sheet)
     assert likeness(read(image, save_all=True, append_images=[Image.new("L", image.size, 255)]), five) > 0.95
 
 
-def test_large_pictures_are_read(read, five):
+def test_large_pictures_are_read(read: Read, five: np.ndarray) -> None:
     page = laid(enlarged(five, 1500), (4000, 6000), (2000, 1000)) > 0.5
     for form, mode in (("PNG", "1"), ("JPEG", "L")):
         assert likeness(read(Image.fromarray(~page).convert(mode), form), five) > 0.95
@@ -267,7 +286,7 @@ def test_large_pictures_are_read(read, five):
     [(220, (0, 0)), (60, (0, 250)), (25, (200, 10)), (40, (190, 270)), (205, (7, 60))],
 )
 @pytest.mark.parametrize("light", [False, True])
-def test_position_size_and_polarity(five, size, at, light):
+def test_position_size_and_polarity(five: np.ndarray, size: int, at: tuple[int, int], light: bool) -> None:
     grey = (255 * laid(enlarged(five, size), (240, 320), at)).astype(np.uint8)
     form = to_mnist_form(grey if light else 255 - grey)
     assert likeness(form, five) > (0.93 if size > 30 else 0.85)
@@ -276,7 +295,7 @@ def test_position_size_and_polarity(five, size, at, light):
 
 @pytest.mark.parametrize("label", range(10))
 @pytest.mark.parametrize("light", [False, True])
-def test_a_digit_that_fills_the_picture_is_told_from_its_gaps(label, light):
+def test_a_digit_that_fills_the_picture_is_told_from_its_gaps(label: int, light: bool) -> None:
     images, labels = digits.draw(400, seed=4)
     for image in [image for image in images[labels == label] if image.mean() < 30][:4]:
         grey = (255 * enlarged(image, 300)).astype(np.uint8)
@@ -286,12 +305,12 @@ def test_a_digit_that_fills_the_picture_is_told_from_its_gaps(label, light):
 
 
 @pytest.mark.parametrize("ink", [(0.9, 0.75, 0.05), (0.6, 0.05, 0.06), (0.05, 0.06, 0.5), (0.1, 0.5, 0.1)])
-def test_coloured_ink(read, five, ink):
+def test_coloured_ink(read: Read, five: np.ndarray, ink: tuple[float, float, float]) -> None:
     picture = photograph(laid(enlarged(five, 200), (400, 500), (100, 150)), np.random.default_rng(1), ink=ink)
     assert likeness(read(Image.fromarray(picture), "JPEG"), five) > 0.9
 
 
-def test_coloured_ink_as_bright_as_its_paper(read, sheet, five):
+def test_coloured_ink_as_bright_as_its_paper(read: Read, sheet: np.ndarray, five: np.ndarray) -> None:
     colours = np.where(sheet[..., None] < 128, np.array((255, 0, 0)), np.array((0, 130, 0)))
     assert likeness(read(Image.fromarray(colours.astype(np.uint8))), five) > 0.95
     opposed = np.where(sheet[..., None] < 128, np.array((200, 0, 0)), np.array((0, 200, 0)))
@@ -299,7 +318,7 @@ def test_coloured_ink_as_bright_as_its_paper(read, sheet, five):
 
 
 @pytest.mark.parametrize("pen", [1.5, 3, 6, 12, 25, 50])
-def test_strokes_do_not_fade(pen):
+def test_strokes_do_not_fade(pen: float) -> None:
     """A circle's ink on the whole lies between MNIST's 1st and 99th percentile, whatever it was drawn with."""
     page = Image.new("L", (800, 600), 255)
     ImageDraw.Draw(page).ellipse((300, 200, 500, 400), outline=0, width=round(pen))
@@ -310,7 +329,7 @@ def test_strokes_do_not_fade(pen):
     assert max(1.6, 20 * pen / 200 - 0.5) <= left <= max(2.6, 20 * pen / 200 + 0.5)
 
 
-def test_parts_stay_together():
+def test_parts_stay_together() -> None:
     """A 5 whose bar is apart from its body, and a segmented 9, among specks."""
     five, nine = Image.new("L", (200, 320)), Image.new("L", (120, 280))
     ink = ImageDraw.Draw(five)
@@ -332,7 +351,7 @@ def test_parts_stay_together():
         assert np.corrcoef(np.asarray(found).ravel(), np.asarray(expected).ravel())[0, 1] > 0.8
 
 
-CAMERA = {
+CAMERA: dict[str, dict[str, Any]] = {
     "gradient": {"light": 0.9, "vignette": 0.5},
     "hard shadow": {"shadow": "hard", "depth": 0.6},
     "soft shadow": {"shadow": "soft", "depth": 0.6},
@@ -349,14 +368,14 @@ CAMERA = {
 
 @pytest.mark.parametrize("conditions", CAMERA.values(), ids=CAMERA)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_photographs(read, five, conditions, seed):
+def test_photographs(read: Read, five: np.ndarray, conditions: dict[str, Any], seed: int) -> None:
     rng = np.random.default_rng(seed)
     page = laid(enlarged(five, rng.uniform(120, 250)), (480, 640), (110, 180))
     form = read(Image.fromarray(photograph(page, rng, **conditions)), "JPEG", quality=int(rng.integers(40, 95)))
     assert likeness(form, five) > 0.88
 
 
-def test_the_lit_part_of_a_page_in_the_shade_is_not_taken_for_ink(five):
+def test_the_lit_part_of_a_page_in_the_shade_is_not_taken_for_ink(five: np.ndarray) -> None:
     hits = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
@@ -366,15 +385,18 @@ def test_the_lit_part_of_a_page_in_the_shade_is_not_taken_for_ink(five):
     assert hits >= 29
 
 
-def test_the_edge_of_the_sheet_is_not_taken_for_ink(sheet, five):
+def test_the_edge_of_the_sheet_is_not_taken_for_ink(sheet: np.ndarray, five: np.ndarray) -> None:
     sheet[4:9, :300] = 0
     sheet[30:, 310:314] = 60
     assert likeness(to_mnist_form(sheet), five) > 0.95
 
 
-def test_a_mixture_of_colours_keeps_what_is_light_light():
+def test_a_mixture_of_colours_keeps_what_is_light_light() -> None:
     rng = np.random.default_rng(1)
-    pairs = [((110, 150, 0), (0, 255, 0)), *((rng.integers(0, 120, 3), rng.integers(130, 256, 3)) for _ in range(30))]
+    pairs: list[tuple[Any, Any]] = [
+        ((110, 150, 0), (0, 255, 0)),
+        *((rng.integers(0, 120, 3), rng.integers(130, 256, 3)) for _ in range(30)),
+    ]
     for ink, paper in pairs:
         colours = np.full((20, 20, 3), paper, float)
         colours[5:15, 8:12] = ink
@@ -384,7 +406,7 @@ def test_a_mixture_of_colours_keeps_what_is_light_light():
         assert light > dark or np.sum(paper) < np.sum(ink)
 
 
-def test_the_same_picture_gives_the_same_image_and_is_left_alone(sheet):
+def test_the_same_picture_gives_the_same_image_and_is_left_alone(sheet: np.ndarray) -> None:
     before = sheet.copy()
     sheet.flags.writeable = False
     assert np.array_equal(to_mnist_form(sheet), to_mnist_form(sheet))
@@ -394,14 +416,14 @@ def test_the_same_picture_gives_the_same_image_and_is_left_alone(sheet):
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def test_no_file_a_folder_an_empty_file(tmp_path):
+def test_no_file_a_folder_an_empty_file(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.png") == "no such file; name a PNG or JPEG file"
     assert refused(tmp_path) == "a folder, not a picture; name a PNG or JPEG file"
     (tmp_path / "empty.png").touch()
     assert refused(tmp_path / "empty.png") == "the file is empty; save the picture again"
 
 
-def test_other_formats(tmp_path, sheet):
+def test_other_formats(tmp_path: Path, sheet: np.ndarray) -> None:
     for form in ("GIF", "BMP", "TIFF", "WEBP"):
         Image.fromarray(sheet).save(tmp_path / "picture.png", form)
         assert refused(tmp_path / "picture.png") == "not a PNG or JPEG picture; save it as one of these"
@@ -410,7 +432,7 @@ def test_other_formats(tmp_path, sheet):
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_truncated_files(tmp_path, sheet, form):
+def test_truncated_files(tmp_path: Path, sheet: np.ndarray, form: str) -> None:
     content, path = encoded(sheet, form), tmp_path / "picture"
     for share in (0.1, 0.3, 0.6, 0.9):
         path.write_bytes(content[: int(share * len(content))])
@@ -421,8 +443,8 @@ def test_truncated_files(tmp_path, sheet, form):
 
 
 @pytest.mark.parametrize("size", [(7072, 7072), (10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
-def test_too_large_pictures_are_refused_by_their_header(tmp_path, size):
-    def chunk(name, content):
+def test_too_large_pictures_are_refused_by_their_header(tmp_path: Path, size: tuple[int, int]) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     path = tmp_path / "huge.png"
@@ -431,13 +453,13 @@ def test_too_large_pictures_are_refused_by_their_header(tmp_path, size):
     assert refused(path) == "larger than 50 megapixels; shrink it, or cut out the digit"
 
 
-def test_pillow_stays_as_it_was(read, sheet):
+def test_pillow_stays_as_it_was(read: Read, sheet: np.ndarray) -> None:
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
     read(Image.fromarray(sheet))
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
 
 
-def test_large_texts_in_a_png_are_refused(tmp_path, sheet):
+def test_large_texts_in_a_png_are_refused(tmp_path: Path, sheet: np.ndarray) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("bomb", "0" * 3_000_000, zip=True)
     Image.fromarray(sheet).save(tmp_path / "text.png", pnginfo=texts)
@@ -446,15 +468,19 @@ def test_large_texts_in_a_png_are_refused(tmp_path, sheet):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (28, 28), (3, 2), (300, 400)])
 @pytest.mark.parametrize("grey", [0, 100, 255])
-def test_pictures_of_one_colour_are_blank(shape, grey):
+def test_pictures_of_one_colour_are_blank(shape: tuple[int, int], grey: int) -> None:
     with pytest.raises(DataError, match="it shows no digit"):
         to_mnist_form(np.full(shape, grey, np.uint8))
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_empty_paper_is_blank(tmp_path, seed):
+def test_empty_paper_is_blank(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    conditions = {"light": rng.uniform(0, 1), "vignette": rng.uniform(0, 0.6), "noise": rng.uniform(0, 0.05)}
+    conditions: dict[str, Any] = {
+        "light": rng.uniform(0, 1),
+        "vignette": rng.uniform(0, 0.6),
+        "noise": rng.uniform(0, 0.05),
+    }
     conditions |= {"shadow": (None, "soft", "hard")[seed % 3], "depth": rng.uniform(0.2, 0.5), "dark": seed % 4 == 3}
     picture = photograph(np.zeros((480, 640), np.float32), rng, texture=rng.uniform(0, 0.03), **conditions)
     path = tmp_path / "empty.jpg"
@@ -462,18 +488,18 @@ def test_empty_paper_is_blank(tmp_path, seed):
     assert refused(path).startswith("it shows no digit")
 
 
-def test_transparent_pictures_are_blank(tmp_path):
+def test_transparent_pictures_are_blank(tmp_path: Path) -> None:
     Image.new("RGBA", (50, 40), (9, 9, 9, 0)).save(tmp_path / "none.png")
     assert "no digit" in refused(tmp_path / "none.png")
 
 
 @pytest.mark.parametrize("grey", [np.zeros((9, 9)), np.zeros((9, 9, 3), np.uint8), np.zeros((0, 9), np.uint8)])
-def test_other_arrays(grey):
+def test_other_arrays(grey: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"must be \(height, width\) uint8"):
         to_mnist_form(grey)
 
 
-def read_or_refused(path):
+def read_or_refused(path: Path) -> None:
     try:
         form = read_picture(path)
     except DataError:
@@ -483,13 +509,13 @@ def read_or_refused(path):
 
 
 @given(content=st.binary(max_size=300), start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"]))
-def test_random_bytes(tmp_path, content, start):
+def test_random_bytes(tmp_path: Path, content: bytes, start: bytes) -> None:
     (tmp_path / "random").write_bytes(start + content)
     read_or_refused(tmp_path / "random")
 
 
 @given(data=st.data(), form=st.sampled_from(["PNG", "JPEG"]))
-def test_damaged_files(tmp_path, data, form):
+def test_damaged_files(tmp_path: Path, data: st.DataObject, form: str) -> None:
     grey = (255 - 255 * printed(7, 40)).astype(np.uint8)
     content = bytearray(encoded(grey, form))
     for _ in range(data.draw(st.integers(0, 4))):
@@ -499,7 +525,7 @@ def test_damaged_files(tmp_path, data, form):
 
 
 @given(grey=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
-def test_any_array_is_read_or_refused(grey):
+def test_any_array_is_read_or_refused(grey: np.ndarray) -> None:
     try:
         form = to_mnist_form(grey)
     except DataError:
@@ -511,11 +537,12 @@ def test_any_array_is_read_or_refused(grey):
 
 
 @given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
-def test_components_are_what_a_flood_fills(mask):
+def test_components_are_what_a_flood_fills(mask: np.ndarray) -> None:
     flooded, n = np.zeros(mask.shape, int), 0
     for start in np.argwhere(mask):
         if not flooded[tuple(start)]:
-            n, todo = n + 1, [start]
+            n += 1
+            todo: list[Any] = [start]
             while todo:
                 y, x = todo.pop()
                 if mask[y, x] and not flooded[y, x]:
@@ -533,7 +560,7 @@ def test_components_are_what_a_flood_fills(mask):
     image=hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 9)),
     size=st.integers(1, 6),
 )
-def test_closing_fills_what_has_no_room_for_a_square(image, size):
+def test_closing_fills_what_has_no_room_for_a_square(image: np.ndarray, size: int) -> None:
     padded = np.pad(image, 2 * size, mode="edge")
     squares = np.lib.stride_tricks.sliding_window_view(padded, (size, size)).max((2, 3))
     closed = np.lib.stride_tricks.sliding_window_view(squares, (size, size)).min((2, 3))
@@ -543,33 +570,37 @@ def test_closing_fills_what_has_no_room_for_a_square(image, size):
 # --- what a network reads --------------------------------------------------------------------------------------------
 
 
+Photograph = tuple[np.ndarray, int, int | None]
+
+
 @pytest.fixture(scope="module")
-def reader(mnist):
+def reader(mnist: xpnet.Dataset) -> xpnet.Model:
     """What `xpnet train` trains on MNIST."""
     config = xpnet.TrainConfig()
     network = config.network(mnist.n_features, mnist.n_classes)
     return xpnet.fit(network, mnist, config, device="cpu", seed=0, callbacks=[]).model
 
 
-def share_read(model, path, photographs):
+def share_read(model: xpnet.Model, path: Path, photographs: Iterable[Photograph]) -> float:
     """The share of (picture, label, JPEG quality or None) that a model reads aright; one taken for blank is not."""
-    hits = []
+    hits: list[bool] = []
     for picture, label, quality in photographs:
         path.write_bytes(encoded(picture, "JPEG", quality=quality) if quality else encoded(picture))
         try:
             hits.append(model.predict(read_picture(path)[None])[0] == label)
         except DataError:
             hits.append(False)
-    return np.mean(hits)
+    return float(np.mean(hits))
 
 
-def sized(rng):
+def sized(rng: np.random.Generator) -> tuple[int, int]:
     height = int(rng.integers(300, 1000))
     return height, int(height * rng.uniform(0.7, 1.4))
 
 
 @pytest.mark.slow
-def test_mnist_saved_as_png_is_read_as_before(mnist, reader, tmp_path):
+def test_mnist_saved_as_png_is_read_as_before(mnist: xpnet.Dataset, reader: xpnet.Model, tmp_path: Path) -> None:
+    assert mnist.test is not None
     images, labels = (part[:2000] for part in mnist.test)
     direct = reader.evaluate(images, labels).accuracy
     for flip in (0, 255):
@@ -579,7 +610,7 @@ def test_mnist_saved_as_png_is_read_as_before(mnist, reader, tmp_path):
         )
 
 
-def mixed(rng):
+def mixed(rng: np.random.Generator) -> dict[str, Any]:
     dark = rng.random() < 0.2
     return {
         "dark": dark,
@@ -600,27 +631,29 @@ def mixed(rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CAMERA, "mixed", "small"])
-def test_photographed_mnist_is_read(mnist, reader, tmp_path, kind):
+def test_photographed_mnist_is_read(mnist: xpnet.Dataset, reader: xpnet.Model, tmp_path: Path, kind: str) -> None:
     """95 % of the photographs, 90 % where all conditions come together; of the digits themselves 98 % are read."""
+    assert mnist.test is not None
+    test = mnist.test
 
-    def photographs():
+    def photographs() -> Iterator[Photograph]:
         for i in np.random.default_rng(11).permutation(10_000)[:60]:
             rng = np.random.default_rng((11, int(i)))
             size = (1200, 1600) if kind == "small" else sized(rng)
-            ink = enlarged(mnist.test.images[i], min(size) * (rng.uniform(0.06, 0.15) if kind == "small" else 0.5))
+            ink = enlarged(test.images[i], min(size) * (rng.uniform(0.06, 0.15) if kind == "small" else 0.5))
             page = laid(np.pad(ink, min(size) // 10 if kind != "small" else 0), size, rng=rng)
             conditions = mixed(rng) if kind == "mixed" else CAMERA.get(kind, {})
-            yield photograph(page, rng, **conditions), mnist.test.labels[i], int(rng.integers(40, 95))
+            yield photograph(page, rng, **conditions), test.labels[i], int(rng.integers(40, 95))
 
     assert share_read(reader, tmp_path / "p", photographs()) >= (0.9 if kind == "mixed" else 0.95)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pen", [(0.012, 0.025), (0.025, 0.06), (0.08, 0.14), (0.16, 0.24)])
-def test_pens_from_thin_to_thick(reader, tmp_path, pen):
+def test_pens_from_thin_to_thick(reader: xpnet.Model, tmp_path: Path, pen: tuple[float, float]) -> None:
     """As good as the same hand in MNIST's form, `digits`, of which the network reads nine in ten."""
 
-    def photographs():
+    def photographs() -> Iterator[Photograph]:
         for i in range(100):
             rng = np.random.default_rng((12, i))
             size = sized(rng)
@@ -634,7 +667,7 @@ def test_pens_from_thin_to_thick(reader, tmp_path, pen):
 
 
 @pytest.mark.slow
-def test_a_printed_font_is_read(reader, tmp_path):
+def test_a_printed_font_is_read(reader: xpnet.Model, tmp_path: Path) -> None:
     rng = np.random.default_rng(13)
     pages = [
         (photograph(laid(printed(i % 10, rng.uniform(100, 250)), (480, 640), rng=rng), rng), i % 10, 80)

@@ -14,10 +14,12 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch, caplog):
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Run in an empty folder with an empty cache, so that nothing of the user's is found or written."""
     for name in ("XPNET_DATA_DIR", "XPNET_DATA_MIRROR"):
         monkeypatch.delenv(name, raising=False)
@@ -68,11 +70,14 @@ def small_set(*bases: str, seed: int = 0) -> SetInfo:
     return replace(SETS["mnist"], n_train=6, n_test=5, files=files)
 
 
+Put = Callable[..., SetInfo]
+
+
 @pytest.fixture
-def mnist(monkeypatch) -> Callable[..., SetInfo]:
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Put:
     """A function that puts a small set in MNIST's place."""
 
-    def put(*bases: str, **changes) -> SetInfo:
+    def put(*bases: str, **changes: Any) -> SetInfo:
         info = replace(small_set(*bases), **changes)
         monkeypatch.setitem(SETS, "mnist", info)
         return info
@@ -81,11 +86,16 @@ def mnist(monkeypatch) -> Callable[..., SetInfo]:
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> list[Path]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Have digits drawn small and at once; returns the folders that they were to be cached in."""
     split = (np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.int32))
     folders: list[Path] = []
-    monkeypatch.setattr(digits, "load_splits", lambda folder: folders.append(folder) or (split, split))
+
+    def load_splits(folder: Path) -> tuple[Any, Any]:
+        folders.append(folder)
+        return split, split
+
+    monkeypatch.setattr(digits, "load_splits", load_splits)
     return folders
 
 
@@ -155,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[Server]:
     folder = lay(tmp_path / "served")
     with Server({file.name: file.read_bytes() for file in folder.iterdir()}) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -176,11 +186,14 @@ def is_whole(folder: Path) -> bool:
 # --- downloading -----------------------------------------------------------------------------------------------------
 
 
-def test_download_then_load_without_asking_again(tmp_path, server, mnist, caplog):
+def test_download_then_load_without_asking_again(
+    tmp_path: Path, server: Server, mnist: Put, caplog: pytest.LogCaptureFixture
+) -> None:
     mnist(server.at("good"))
-    calls = []
+    calls: list[tuple[str, int, int]] = []
     data = load_data("mnist", progress=lambda *call: calls.append(call))
     assert (data.train.images == arrays()[NAMES[0]]).all()
+    assert data.test is not None
     assert (len(data.train.labels), len(data.test.labels), data.n_classes, data.name) == (6, 5, 10, "mnist")
     assert data.source == str(tmp_path / "cache" / "mnist")
     assert is_whole(tmp_path / "cache" / "mnist")
@@ -192,7 +205,9 @@ def test_download_then_load_without_asking_again(tmp_path, server, mnist, caplog
     assert len(server.requests) == 4
 
 
-def test_a_cut_connection_is_resumed(tmp_path, server, mnist, caplog):
+def test_a_cut_connection_is_resumed(
+    tmp_path: Path, server: Server, mnist: Put, caplog: pytest.LogCaptureFixture
+) -> None:
     mnist(server.at("cut"))
     assert is_whole(download("mnist"))
     halves = [len(server.files[f"{name}.gz"]) // 2 for name in NAMES]
@@ -201,7 +216,9 @@ def test_a_cut_connection_is_resumed(tmp_path, server, mnist, caplog):
 
 
 @pytest.mark.parametrize("behaviour", ["no-range", "other-range", "full", "regzip", "good"])
-def test_a_part_left_behind_ends_in_the_right_content(tmp_path, server, mnist, behaviour):
+def test_a_part_left_behind_ends_in_the_right_content(
+    tmp_path: Path, server: Server, mnist: Put, behaviour: str
+) -> None:
     mnist(server.at(behaviour))
     folder = tmp_path / "cache" / "mnist"
     folder.mkdir(parents=True)
@@ -212,7 +229,7 @@ def test_a_part_left_behind_ends_in_the_right_content(tmp_path, server, mnist, b
     assert server.requests[0][1] is not None
 
 
-def test_a_part_of_other_content_is_fetched_anew(tmp_path, server, mnist):
+def test_a_part_of_other_content_is_fetched_anew(tmp_path: Path, server: Server, mnist: Put) -> None:
     mnist(server.at("good"))
     folder = tmp_path / "cache" / "mnist"
     folder.mkdir(parents=True)
@@ -222,7 +239,7 @@ def test_a_part_of_other_content_is_fetched_anew(tmp_path, server, mnist):
     assert [wanted for _, wanted in server.requests[:2]] == ["bytes=15-", None]
 
 
-def test_a_complete_part_is_not_asked_for_again(tmp_path, server, mnist):
+def test_a_complete_part_is_not_asked_for_again(tmp_path: Path, server: Server, mnist: Put) -> None:
     info = mnist(server.at("good"))
     content = server.files[f"{NAMES[0]}.gz"]
     mnist(server.at("good"), files=(replace(info.files[0], size=len(content)), *info.files[1:]))
@@ -238,7 +255,9 @@ def test_a_complete_part_is_not_asked_for_again(tmp_path, server, mnist):
     ("bad", "says"),
     [("wrong", "wrong content (SHA-256 of the raw content is"), ("missing", "HTTP 404"), ("always-cut", "cut off")],
 )
-def test_the_next_source_is_tried(server, mnist, caplog, bad, says):
+def test_the_next_source_is_tried(
+    server: Server, mnist: Put, caplog: pytest.LogCaptureFixture, bad: str, says: str
+) -> None:
     mnist(server.at(bad), server.at("good"))
     assert is_whole(download("mnist"))
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -247,7 +266,7 @@ def test_the_next_source_is_tried(server, mnist, caplog, bad, says):
     assert warnings[0].endswith("trying the next source")
 
 
-def test_all_sources_dead(tmp_path, server, mnist):
+def test_all_sources_dead(tmp_path: Path, server: Server, mnist: Put) -> None:
     mnist(server.at("missing"), server.at("wrong"))
     with pytest.raises(
         DataError, match=rf"{NAMES[0]}.gz is not available from any source: .*404.*wrong content"
@@ -258,7 +277,7 @@ def test_all_sources_dead(tmp_path, server, mnist):
     assert not list((tmp_path / "cache" / "mnist").glob("*.gz*[!k]"))
 
 
-def test_the_mirror_is_asked_first(server, mnist, monkeypatch):
+def test_the_mirror_is_asked_first(server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     mnist(server.at("good"))
     monkeypatch.setenv("XPNET_DATA_MIRROR", server.at("good/mirror/"))
     download("mnist")
@@ -266,7 +285,9 @@ def test_the_mirror_is_asked_first(server, mnist, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["somewhere", "file:///tmp", "ftp://127.0.0.1", "data:text/plain,"])
-def test_a_mirror_that_is_no_address_of_http(server, mnist, monkeypatch, caplog, address):
+def test_a_mirror_that_is_no_address_of_http(
+    server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
     """urllib would open files, too."""
     mnist(server.at("good"))
     monkeypatch.setenv("XPNET_DATA_MIRROR", address)
@@ -274,14 +295,16 @@ def test_a_mirror_that_is_no_address_of_http(server, mnist, monkeypatch, caplog,
     assert caplog.text.count("not an address of HTTP") == 4
 
 
-def test_a_source_that_sends_without_end(server, mnist, monkeypatch):
+def test_a_source_that_sends_without_end(server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     mnist(server.at("good"))
     monkeypatch.setattr(network, "MAX_BYTES", 10)
     with pytest.raises(DataError, match="more than 10 bytes"):
         download("mnist")
 
 
-def test_where_nothing_can_be_written(tmp_path, server, mnist, monkeypatch, caplog):
+def test_where_nothing_can_be_written(
+    tmp_path: Path, server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     mnist(server.at("good"))
     (tmp_path / "file").write_text("in the way")
     assert download("mnist", data_dir=tmp_path / "file") == tmp_path / "cache" / "mnist"
@@ -296,7 +319,7 @@ def test_where_nothing_can_be_written(tmp_path, server, mnist, monkeypatch, capl
         download("mnist")
 
 
-def test_download_refuses_a_wrong_file_that_is_there(tmp_path, server, mnist):
+def test_download_refuses_a_wrong_file_that_is_there(tmp_path: Path, server: Server, mnist: Put) -> None:
     mnist(server.at("good"))
     lay(tmp_path / "cache" / "mnist", seed=5)
     with pytest.raises(DataError, match=r"train-images.*: not the file of mnist: SHA-256.*delete it"):
@@ -312,7 +335,7 @@ def waits(message: str) -> list[float]:
     return [float(wait) for wait in re.findall(r"no answer within ([\d.]+) s", message)]
 
 
-def test_refused_connections(mnist, caplog):
+def test_refused_connections(mnist: Put, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     mnist(address, address)
@@ -321,7 +344,9 @@ def test_refused_connections(mnist, caplog):
     assert caplog.text.lower().count("refused") == 2
 
 
-def test_silent_sources_share_one_deadline(server, mnist, monkeypatch, caplog):
+def test_silent_sources_share_one_deadline(
+    server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(network, "OFFLINE_SECONDS", 0.9)
     mnist(*[server.at("stall")] * 3)
     with pytest.raises(DataError, match="no network"):
@@ -332,7 +357,9 @@ def test_silent_sources_share_one_deadline(server, mnist, monkeypatch, caplog):
     assert {path for path, _ in server.requests} == {f"/stall/{NAMES[0]}.gz"}
 
 
-def test_a_slow_name_look_up_counts_too(server, mnist, monkeypatch, caplog):
+def test_a_slow_name_look_up_counts_too(
+    server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     looked_up = threading.Event()
 
     def slow_getaddrinfo(*_: object, **__: object) -> None:
@@ -351,7 +378,9 @@ def test_a_slow_name_look_up_counts_too(server, mnist, monkeypatch, caplog):
     assert server.requests == []
 
 
-def test_once_answered_a_silent_source_is_given_its_own_time(server, mnist, monkeypatch, caplog):
+def test_once_answered_a_silent_source_is_given_its_own_time(
+    server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(network, "OFFLINE_SECONDS", 2.0)
     monkeypatch.setattr(network, "ANSWER_SECONDS", 0.2)
     mnist(server.at("missing"), server.at("stall"), server.at("good"))
@@ -359,13 +388,13 @@ def test_once_answered_a_silent_source_is_given_its_own_time(server, mnist, monk
     assert waits(caplog.text) == [0.2] * 4
 
 
-def test_an_answer_that_comes_too_late_is_closed(monkeypatch):
+def test_an_answer_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     late, closed = threading.Event(), threading.Event()
 
     class Response:
         close = closed.set
 
-    def ask(answer, url, start):
+    def ask(answer: Future[Any], url: str, start: int) -> None:
         late.wait()
         answer.set_result(Response)
 
@@ -377,13 +406,15 @@ def test_an_answer_that_comes_too_late_is_closed(monkeypatch):
     assert closed.wait(30)
 
 
-def test_waiting_for_another_process_does_not_count_as_being_offline(tmp_path, server, mnist, monkeypatch):
+def test_waiting_for_another_process_does_not_count_as_being_offline(
+    tmp_path: Path, server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mnist(server.at("good"))
     clock = [0.0]
     monkeypatch.setattr(network.time, "monotonic", lambda: clock[0])
     locks = iter([False, True])
 
-    def try_lock(_descriptor):
+    def try_lock(_descriptor: int) -> bool:
         clock[0] += 1000
         return next(locks)
 
@@ -418,7 +449,7 @@ def child(info: SetInfo, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_two_processes_at_once_make_one_good_copy(tmp_path, server):
+def test_two_processes_at_once_make_one_good_copy(tmp_path: Path, server: Server) -> None:
     info = small_set(server.at("held"))
     with child(info, tmp_path) as first:
         server.asked.wait()
@@ -431,7 +462,7 @@ def test_two_processes_at_once_make_one_good_copy(tmp_path, server):
     assert len(server.requests) == 4
 
 
-def test_a_killed_process_leaves_no_lock(tmp_path, server, mnist):
+def test_a_killed_process_leaves_no_lock(tmp_path: Path, server: Server, mnist: Put) -> None:
     info = mnist(server.at("held"))
     with child(info, tmp_path) as process:
         server.asked.wait()
@@ -444,7 +475,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path, server, mnist):
 # --- searching -------------------------------------------------------------------------------------------------------
 
 
-def test_order_of_search(tmp_path, mnist, monkeypatch):
+def test_order_of_search(tmp_path: Path, mnist: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     mnist()
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path / "environment"))
     places = [tmp_path / "given", tmp_path / "environment", Path("data"), tmp_path / "cache"]
@@ -458,14 +489,16 @@ def test_order_of_search(tmp_path, mnist, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("layout", ["mnist", "MNIST/raw", "."])
-def test_layouts(tmp_path, mnist, layout, suffix):
+def test_layouts(tmp_path: Path, mnist: Put, layout: str, suffix: str) -> None:
     mnist()
     lay(tmp_path / "place" / layout, suffix=suffix)
     assert locate("mnist", tmp_path / "place") == tmp_path / "place" / layout
     assert load_data("mnist", data_dir=tmp_path / "place").train.labels.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_files_without_a_folder_of_their_own_belong_to_the_set_that_their_sums_say(tmp_path, monkeypatch):
+def test_files_without_a_folder_of_their_own_belong_to_the_set_that_their_sums_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, seed in (("fashion-mnist", 1), ("kmnist", 2)):
         folder = lay(tmp_path / name, seed)
         files = tuple(
@@ -480,7 +513,9 @@ def test_files_without_a_folder_of_their_own_belong_to_the_set_that_their_sums_s
     assert locate("mnist", tmp_path / "fashion-mnist") is None
 
 
-def test_a_set_with_a_file_missing_is_passed_over_with_a_word(tmp_path, mnist, caplog):
+def test_a_set_with_a_file_missing_is_passed_over_with_a_word(
+    tmp_path: Path, mnist: Put, caplog: pytest.LogCaptureFixture
+) -> None:
     mnist()
     lay(tmp_path / "mnist")
     (tmp_path / "mnist" / f"{NAMES[3]}.gz").unlink()
@@ -489,20 +524,24 @@ def test_a_set_with_a_file_missing_is_passed_over_with_a_word(tmp_path, mnist, c
 
 
 @pytest.mark.parametrize("folder", ["mnist", "."])
-def test_keras_npz(tmp_path, mnist, folder):
+def test_keras_npz(tmp_path: Path, mnist: Put, folder: str) -> None:
     mnist()
-    keys = dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays().values(), strict=True))
+    keys: dict[str, Any] = dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays().values(), strict=True))
     (tmp_path / folder).mkdir(exist_ok=True)
     path = tmp_path / folder / "mnist.npz"
     np.savez(path, **keys)
     assert locate("mnist", tmp_path) == path
-    assert (load_data("mnist", data_dir=tmp_path).test.images == arrays()[NAMES[2]]).all()
+    test = load_data("mnist", data_dir=tmp_path).test
+    assert test is not None
+    assert (test.images == arrays()[NAMES[2]]).all()
     np.savez(path, **(keys | {"x_test": keys["x_test"] ^ 1}))
     with pytest.raises(DataError, match=rf"{path}: not the test images of mnist"):
         load_data("mnist", data_dir=tmp_path)
 
 
-def test_a_pickle_of_mnist_is_used_and_said_to_be_unproven(tmp_path, mnist, caplog):
+def test_a_pickle_of_mnist_is_used_and_said_to_be_unproven(
+    tmp_path: Path, mnist: Put, caplog: pytest.LogCaptureFixture
+) -> None:
     import pickle
 
     mnist()
@@ -514,7 +553,7 @@ def test_a_pickle_of_mnist_is_used_and_said_to_be_unproven(tmp_path, mnist, capl
     assert "not proven" in caplog.text
 
 
-def test_a_wrong_sum_says_file_sums_and_remedy(tmp_path, mnist):
+def test_a_wrong_sum_says_file_sums_and_remedy(tmp_path: Path, mnist: Put) -> None:
     info = mnist()
     lay(tmp_path / "mnist")
     lay(tmp_path / "cache" / "mnist")
@@ -527,19 +566,23 @@ def test_a_wrong_sum_says_file_sums_and_remedy(tmp_path, mnist):
     message = str(caught.value)
     assert message.startswith(f"{path}: not the test images of mnist: the SHA-256 of the raw content is ")
     assert all(words in message for words in (formats.idx_sha256(bad), info.files[2].sums["raw"], "delete it", "path"))
-    assert (load_data(tmp_path / "mnist").test.images == bad).all()
+    test = load_data(tmp_path / "mnist").test
+    assert test is not None
+    assert (test.images == bad).all()
     with pytest.raises(DataError, match="not the test images of mnist"):
         load_data("auto", data_dir=tmp_path)
 
 
-def test_a_wrong_number_of_images(tmp_path, mnist):
+def test_a_wrong_number_of_images(tmp_path: Path, mnist: Put) -> None:
     mnist(n_train=7)
     lay(tmp_path / "mnist")
     with pytest.raises(DataError, match="6 train images, but mnist has 7"):
         load_data("mnist", data_dir=tmp_path)
 
 
-def test_a_named_place_that_is_not_there(tmp_path, mnist, monkeypatch, caplog):
+def test_a_named_place_that_is_not_there(
+    tmp_path: Path, mnist: Put, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     mnist()
     lay(tmp_path / "cache" / "mnist")
     monkeypatch.setenv("XPNET_DATA_DIR", "typo")
@@ -548,7 +591,7 @@ def test_a_named_place_that_is_not_there(tmp_path, mnist, monkeypatch, caplog):
     assert "$XPNET_DATA_DIR names typo, which is not a folder" in caplog.text
 
 
-def test_downloading_switched_off(mnist):
+def test_downloading_switched_off(mnist: Put) -> None:
     mnist()
     with pytest.raises(DataError, match=r"mnist is in none of .*cache, and downloading is switched off"):
         load_data("mnist", download=False)
@@ -567,7 +610,9 @@ def emnist_zip(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_emnist_is_downloaded_once_and_read_from_its_zip(tmp_path, server, monkeypatch):
+def test_emnist_is_downloaded_once_and_read_from_its_zip(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = server.files["gzip.zip"] = emnist_zip(tmp_path / "made.zip")
     zipped = SetFile(
         "gzip.zip",
@@ -602,14 +647,14 @@ def test_emnist_is_downloaded_once_and_read_from_its_zip(tmp_path, server, monke
         ("", "unknown data ''"),
     ],
 )
-def test_unknown_names(name, says):
+def test_unknown_names(name: str, says: str) -> None:
     for call in (load_data, locate, download):
         with pytest.raises(DataError, match=says) as caught:
             call(name)
         assert "xpnet data list" in str(caught.value)
 
 
-def test_what_is_taken_for_a_path(tmp_path, mnist):
+def test_what_is_taken_for_a_path(tmp_path: Path, mnist: Put) -> None:
     mnist()
     lay(Path("own"))
     assert load_data("own").name == "own"
@@ -619,7 +664,7 @@ def test_what_is_taken_for_a_path(tmp_path, mnist):
             load_data(path)
 
 
-def test_a_name_is_a_name_even_if_a_folder_is_called_so(tmp_path, mnist):
+def test_a_name_is_a_name_even_if_a_folder_is_called_so(tmp_path: Path, mnist: Put) -> None:
     mnist()
     lay(Path("mnist"), seed=9)
     lay(tmp_path / "cache" / "mnist")
@@ -627,19 +672,23 @@ def test_a_name_is_a_name_even_if_a_folder_is_called_so(tmp_path, mnist):
     assert load_data("./mnist").source == str(Path("mnist").resolve())
 
 
-def test_digits_are_cached_with_the_user_alone(tmp_path, drawn, monkeypatch):
+def test_digits_are_cached_with_the_user_alone(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path))
     data = load_data("digits", data_dir=tmp_path)
     assert drawn == [tmp_path / "cache" / "digits"]
     assert (data.name, data.source, data.n_classes, len(data.train.labels)) == ("digits", "drawn by xpnet", 10, 3)
 
 
-def test_auto_is_mnist_where_it_can_be_had(server, mnist, drawn):
+def test_auto_is_mnist_where_it_can_be_had(server: Server, mnist: Put, drawn: list[Path]) -> None:
     mnist(server.at("good"))
     assert load_data().name == "mnist"
 
 
-def test_auto_says_loudly_that_it_takes_digits(server, mnist, drawn, caplog):
+def test_auto_says_loudly_that_it_takes_digits(
+    server: Server, mnist: Put, drawn: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
     mnist(server.at("missing"))
     for allowed, reason in ((True, "HTTP 404"), (False, "switched off")):
         assert load_data(download=allowed).name == "digits"
@@ -649,7 +698,7 @@ def test_auto_says_loudly_that_it_takes_digits(server, mnist, drawn, caplog):
         assert "\n" not in last.getMessage()
 
 
-def test_the_records_are_consistent():
+def test_the_records_are_consistent() -> None:
     assert list(SETS) == [info.name for info in SETS.values()]
     assert {"mnist", "fashion-mnist", "kmnist", "qmnist", "digits", "emnist-digits", "emnist-letters"} <= set(SETS)
     counts = {"emnist-letters": 26, "emnist-balanced": 47, "emnist-bymerge": 47, "emnist-byclass": 62}
@@ -667,7 +716,7 @@ def test_the_records_are_consistent():
 @pytest.mark.skipif(
     not (REAL_DATA / "mnist").is_dir(), reason="MNIST is not at hand: XPNET_DATA_DIR has no folder mnist"
 )
-def test_real_mnist():
+def test_real_mnist() -> None:
     data = load_data("mnist", data_dir=REAL_DATA, download=False)
     assert data.test is not None
     assert data.train.images.shape == (60_000, 28, 28)

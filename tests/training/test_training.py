@@ -652,7 +652,7 @@ def test_progress_is_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> No
 
 def test_a_callback_of_one_s_own_in_three_lines(small_data: xpnet.Dataset) -> None:
     class StopAt90(xpnet.Callback):
-        def on_epoch(self, run):
+        def on_epoch(self, run: Any) -> None:
             if run.history[-1].train_accuracy > 0.9:
                 run.stop("90 % reached")
 
