@@ -25,6 +25,6 @@ def test_the_notebook_runs_from_end_to_end(mnist: xpnet.Dataset, tmp_path: Path)
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert "the same gradients, bit by bit" in text
-    shares = [float(line.split(" %")[0]) for line in text.splitlines() if "are read rightly" in line]
+    shares = [float(line.split(" %")[0]) for line in text.splitlines() if "are classified correctly" in line]
     assert shares[0] >= 97.0
     assert not list(tmp_path.iterdir())
