@@ -96,7 +96,7 @@ def test_nvrtc_compiles_the_kernels_of_training(
 
     compiled: list[bytes] = []
 
-    class NotLoaded(wheel.cuda.function.Module):  # type: ignore[misc, name-defined]
+    class NotLoaded(wheel.cuda.function.Module):  # type: ignore[misc]
         def load(self, code: bytes) -> None:
             compiled.append(code)
 

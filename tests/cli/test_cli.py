@@ -29,6 +29,7 @@ from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.gradcheck import Comparison
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import init_params
+from xpnet.training.run import Run
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
 
@@ -373,6 +374,7 @@ def test_summary(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    assert small_data.test is not None
     images, labels = small_data.train
     guesses = np.random.default_rng(0).integers(0, 3, len(labels))
     noisy = np.where(np.arange(len(labels)) % 3 == 0, guesses, labels)  # or the loss would vanish at any rate
@@ -538,7 +540,9 @@ def three(trained: str, patterns: str, capsys: pytest.CaptureFixture[str]) -> li
 
 
 def test_evaluate_averages_several_models(three: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    images, labels = xpnet.load_data("patterns.npz").test
+    test = xpnet.load_data("patterns.npz").test
+    assert test is not None
+    images, labels = test
     models = [xpnet.load(path, "cpu") for path in three]
     scores = xpnet.Ensemble(models).evaluate(images, labels)
     alone = []
@@ -1011,7 +1015,7 @@ def test_an_interruption_without_a_signal(
     """As by a handler that is somebody else's."""
 
     class Interrupt(xpnet.Callback):
-        def on_epoch(self, run: Any) -> None:
+        def on_epoch(self, run: Run) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
@@ -1023,7 +1027,7 @@ def test_a_state_that_could_not_be_written_is_not_promised(
     patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupt(xpnet.Callback):
-        def on_epoch(self, run: Any) -> None:
+        def on_epoch(self, run: Run) -> None:
             signal.raise_signal(signal.SIGINT)
 
     def full(*_: object) -> None:

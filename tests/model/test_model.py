@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 import xpnet
 from tests.conftest import open_backend
-from xpnet.backend import select
+from xpnet.backend import Backend, select
 from xpnet.errors import ModelError
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.initializers import init_params, init_running
@@ -76,17 +76,18 @@ def test_predict_takes_images_of_any_layout() -> None:
             model.predict(wrong)
     with pytest.raises(ModelError, match="label 3 at index 1"):
         model.evaluate(images, np.array([0, 3, 0, 0, 0], np.int32))
-    assert model.evaluate(images, np.array([0, 1, 2, 0, 1])) == model.evaluate(images, [0, 1, 2, 0, 1])
+    as_list: Any = [0, 1, 2, 0, 1]
+    assert model.evaluate(images, np.array(as_list)) == model.evaluate(images, as_list)
     for labels in (np.zeros(4, np.int32), np.zeros((5, 3), np.int32), np.zeros(5)):
         with pytest.raises(ModelError, match="5 images need as many labels"):
-            model.evaluate(images, labels)
+            model.evaluate(images, labels)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="0 images need"):
         model.evaluate(images[:0], np.zeros(0, np.int32))
     with pytest.raises(ModelError, match=r"pass.* as image\[None\]"):
         model.predict(images[0])
-    for wrong in (images.astype(np.float64), images - 1.0, images * np.nan, images.astype(np.int32)):
+    for pixels in (images.astype(np.float64), images - 1.0, images * np.nan, images.astype(np.int32)):
         with pytest.raises(ModelError, match=r"pixels must be uint8, or floats in \[0, 1\]"):
-            model.predict(wrong)
+            model.predict(pixels)
 
 
 def test_predictions_do_not_depend_on_their_company() -> None:
@@ -139,7 +140,8 @@ def test_an_ensemble_averages_its_members_outputs(library: str, device: str, los
     errors = (outputs - np.eye(3)[labels]) ** 2
     by_hand = -np.log(outputs[np.arange(1203), labels]) if loss == "cross-entropy" else errors
     measured = ensemble.measure(images, labels)
-    assert ensemble.evaluate(images, labels.tolist()) == measured.scores == (pytest.approx(by_hand.mean()), accuracy)
+    assert ensemble.evaluate(images, labels.tolist()) == measured.scores
+    assert ensemble.evaluate(images, labels) == (pytest.approx(by_hand.mean()), accuracy)
     assert np.array_equal(measured.outputs, outputs)
     assert list(measured.members) == [member.evaluate(images, labels) for member in members]
     shuffled = xpnet.Ensemble(members[::-1])
@@ -200,15 +202,15 @@ def test_an_ensemble_refuses_what_its_members_refuse() -> None:
     with pytest.raises(ModelError, match="5 images need as many labels"):
         ensemble.evaluate(images, labels[:4])
     with pytest.raises(ModelError, match="label 3 at index 1"):
-        ensemble.evaluate(images, [0, 3, 0, 0, 0])
+        ensemble.evaluate(images, np.array([0, 3, 0, 0, 0]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_ensemble_s_loss_stays_finite_where_a_probability_rounds_to_0(dtype: str) -> None:
-    image, arrays = np.ones((1, 36)), [np.zeros((36, 3), dtype), np.array([0, 2000, 0], dtype)]
+    image, label, arrays = np.ones((1, 36)), np.array([0]), [np.zeros((36, 3), dtype), np.array([0, 2000, 0], dtype)]
     sure = xpnet.Model(xpnet.MLP((36, 3)), arrays, [], select("cpu"))
-    assert sure.evaluate(image, [0]) == (2000.0, 0.0)
-    assert xpnet.Ensemble([sure, sure]).evaluate(image, [0]) == (pytest.approx(-math.log(1.1754944e-38)), 0.0)
+    assert sure.evaluate(image, label) == (2000.0, 0.0)
+    assert xpnet.Ensemble([sure, sure]).evaluate(image, label) == (pytest.approx(-math.log(1.1754944e-38)), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_members_that_ran_away_show_in_the_loss(biases: tuple[float, float], los
     network = xpnet.MLP((36, 3), loss="mse")
     arrays = [[np.zeros((36, 3)), np.array([bias, 0.0, 0.0])] for bias in biases]
     members = [xpnet.Model(network, params, [], select("cpu")) for params in arrays]
-    assert xpnet.Ensemble(members).evaluate(np.ones((1, 36)), [0]).loss == pytest.approx(loss, nan_ok=True)
+    assert xpnet.Ensemble(members).evaluate(np.ones((1, 36)), np.array([0])).loss == pytest.approx(loss, nan_ok=True)
 
 
 def saved(tmp_path: Path) -> bytes:
@@ -355,7 +357,7 @@ def test_a_model_whose_device_is_gone_comes_back_on_the_cpu_and_says_so(
     model = make_model()
     pickled = pickle.dumps(model).replace(b"cpu", b"gpu")
 
-    def unavailable(device: str, *_: Any, **__: Any) -> Any:
+    def unavailable(device: str, *_: object, **__: object) -> Backend:
         if device != "cpu":
             raise xpnet.DeviceError("there is no such device here")
         return select("cpu")

@@ -32,7 +32,7 @@ FASHION = list(SETS["fashion-mnist"].classes)
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "none", "--lr", "0.02", "--batch-size", "110", "--quiet"]
 
 
-def history(n: int, seed: int = 0, *, validation: bool = True, test: bool = True, **first: float) -> list[Epoch]:
+def history(n: int, seed: int = 0, *, validation: bool = True, test: bool = True, **first: Any) -> list[Epoch]:
     """A history of n epochs that looks like one; of the first epoch some figures can be given."""
     rng = np.random.default_rng(seed)
     epochs = []
@@ -234,12 +234,12 @@ EYES = {
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def linear(color: str) -> Any:
+def linear(color: str) -> np.ndarray:
     c = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
 
 
-def cielab(rgb: Any) -> Any:
+def cielab(rgb: np.ndarray) -> np.ndarray:
     t = TO_XYZ @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
     x, y, z = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
@@ -268,7 +268,7 @@ def test_learning_rates() -> None:
     np.testing.assert_array_equal(raw.get_xdata(), rates)
     np.testing.assert_array_equal(raw.get_ydata(), losses)
     np.testing.assert_array_equal(smooth.get_ydata(), smoothed)
-    assert list(mark.get_xdata()) == [0.125, 0.125]
+    np.testing.assert_array_equal(mark.get_xdata(), [0.125, 0.125])
     assert [text.get_text() for text in axes.texts] == ["suggested: 0.12"]
     assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "learning rate")
     low, high = axes.get_ylim()
@@ -279,14 +279,14 @@ def test_learning_rates() -> None:
 
 @pytest.mark.parametrize("suggestion", [1e-4, 0.03, 10.0, None])
 @pytest.mark.parametrize("smoothed", [[2.0] * 20, np.linspace(1, 5, 20), [np.nan] * 20, np.linspace(5e4, 1, 20)])
-def test_learning_rates_are_legible(smoothed: Any, suggestion: float | None) -> None:
+def test_learning_rates_are_legible(smoothed: np.ndarray | list[float], suggestion: float | None) -> None:
     assert_legible(plots.learning_rates(np.geomspace(1e-4, 10, 20), smoothed, smoothed, suggestion))
 
 
 # --- confusion -------------------------------------------------------------------------------------------------------
 
 
-def counts_of(n: int, per_class: int, seed: int = 0) -> Any:
+def counts_of(n: int, per_class: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     matrix = rng.poisson(0.3, (n, n)) * rng.integers(1, 200, (n, n))
     np.fill_diagonal(matrix, rng.integers(per_class // 2, per_class, n))
@@ -313,9 +313,9 @@ def test_confusion_prints_the_counts_and_colours_the_mistakes() -> None:
         (1, 0): "3",
         (1, 1): "7",
     }
-    shares = axes.images[0].get_array()
+    shares: Any = axes.images[0].get_array()
     assert shares.mask.tolist() == np.eye(3, dtype=bool).tolist()
-    np.testing.assert_allclose(shares.filled(0), [[0, 0.01, 0], [0.3, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(shares.filled(0), [[0.0, 0.01, 0.0], [0.3, 0.0, 0.0], [0.0, 0.0, 0.0]])
     assert axes.images[0].get_clim() == (0.0, pytest.approx(0.3))
     assert axes.images[0].cmap(0.0) == (1.0, 1.0, 1.0, 1.0)
     assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog", "emu"]
@@ -362,7 +362,7 @@ def test_confusion_is_legible(names: list[str], per_class: int) -> None:
         box = text.get_window_extent()
         inside = x0 <= box.x0 and box.x1 <= x1 and y0 <= box.y0 and box.y1 <= y1
         assert inside, f"{text.get_text()} leaves its cell"
-    assert min(text.get_fontsize() for text in axes.texts) >= 4.5
+    assert min(float(text.get_fontsize()) for text in axes.texts) >= 4.5
 
 
 def test_confusion_of_very_many_classes_has_colours_alone() -> None:
@@ -457,11 +457,13 @@ def test_a_weight_that_stands_out_does_not_pale_the_others() -> None:
     assert figure.axes[0].images[0].get_clim()[1] <= 1.0
     assert figure.axes[0].texts[0].get_text() == "unit 7"
     assert figure.axes[0].images[0].colorbar is None
-    assert figure.axes[19].images[0].colorbar.extend == "both"
+    bar = figure.axes[19].images[0].colorbar
+    assert bar is not None
+    assert bar.extend == "both"
 
 
 @pytest.mark.parametrize("W", [np.zeros((36, 3)), np.full((36, 2), np.nan), np.ones((36, 1)), np.eye(36)])
-def test_weights_are_legible(W: Any) -> None:
+def test_weights_are_legible(W: np.ndarray) -> None:
     figure = plots.weights(W, (6, 6))
     assert_legible(figure)
     assert_beside_images(figure, [text for axes in figure.axes for text in axes.texts])

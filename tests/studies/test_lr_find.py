@@ -1,6 +1,7 @@
 """The learning-rate range test, as a function; its command is tested with the others."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from xpnet.studies.lr_find import RateRange, find_lr
 from xpnet.training.initializers import init_params
 
 
-def search(data: xpnet.Dataset, library: str = "numpy", **settings: object) -> RateRange:
+def search(data: xpnet.Dataset, library: str = "numpy", **settings: Any) -> RateRange:
     limits = {name: settings.pop(name) for name in ("low", "high", "steps") if name in settings}
     config = xpnet.TrainConfig(**{"hidden": (16,), "batch_size": 50, **settings})
     network = config.network(data.n_features, data.n_classes)
@@ -38,7 +39,7 @@ def test_the_losses_are_those_of_the_batches(small_data: xpnet.Dataset) -> None:
 
 @pytest.mark.parametrize("library", ["array-api-strict", "torch", "jax"])
 def test_every_library_finds_the_same(small_data: xpnet.Dataset, library: str) -> None:
-    options = {"class_weight": "balanced", "dtype": "float64", "high": 1.0, "steps": 60}
+    options: dict[str, Any] = {"class_weight": "balanced", "dtype": "float64", "high": 1.0, "steps": 60}
     ours, theirs = search(small_data, **options), search(small_data, library, **options)
     assert theirs.suggestion == ours.suggestion
     assert theirs.losses == pytest.approx(ours.losses, rel=1e-10)

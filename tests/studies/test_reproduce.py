@@ -19,6 +19,7 @@ from xpnet.cli import main
 from xpnet.cli.reproduce import _markdown, _print
 from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
+from xpnet.training.run import Run
 
 RECIPE = """
 hidden = [6]
@@ -52,7 +53,7 @@ class Epochs(xpnet.Callback):
     def __init__(self, fail: int = 0) -> None:
         self.count, self.fail = 0, fail
 
-    def on_epoch(self, run: Any) -> None:
+    def on_epoch(self, run: Run) -> None:
         self.count += 1
         if self.count == self.fail:
             raise KeyboardInterrupt
@@ -66,9 +67,12 @@ def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
     assert (second.seeds, second.epochs, second.n_test, second.library) == ([1], 3, 60, "numpy")
     config = xpnet.TrainConfig(hidden=(6,), epochs=3, batch_size=50, seed=1, device="cpu")
     result = xpnet.fit(config.network(36, 3), small_data, config, callbacks=[])
-    images, labels = small_data.test or ()
+    assert small_data.test is not None
+    images, labels = small_data.test
     assert second.wrong == np.flatnonzero(result.model.predict(images) != labels).tolist()
-    assert second.error == pytest.approx(100 * (1 - result.history[-1].test_accuracy))
+    accuracy = result.history[-1].test_accuracy
+    assert accuracy is not None
+    assert second.error == pytest.approx(100 * (1 - accuracy))
     (directory,) = Path("runs/numpy-cpu").glob("36-6-3-*-seed1")
     assert {file.name for file in directory.iterdir()} - {"curves.png"} == {
         *("config.toml", "history.csv", "model.safetensors", "result.json")
@@ -78,7 +82,7 @@ def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
 
 def test_training_never_sees_the_test_images(small: Callable[..., list[Record]]) -> None:
     class Look(xpnet.Callback):
-        def on_epoch(self, run: Any) -> None:
+        def on_epoch(self, run: Run) -> None:
             assert run.history[-1].test_loss is run.history[-1].test_accuracy is None
 
     assert len(small("one", callbacks=[Look()])) == 1
@@ -101,7 +105,8 @@ def test_what_is_finished_is_not_repeated_and_what_was_stopped_goes_on(small: Ca
 
 
 def test_the_budget_ends_after_an_epoch_and_the_next_call_goes_on(small: Callable[..., list[Record]]) -> None:
-    epochs, found, calls = Epochs(), [], 0
+    epochs, calls = Epochs(), 0
+    found: list[Record] = []
     while not found:
         # Shorter than any epoch, longer than what comes before the first: an epoch for each call.
         found = small("one", minutes=1e-9 if calls == 0 else 1e-4, callbacks=[epochs])
@@ -135,7 +140,8 @@ def test_a_committee_averages_the_outputs_of_its_networks(
     assert committee.seeds == [0, 1, 2]
     assert committee.network == "3 x 36-6-3 relu"
     assert committee.seconds == pytest.approx(sum(member.seconds for member in members))
-    images, labels = small_data.test or ()
+    assert small_data.test is not None
+    images, labels = small_data.test
     models = [xpnet.load(path, "cpu") for path in sorted(Path("runs/numpy-cpu").iterdir())]
     outputs = np.mean([model.outputs(images) for model in models], axis=0)
     assert committee.wrong == np.flatnonzero(outputs.argmax(axis=1) != labels).tolist()

@@ -18,9 +18,10 @@ import xpnet
 from tests.promises.faults import Faults
 from xpnet.training import checkpoint
 from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
-from xpnet.training.history import read_history
+from xpnet.training.history import Epoch, read_history
 from xpnet.training.loader import Loader
 from xpnet.training.prepare import fingerprint
+from xpnet.training.run import Run
 
 SETTINGS: list[dict[str, Any]] = [
     {"optimizer": "sgd", "checkpoint_every": 1},
@@ -44,11 +45,11 @@ class StopAt(xpnet.Callback):
     def __init__(self, epoch: int, steps: int = 0) -> None:
         self.epoch, self.steps = epoch, steps
 
-    def on_steps(self, run: Any) -> None:
+    def on_steps(self, run: Run) -> None:
         if self.steps and run.epoch == self.epoch and run.done >= self.steps:
             run.stop("as the test wants it", at_once=True)
 
-    def on_epoch(self, run: Any) -> None:
+    def on_epoch(self, run: Run) -> None:
         if not self.steps and run.history[-1].epoch == self.epoch:
             run.stop("as the test wants it")
 
@@ -67,10 +68,9 @@ def train(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> Train:
         out: Path | None = None, stop: int | tuple[int, int] = 0, data: xpnet.Dataset = small_data, **settings: Any
     ) -> xpnet.Result:
         names = {field.name for field in dataclasses.fields(xpnet.TrainConfig)}
-        config = xpnet.TrainConfig(
-            **{"hidden": (7,), "epochs": 4, "batch_size": 20, "device": "cpu"}
-            | {name: value for name, value in settings.items() if name in names}
-        )
+        described: dict[str, Any] = {"hidden": (7,), "epochs": 4, "batch_size": 20, "device": "cpu"}
+        described |= {name: value for name, value in settings.items() if name in names}
+        config = xpnet.TrainConfig(**described)
         options = {"callbacks": []} | {name: value for name, value in settings.items() if name not in names}
         options["callbacks"] = [*options["callbacks"], StopAt(*stop) if isinstance(stop, tuple) else StopAt(stop)]
         return xpnet.fit(config.network(36, 3), data, config, out=out, resume=out is not None, **options)
@@ -82,7 +82,7 @@ def arrays(result: xpnet.Result) -> list[np.ndarray]:
     return [result.model.backend.to_host(a) for a in (*result.model.params, *result.model.running)]
 
 
-def figures(result: xpnet.Result) -> list[Any]:
+def figures(result: xpnet.Result) -> list[Epoch]:
     return [dataclasses.replace(epoch, seconds=0.0, samples_per_second=0.0) for epoch in result.history]
 
 
@@ -108,7 +108,7 @@ def test_same_bits_as_without_a_stop(train: Train, tmp_path: Path, settings: dic
     where = settings | {"library": library, "device": "cuda" if library == "cupy" else "cpu"}
     whole = train(**where)
     assert len(whole.history) >= 3
-    stops: list[Any] = [1, (2, 4), (2, 9), (3, 1)]
+    stops: list[int | tuple[int, int]] = [1, (2, 4), (2, 9), (3, 1)]
     for stop in stops:
         part = train(tmp_path, stop, **where)
         epochs = stop if isinstance(stop, int) else stop[0] - 1
@@ -239,6 +239,8 @@ def test_windows_are_skipped_unread(small_data: xpnet.Dataset, monkeypatch: pyte
     assert len(rest) == 2
     for window, same in zip(windows[3:], rest, strict=True):
         assert np.array_equal(window.images, same.images)
+        assert window.order is not None
+        assert same.order is not None
         assert np.array_equal(window.order, same.order)
 
 
@@ -330,7 +332,7 @@ def test_a_run_that_ended_before_its_first_epoch_starts_again(train: Train, tmp_
     """Its history is empty, and its model has the first parameters: nothing can be lost."""
 
     class Fail(xpnet.Callback):
-        def on_steps(self, run: Any) -> None:
+        def on_steps(self, run: Run) -> None:
             raise RuntimeError("as the test wants it")
 
     with pytest.raises(RuntimeError):
@@ -351,7 +353,7 @@ def test_the_log_and_the_progress_of_a_run_that_goes_on(train: Train, tmp_path: 
     seen: list[int] = []
 
     class Look(xpnet.Callback):
-        def on_start(self, run: Any) -> None:
+        def on_start(self, run: Run) -> None:
             seen.append(len(read_history(log)))
 
     train(tmp_path / "run", callbacks=[xpnet.CSVLog(log), Look(), xpnet.Progress(screen)])
@@ -374,7 +376,7 @@ def test_the_best_is_kept_too(train: Train, tmp_path: Path, small_data: xpnet.Da
     noise = xpnet.Split(small_data.train.images, np.random.default_rng(0).integers(0, 3, 330).astype(np.int32))
     data = dataclasses.replace(small_data, train=noise, validation=small_data.test)
     result = train(tmp_path, data=data, epochs=20, optimizer="adam", lr=0.03, keep=1, checkpoint_every=5)
-    losses = [epoch.validation_loss for epoch in result.history]
+    losses = [epoch.validation_loss or 0.0 for epoch in result.history]
     best = int(np.argmin(losses)) + 1
     assert best < 20
     assert sorted(checkpoints(tmp_path / "checkpoints")) == [17 * best, 17 * 20]
@@ -398,18 +400,19 @@ def test_a_directory_writer_of_one_s_own_is_served_like_ours(train: Train, tmp_p
     class Archive(xpnet.Callback):
         order = -1
 
-        def wants_state(self, run: Any) -> bool:
+        def wants_state(self, run: Run) -> bool:
             return run.config.keep == 1
 
-        def on_start(self, run: Any) -> None:
+        def on_start(self, run: Run) -> None:
             events.append("archive")
 
-        def on_checkpoint(self, run: Any) -> None:
+        def on_checkpoint(self, run: Run) -> None:
+            assert run.checkpoint is not None
             events.append(f"{run.checkpoint.step}")
             self.fault = "archive: full"
 
     class Late(xpnet.Callback):
-        def on_start(self, run: Any) -> None:
+        def on_start(self, run: Run) -> None:
             events.append("late")
 
     assert train(callbacks=[Late(), Archive()], keep=1, epochs=2).unsaved == "archive: full"
@@ -423,7 +426,8 @@ def test_they_are_made_every_so_many_steps_or_seconds(train: Train, tmp_path: Pa
         def __init__(self) -> None:
             self.steps: list[int] = []
 
-        def on_checkpoint(self, run: Any) -> None:
+        def on_checkpoint(self, run: Run) -> None:
+            assert run.checkpoint is not None
             self.steps.append(run.checkpoint.step)
 
     for every, steps in ((None, [17, 34]), (5, [5, 10, 15, 17, 22, 27, 32, 34]), (100, [17, 34])):
@@ -468,6 +472,16 @@ def flip(path: Path, at: int = -1) -> None:
     path.write_bytes(content)
 
 
+def become_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
+def hold_a_folder(folder: Path) -> None:
+    (folder / "state.json").unlink()
+    (folder / "state.json").mkdir()
+
+
 def replaced(folder: Path, **changes: Any) -> None:
     write_checkpoint(folder.parent, read_checkpoint(folder)._replace(**changes))
 
@@ -490,8 +504,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "manifest names other files": lambda folder: (folder / "manifest.json").write_text(
         '{"format": "xpnet checkpoint 2", "files": {"../../model.safetensors": {}}}'
     ),
-    "file": lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")),
-    "folder": lambda folder: ((folder / "state.json").unlink(), (folder / "state.json").mkdir()),
+    "file": become_a_file,
+    "folder": hold_a_folder,
     "another place": lambda folder: shutil.copytree(folder, folder.with_name("step-000000999")),
     "other history": lambda folder: rewrite(folder, lambda state: state["history"].pop(0)),
     "words in the history": lambda folder: rewrite(folder, lambda state: state["history"][0].update(seconds="1")),
@@ -626,7 +640,7 @@ def test_a_disk_that_fails_for_good_is_told_once_and_what_is_there_stays_whole(
 
 def test_a_directory_that_is_lost_is_made_anew(train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Lose(xpnet.Callback):
-        def on_epoch(self, run: Any) -> None:
+        def on_epoch(self, run: Run) -> None:
             if run.model_epoch == 2:
                 (tmp_path / "run").rename(tmp_path / "away")
 
@@ -649,7 +663,7 @@ class Burst(xpnet.Callback):
     def __init__(self, step: int, above: float = 0.0) -> None:
         self.step, self.above = step, above
 
-    def on_start(self, run: Any) -> None:
+    def on_start(self, run: Run) -> None:
         run.rates[self.step] = 1e38
 
 

@@ -92,7 +92,7 @@ def test_bad_values(setting: str, value: Any, message: str) -> None:
         ("initializer", "he_normal", "he-normal"),
     ],
 )
-def test_nearest_known_value_is_named(setting: str, value: str, near: str) -> None:
+def test_nearest_known_value_is_named(setting: str, value: Any, near: str) -> None:
     with pytest.raises(
         ConfigError, match=f"^{setting}: unknown value '{value}'; did you mean '{near}'\\? the choices are "
     ):

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> xpnet.Dataset:
     return data
 
 
-def numbers(window: Window) -> Any:
-    return window.images[:, 0].astype(int) * 256 + window.images[:, 1]
+def numbers(window: Window) -> np.ndarray:
+    found: np.ndarray = window.images[:, 0].astype(int) * 256 + window.images[:, 1]
+    return found
 
 
 def in_memory(data: xpnet.Dataset) -> xpnet.Dataset:
@@ -72,13 +74,14 @@ def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, sub
         assert len(windows) == (1 if whole else -(-examples.n // 80))
         assert all(len(window.labels) == found.steps * 8 for window in windows[:-1])
         for window in windows:
+            assert window.order is not None
             assert sorted(window.order) == list(range(len(window.labels)))
             assert np.array_equal(window.labels, numbers(window) % 3)
             if subset:
                 assert window.weights == pytest.approx(numbers(window) / 7)
         orders.append(np.concatenate([numbers(window)[window.order] for window in windows]))
         assert sorted(orders[-1]) == list(range(N) if rows is None else rows)
-    assert not np.array_equal(*orders)
+    assert not np.array_equal(orders[0], orders[1])
     again = [numbers(window)[window.order] for window in found.shuffled(generator(0, 1))]
     assert np.array_equal(np.concatenate(again), orders[0]), "the generator decides"
     in_order = np.concatenate([numbers(window) for window in found])
@@ -139,7 +142,7 @@ def test_training_from_a_file_is_training_in_that_order(
     plain, splits = prepare(network, sorted_data, config, open_backend("numpy"))
     with computing(plain):
         expected = Loop(plain, splits["train"])
-        expected._loader.shuffled = lambda generator, skip: [  # type: ignore[method-assign,assignment,return-value]
+        expected._loader.shuffled = lambda generator, skip: [  # type: ignore[method-assign,assignment,misc]
             expected._loader._whole._replace(order=np.arange(N))  # type: ignore[union-attr]
         ]
         for _ in expected.epoch(1):
@@ -154,7 +157,9 @@ def test_fit_and_evaluate_from_a_file(mapped: xpnet.Dataset) -> None:
     options: dict[str, Any] = {"batch_size": 8, "epochs": 2, "validation": 200, "callbacks": []}
     network = xpnet.MLP((36, 7, 3))
     streamed = fit(network, mapped, **options)
-    assert streamed.history[-1].test_accuracy > 0.95
+    accuracy = streamed.history[-1].test_accuracy
+    assert accuracy is not None
+    assert accuracy > 0.95
     still = {"lr": 1e-30, "schedule": "constant", "dtype": "float64", **options}
     a, b = (fit(network, data, **still).history[0] for data in (mapped, in_memory(mapped)))
     for name in ("train_loss", "train_accuracy", "validation_loss", "test_loss", "test_accuracy"):
@@ -200,7 +205,7 @@ def test_copies_of_a_mapping_are_arrays_like_others(mapped: xpnet.Dataset) -> No
 
 
 @pytest.mark.parametrize("rows", [[], [7], [0, 1, 2], [1002, 0], [3, 5, 7, 8, 9, 2, 1], range(N)])
-def test_rows_of_a_file_are_those_of_the_array(mapped: xpnet.Dataset, rows: Any) -> None:
+def test_rows_of_a_file_are_those_of_the_array(mapped: xpnet.Dataset, rows: Sequence[int]) -> None:
     wanted = np.array(rows, dtype=np.intp)
     assert np.array_equal(rows_of(mapped.train.images, wanted), np.asarray(mapped.train.images)[wanted])
 
@@ -209,7 +214,12 @@ def test_the_next_window_is_read_meanwhile(mapped: xpnet.Dataset, monkeypatch: p
     begun = [threading.Event() for _ in range(20)]
     calls = iter(begun)
     take = Examples.take
-    monkeypatch.setattr(Examples, "take", lambda self, positions: (next(calls).set(), take(self, positions))[1])
+
+    def announced(self: Examples, positions: np.ndarray | None) -> tuple[Any, ...]:
+        next(calls).set()
+        return take(self, positions)
+
+    monkeypatch.setattr(Examples, "take", announced)
     windows = Loader(Examples(*mapped.train), open_backend("numpy"), 8).shuffled(generator(0))
     next(windows)
     assert begun[1].wait(60), "the second window is asked for while the first is in use"

@@ -30,11 +30,11 @@ from xpnet.training.run import Run
 from xpnet.training.step import make_step
 
 # Every part of a step at once.
-EVERYTHING = {"batch_norm": True, "dropout": 0.2, "input_dropout": 0.1, "label_smoothing": 0.05}
+EVERYTHING: dict[str, Any] = {"batch_norm": True, "dropout": 0.2, "input_dropout": 0.1, "label_smoothing": 0.05}
 BENT = Distortion(rotation=10.0, scaling=0.1, shear=5.0, shift=0.5, alpha=3.0, sigma=2.0)
 
 
-def small_fit(data: xpnet.Dataset, library: str = "numpy", device: str = "cpu", **settings: Any) -> Any:
+def small_fit(data: xpnet.Dataset, library: str = "numpy", device: str = "cpu", **settings: Any) -> xpnet.Result:
     description = {k: settings.pop(k) for k in list(settings) if k in EVERYTHING or k in ("activation", "loss")}
     network = xpnet.MLP((data.n_features, 16, data.n_classes), **description)
     options: dict[str, Any] = {"epochs": 3, "batch_size": 32, "lr": 0.05, "weight_decay": 0.0, **settings}
@@ -46,8 +46,9 @@ def test_it_learns(small_data: xpnet.Dataset) -> None:
     result = small_fit(small_data, epochs=8)
     assert [epoch.epoch for epoch in result.history] == list(range(1, 9))
     assert result.history[-1].train_loss < result.history[0].train_loss / 4
-    assert result.history[-1].test_accuracy > 0.95
+    assert small_data.test is not None
     scores = result.model.evaluate(*small_data.test)
+    assert scores.accuracy > 0.95
     assert scores.loss == pytest.approx(result.history[-1].test_loss, rel=1e-6)
     assert scores.accuracy == result.history[-1].test_accuracy
 
@@ -89,7 +90,7 @@ def test_weights_after_20_steps(
     small_data: xpnet.Dataset, library: str, device: str, dtype: str, settings: dict[str, Any]
 ) -> None:
     """Two epochs of 11 steps, the last of which is smaller, from the same draws on every library."""
-    options = {"epochs": 2, "dtype": dtype, "activation": "tanh", **settings}
+    options: dict[str, Any] = {"epochs": 2, "dtype": dtype, "activation": "tanh", **settings}
     reference, other = small_fit(small_data, **options), small_fit(small_data, library, device, **options)
     bound = {"float64": 1e-12, "float32": 1e-5}[dtype]
     to_host = other.model.backend.to_host
@@ -156,6 +157,7 @@ def test_run_directory(small_data: xpnet.Dataset, tmp_path: Path) -> None:
     files = {"config.toml", "history.csv", "model.safetensors", "checkpoints"}
     assert {path.name for path in out.iterdir()} - {"curves.png"} == files
     model = xpnet.load(out, device="cpu")
+    assert small_data.test is not None
     assert np.array_equal(model.outputs(small_data.test.images), result.model.outputs(small_data.test.images))
 
 
@@ -276,9 +278,8 @@ def test_distortion_of_what_is_no_image() -> None:
     [(name, optimizer) for name, setting in SETTINGS.items() for optimizer in setting.optimizers],
 )
 def test_a_setting_reaches_the_optimizers_that_take_it(small_data: xpnet.Dataset, name: str, optimizer: str) -> None:
-    one, other = (
-        small_fit(small_data, optimizer=optimizer, epochs=1, lr=0.01, **{name: value}) for value in (0.5, 0.25)
-    )
+    settings: list[dict[str, Any]] = [{name: 0.5}, {name: 0.25}]
+    one, other = (small_fit(small_data, optimizer=optimizer, epochs=1, lr=0.01, **setting) for setting in settings)
     assert not np.array_equal(one.model.params[0], other.model.params[0])
 
 
@@ -342,7 +343,7 @@ def test_validation_examples_are_drawn_at_random_and_held_out(small_data: xpnet.
 def test_weights_of_examples(small_data: xpnet.Dataset) -> None:
     """An example of weight 0 might as well not be there, and a common factor changes nothing, also of held-out sets."""
     n = len(small_data.train.labels)
-    options = {"batch_size": "full", "dtype": "float64", "validation": 30}
+    options: dict[str, Any] = {"batch_size": "full", "dtype": "float64", "validation": 30}
     heavy = np.random.default_rng(0).integers(1, 4, n)
     results = [small_fit(small_data, sample_weight=w, **options) for w in (None, np.ones(n), 7 * heavy, heavy.tolist())]
     plain, ones, scaled, unscaled = (result.model.params[0] for result in results)
@@ -364,6 +365,7 @@ def test_sample_weights_follow_their_examples(small_data: xpnet.Dataset) -> None
     """Shuffled, cut into batches and split, every weight stays with its example: those of class 0 count nothing."""
     weights = small_data.train.labels != 0
     result = small_fit(small_data, epochs=20, sample_weight=weights, validation=0.1)
+    assert small_data.test is not None
     assert 0 not in result.model.predict(small_data.test.images)
 
 
@@ -374,14 +376,14 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
     data = dataclasses.replace(small_data, train=xpnet.Split(*(a[few] for a in small_data.train)))
     labels = data.train.labels
     by_hand = len(labels) / (3 * np.bincount(labels))[labels]
-    options = {"dtype": "float64"}
+    options: dict[str, Any] = {"dtype": "float64"}
     balanced = small_fit(data, class_weight="balanced", **options)
     given = small_fit(data, sample_weight=by_hand, **options)
     assert balanced.config.class_weight == "balanced"
     assert relative_error(balanced.model.params[0], given.model.params[0]) < 1e-12
-    recall = [
-        np.mean(r.model.predict(data.test.images)[data.test.labels == 2] == 2) for r in (balanced, small_fit(data))
-    ]
+    assert data.test is not None
+    images, of_two = data.test.images, data.test.labels == 2
+    recall = [np.mean(r.model.predict(images)[of_two] == 2) for r in (balanced, small_fit(data))]
     assert recall[0] > recall[1]
     # The examples that are held out have no part in the balance: the training loss is a mean over weights of mean 1.
     held = small_fit(data, class_weight="balanced", validation=0.5, seed=3, **options)
@@ -438,11 +440,12 @@ def test_early_stopping_restores_the_best(small_data: xpnet.Dataset, tmp_path: P
     noise = xpnet.Split(small_data.train.images, rng.integers(0, 3, 330).astype(np.int32))
     data = dataclasses.replace(small_data, train=noise)
     result = small_fit(data, validation=0.3, early_stopping=4, epochs=200, out=tmp_path, optimizer="adam", lr=0.02)
-    losses = [epoch.validation_loss for epoch in result.history]
+    losses = [epoch.validation_loss or 0.0 for epoch in result.history]
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 4 < 200
     assert result.stop_reason == f"no validation loss below epoch {best}'s in 4 epochs"
     assert result.model_epoch == best
+    assert data.test is not None
     assert result.model.evaluate(*data.test).loss == pytest.approx(result.history[best - 1].test_loss, rel=1e-6)
     saved = xpnet.load(tmp_path, device="cpu")
     assert np.array_equal(saved.params[0], result.model.params[0])
@@ -474,7 +477,7 @@ def test_non_finite_loss_keeps_the_last_good_parameters(
     small_data: xpnet.Dataset, library: str, tmp_path: Path
 ) -> None:
     """The rate explodes in the third epoch: the error names the very step, and the second epoch's parameters stay."""
-    settings = {"optimizer": "sgd", "lr": 1e30, "epochs": 3, "schedule": "constant"}
+    settings: dict[str, Any] = {"optimizer": "sgd", "lr": 1e30, "epochs": 3, "schedule": "constant"}
     with pytest.raises(NonFiniteError, match=r"in epoch 1 at step [12345] of 11, learning rate 1e\+30"):
         small_fit(small_data, library, out=tmp_path / "at once", **settings)
     model = xpnet.load(tmp_path / "at once", device="cpu")
@@ -519,6 +522,7 @@ def test_harm_of_an_epoch_s_last_update_ends_the_run(
         with pytest.raises(NonFiniteError, match="a parameter or a split's loss stopped being finite in epoch 2"):
             small_fit(data, schedule="constant", optimizer="sgd", weight_decay=1e3, epochs=5, out=tmp_path)
     assert len(_rows(tmp_path / "history.csv")) == 1
+    assert small_data.test is not None
     scores = xpnet.load(tmp_path, device="cpu").evaluate(*small_data.test)
     assert np.isfinite(scores.loss)
 
@@ -573,6 +577,7 @@ def test_the_backend_s_device_is_current_throughout(small_data: xpnet.Dataset, m
 
     monkeypatch.setattr(xpnet.MLP, "forward", forward)
     model = fit(xpnet.MLP((36, 4, 3)), small_data, backend=backend, epochs=1, callbacks=[]).model
+    assert small_data.test is not None
     model.outputs(small_data.test.images)
     model.evaluate(*small_data.test)
 
@@ -585,7 +590,9 @@ def test_the_backend_s_device_is_current_throughout(small_data: xpnet.Dataset, m
         ((xpnet.MLP((36, 3)), None, {"epochs": 1}), "config must be a TrainConfig"),
     ],
 )
-def test_what_is_easily_taken_for_the_right_thing(small_data: xpnet.Dataset, arguments: Any, message: str) -> None:
+def test_what_is_easily_taken_for_the_right_thing(
+    small_data: xpnet.Dataset, arguments: tuple[Any, ...], message: str
+) -> None:
     network, data, *rest = arguments
     with pytest.raises(TypeError, match=message):
         fit(network, data or small_data, *rest)
@@ -652,7 +659,7 @@ def test_progress_is_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> No
 
 def test_a_callback_of_one_s_own_in_three_lines(small_data: xpnet.Dataset) -> None:
     class StopAt90(xpnet.Callback):
-        def on_epoch(self, run: Any) -> None:
+        def on_epoch(self, run: Run) -> None:
             if run.history[-1].train_accuracy > 0.9:
                 run.stop("90 % reached")
 
@@ -732,7 +739,7 @@ def test_a_log_that_cannot_be_written_is_said_before_training(
 
 
 @pytest.mark.parametrize("wrong", [Progress, print, None])
-def test_what_is_no_callback(small_data: xpnet.Dataset, wrong: Any) -> None:
+def test_what_is_no_callback(small_data: xpnet.Dataset, wrong: object) -> None:
     with pytest.raises(TypeError, match="callbacks must be instances of Callback"):
         small_fit(small_data, callbacks=[wrong])
 
