@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace, device
 
@@ -18,6 +18,9 @@ from xpnet.checks import check_range, typed
 from xpnet.errors import ConfigError
 from xpnet.numerics.counter_rng import bits, uniform
 from xpnet.numerics.streams import AFFINE, ELASTIC
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["STANDARD", "Distortion", "distort"]
 
@@ -66,8 +69,14 @@ STANDARD = Distortion(rotation=15.0, scaling=0.15, alpha=34.0, sigma=6.0)
 
 
 def distort(
-    images: Array, shape: tuple[int, ...], distortion: Distortion, step: Array, *, seed: int = 0, xp: Any = None
-) -> Array:
+    images: Float[Array, "n pixels"],
+    shape: tuple[int, ...],
+    distortion: Distortion,
+    step: Int[Array, " 1"],
+    *,
+    seed: int = 0,
+    xp: Any = None,
+) -> Float[Array, "n pixels"]:
     """Distorted copies of images.
 
         out(p) = in(c + A (p - c) + t + d(p)),   p = (x, y),   c the centre,   in() interpolated linearly
@@ -77,9 +86,9 @@ def distort(
     Beyond the image's edge lies more of its edge; the field's noise ends there, so that it is weaker at the edges. For
     sigma 4 and alpha 34 the displacement in the middle has a standard deviation of alpha / (2 sigma sqrt(3 pi)) = 1.38.
 
-    images : (n, height * width) float.   shape : (height, width).
-    step : (1,) integer array >= 0 on the images' device, which selects the draws.   seed : likewise.
-    Returns an array of the images' shape and dtype.   Raises ConfigError if shape is not that of flat images.
+    images : the pixels of an image row by row.   shape : (height, width).
+    step : >= 0, on the images' device, which selects the draws.   seed : likewise.
+    Returns an array of the images' dtype.   Raises ConfigError if shape is not that of flat images.
     Source: Simard, Steinkraus and Platt 2003; Cireşan et al. 2010.
     """
     xp = array_namespace(images) if xp is None else xp

@@ -9,11 +9,16 @@ assume that signed overflow never happens; that could only matter if a product w
 is.)
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace, device
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Int32
 
 __all__ = ["bits", "uniform"]
 
@@ -21,8 +26,15 @@ Array = Any
 
 
 def uniform(
-    shape: tuple[int, ...], step: Array, *, seed: int, stream: int, dtype: Any, start: int = 0, xp: Any = None
-) -> Array:
+    shape: tuple[int, ...],
+    step: Int[Array, " 1"],
+    *,
+    seed: int,
+    stream: int,
+    dtype: Any,
+    start: int = 0,
+    xp: Any = None,
+) -> Float[Array, " ..."]:
     """Independent uniform draws in [0, 1), multiples of 2^-24, so that float32 and float64 hold the same numbers.
 
         u = (x >> 8) / 2^24,  x the bits
@@ -35,16 +47,18 @@ def uniform(
     return xp.reshape(xp.astype((words >> 8) & 0xFFFFFF, dtype) * 2.0**-24, shape)
 
 
-def bits(n: int, step: Array, *, seed: int, stream: int, start: int = 0, xp: Any = None) -> Array:
+def bits(
+    n: int, step: Int[Array, " 1"], *, seed: int, stream: int, start: int = 0, xp: Any = None
+) -> Int32[Array, " {n}"]:
     """Independent draws of 32 bits, all equally likely.
 
         x = mix(mix(golden i + k0) ^ k1),  i = start, start + 1, ...
         k0 = mix(step ^ a),  k1 = mix(mix(step + b) ^ a),  (a, b) = blake2(seed, stream)
 
-    n : how many.   step : (1,) integer array on the wanted device, >= 0; it may vary inside a compiled step.
+    n : how many.   step : on the wanted device, >= 0; it may vary inside a compiled step.
     seed, stream : any integers; different pairs give independent draws.
     start : the index of the first element (one long sequence drawn in pieces).
-    Returns (n,) int32 on step's device.
+    Returns an array on step's device.
     Source: the mixing function is lowbias32, Wellons 2018 (github.com/skeeto/hash-prospector).
     """
     xp = array_namespace(step) if xp is None else xp

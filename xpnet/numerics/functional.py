@@ -5,14 +5,20 @@ loss with respect to the value to the gradients with respect to the inputs; it s
 so it may be called any number of times. ``dx`` always means: gradient of the loss with respect to x, in x's shape.
 
 The code is pure Array API: it names no array library. ``xp`` is the arrays' namespace; None looks it up.
+Signatures state shapes by axes, as in ``Float[Array, "n n_in"]``: equal names in one signature are equal lengths.
 Hyperparameters are Python numbers, because a float64 scalar would promote float32 arrays.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from array_api_compat import array_namespace, device
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,13 +49,14 @@ Vjp = Callable[..., Any]
 # Features -----------------------------------------------------------------------------------------------------------
 
 
-def scale_pixels(images: Array, dtype: Any, *, xp: Any = None) -> Array:
+def scale_pixels(
+    images: UInt8[Array, "*shape"] | Float[Array, "*shape"], dtype: Any, *, xp: Any = None
+) -> Float[Array, "*shape"]:
     """The network's input.
 
         x = u / 255 of bytes u; numbers in [0, 1] stay as they are
 
-    images : uint8, or floats in [0, 1].   dtype : a real floating dtype of xp.
-    Returns x, in images' shape, of that dtype.
+    images : bytes, or floats in [0, 1].   dtype : of x, a real floating dtype of xp.
     """
     xp = array_namespace(images) if xp is None else xp
     x = xp.astype(images, dtype)
@@ -59,14 +66,21 @@ def scale_pixels(images: Array, dtype: Any, *, xp: Any = None) -> Array:
 # Layers --------------------------------------------------------------------------------------------------------------
 
 
-def dense(x: Array, W: Array, b: Array | None = None, *, need_dx: bool = True, xp: Any = None) -> tuple[Array, Vjp]:
+def dense(
+    x: Float[Array, "n n_in"],
+    W: Float[Array, "n_in n_out"],
+    b: Float[Array, " n_out"] | None = None,
+    *,
+    need_dx: bool = True,
+    xp: Any = None,
+) -> tuple[Float[Array, "n n_out"], Vjp]:
     """Affine map of every row.
 
         y = x W + b ;   dx = dy W^T,  dW = x^T dy,  db = sum over rows of dy
 
-    x : (n, n_in) float.   W : (n_in, n_out).   b : (n_out,), or None for a layer without a bias.
+    b : None for a layer without a bias.
     need_dx : False skips dx (the first layer's input needs no gradient, and dx is a large share of its arithmetic).
-    Returns y (n, n_out) and vjp(dy) -> (dx, dW, db), with None for what was not asked for.
+    Returns y and vjp(dy) -> (dx, dW, db), with None for what was not asked for.
     """
     xp = array_namespace(x, W) if xp is None else xp
     y = xp.matmul(x, W)
@@ -80,14 +94,16 @@ def dense(x: Array, W: Array, b: Array | None = None, *, need_dx: bool = True, x
     return y, vjp
 
 
-def dropout(x: Array, uniforms: Array, rate: float, *, xp: Any = None) -> tuple[Array, Vjp]:
+def dropout(
+    x: Float[Array, "*shape"], uniforms: Float[Array, "*shape"], rate: float, *, xp: Any = None
+) -> tuple[Float[Array, "*shape"], Vjp]:
     """Inverted dropout: zero each element with probability rate and scale up the rest, so that the mean stays.
 
         y = x m,  m = [u >= rate] / (1 - rate) ;   dx = dy m
 
-    x : float array.   uniforms : x's shape and dtype, in [0, 1), as counter_rng.uniform draws them.
+    uniforms : of x's dtype, in [0, 1), as counter_rng.uniform draws them.
     rate : the share that is dropped, in [0, 1).
-    Returns y, in x's shape, and vjp(dy) -> dx.
+    Returns y and vjp(dy) -> dx.
     Source: Srivastava et al. 2014.
     """
     xp = array_namespace(x) if xp is None else xp
@@ -98,15 +114,15 @@ def dropout(x: Array, uniforms: Array, rate: float, *, xp: Any = None) -> tuple[
 
 
 def batch_norm(
-    x: Array, scale: Array, shift: Array, *, eps: float = 1e-5, xp: Any = None
-) -> tuple[tuple[Array, Array, Array], Vjp]:
+    x: Float[Array, "n k"], scale: Float[Array, " k"], shift: Float[Array, " k"], *, eps: float = 1e-5, xp: Any = None
+) -> tuple[tuple[Float[Array, "n k"], Float[Array, " k"], Float[Array, " k"]], Vjp]:
     """Batch normalisation with the statistics of the batch itself (training).
 
         y = scale x^ + shift,  x^ = (x - mean) r,  r = 1 / sqrt(var + eps)
         dx = scale r (dy - mean(dy) - x^ mean(dy x^)),  dscale = sum dy x^,  dshift = sum dy
 
-    x : (n, k) float.   scale, shift : (k,).   eps : > 0.   var is the biased variance (divided by n).
-    Returns (y, mean, var), of shapes (n, k), (k,), (k,), and vjp(dy) -> (dx, dscale, dshift).
+    eps : > 0.   var is the biased variance (divided by n).
+    Returns (y, mean, var) and vjp(dy) -> (dx, dscale, dshift).
     Source: Ioffe and Szegedy 2015.
     """
     xp = array_namespace(x) if xp is None else xp
@@ -127,14 +143,21 @@ def batch_norm(
 
 
 def normalize(
-    x: Array, scale: Array, shift: Array, mean: Array, var: Array, *, eps: float = 1e-5, xp: Any = None
-) -> tuple[Array, Vjp]:
+    x: Float[Array, "n k"],
+    scale: Float[Array, " k"],
+    shift: Float[Array, " k"],
+    mean: Float[Array, " k"],
+    var: Float[Array, " k"],
+    *,
+    eps: float = 1e-5,
+    xp: Any = None,
+) -> tuple[Float[Array, "n k"], Vjp]:
     """Batch normalisation with given statistics (inference).
 
         y = scale x^ + shift,  x^ = (x - mean) / sqrt(var + eps)
 
-    x : (n, k) float.   scale, shift, mean, var : (k,).   eps : > 0.
-    Returns y (n, k) and vjp(dy) -> (dx, dscale, dshift); mean and var are constants.
+    eps : > 0.
+    Returns y and vjp(dy) -> (dx, dscale, dshift); mean and var are constants.
     """
     xp = array_namespace(x) if xp is None else xp
     r = 1.0 / xp.sqrt(var + eps)
@@ -149,22 +172,22 @@ def normalize(
 # Activations: arrays of any shape, element by element ----------------------------------------------------------------
 
 
-def identity(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def identity(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """The linear unit.
 
         y = z ;   dz = dy
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     """
     return z, lambda dy: dy
 
 
-def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def relu(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """Rectified linear unit.
 
         y = max(z, 0) ;   dz = dy [z > 0], so 0 at the kink
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     Source: Nair and Hinton 2010.
     """
     xp = array_namespace(z) if xp is None else xp
@@ -173,13 +196,13 @@ def relu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     return y, lambda dy: dy * xp.astype(y > 0.0, dy.dtype)  # where() would make the whole step 5 % longer
 
 
-def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array, Vjp]:
+def leaky_relu(z: Float[Array, "*shape"], slope: float = 0.01, *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """Leaky rectified linear unit.
 
         y = z where z > 0, else slope z ;   dz = dy where z > 0, else slope dy
 
-    z : float array of any shape.   slope : in [0, 1).
-    Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    slope : in [0, 1).
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     Source: Maas, Hannun and Ng 2013.
     """
     xp = array_namespace(z) if xp is None else xp
@@ -187,12 +210,12 @@ def leaky_relu(z: Array, slope: float = 0.01, *, xp: Any = None) -> tuple[Array,
     return xp.where(positive, z, slope * z), lambda dy: xp.where(positive, dy, slope * dy)
 
 
-def sigmoid(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def sigmoid(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """Logistic function, without overflow and without loss of digits on either side.
 
         y = 1 / (1 + e^-z) ;   dz = dy y (1 - y) = dy e / (1 + e)^2,  e = e^-|z|
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     """
     xp = array_namespace(z) if xp is None else xp
     e = xp.exp(-xp.abs(z))
@@ -200,24 +223,24 @@ def sigmoid(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     return xp.where(z >= 0.0, 1.0, e) / d, lambda dy: dy * (e / (d * d))
 
 
-def tanh(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def tanh(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """Hyperbolic tangent.
 
         y = tanh z ;   dz = dy (1 - y^2)
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     """
     xp = array_namespace(z) if xp is None else xp
     y = xp.tanh(z)
     return y, lambda dy: dy * (1.0 - y * y)
 
 
-def scaled_tanh(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def scaled_tanh(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """LeCun's hyperbolic tangent, which has its greatest curvature at 1 and -1 and maps them to themselves, nearly.
 
         y = 1.7159 tanh(2 z / 3) ;   dz = dy 2/3 (1.7159 - y^2 / 1.7159)
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     Source: LeCun et al. 1998, "Efficient BackProp", section 4.4.
     """
     xp = array_namespace(z) if xp is None else xp
@@ -225,13 +248,13 @@ def scaled_tanh(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     return y, lambda dy: dy * ((1.7159 - y * y * (1.0 / 1.7159)) * (2.0 / 3.0))
 
 
-def gelu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def gelu(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
     """Gaussian error linear unit, by its tanh form, since the Array API has no erf.
 
         y = z/2 (1 + t),  t = tanh u,  u = sqrt(2/pi) (z + 0.044715 z^3)
         dz = dy ((1 + t)/2 + z/2 (1 - t^2) du/dz)
 
-    z : float array of any shape.   Returns y, of z's shape and dtype, and vjp(dy) -> dz.
+    Returns y, of z's dtype, and vjp(dy) -> dz.
     It differs from the erf form by less than 5e-4.
     Source: Hendrycks and Gimpel 2016.
     """
@@ -247,12 +270,12 @@ def gelu(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
     return z * half, vjp
 
 
-def softmax(z: Array, *, xp: Any = None) -> tuple[Array, Vjp]:
+def softmax(z: Float[Array, "n k"], *, xp: Any = None) -> tuple[Float[Array, "n k"], Vjp]:
     """Probabilities from logits, row by row; not a hidden layer: the losses take logits.
 
         p_i = e^{z_i} / sum_j e^{z_j} ;   dz = p (dp - sum_j dp_j p_j)
 
-    z : (n, k) float.   Returns p (n, k), rows summing to 1, and vjp(dp) -> dz.
+    Returns p, rows summing to 1, and vjp(dp) -> dz.
     """
     xp = array_namespace(z) if xp is None else xp
     e = xp.exp(z - xp.max(z, axis=1, keepdims=True))
@@ -274,10 +297,10 @@ ACTIVATIONS: dict[str, Callable[..., tuple[Array, Vjp]]] = {
 # Losses: means per example -------------------------------------------------------------------------------------------
 
 
-def one_hot(labels: Array, n_classes: int, *, dtype: Any, xp: Any = None) -> Array:
+def one_hot(labels: Int[Array, " n"], n_classes: int, *, dtype: Any, xp: Any = None) -> Float[Array, "n {n_classes}"]:
     """Rows of zeros with a one at the label: t_ik = [labels_i = k].
 
-    labels : (n,) integers in 0..n_classes-1.   dtype : of the result.   Returns (n, n_classes).
+    labels : in 0..n_classes-1.   dtype : of the result, a real floating dtype of xp.
     """
     xp = array_namespace(labels) if xp is None else xp
     classes = xp.arange(n_classes, dtype=labels.dtype, device=device(labels))
@@ -285,16 +308,21 @@ def one_hot(labels: Array, n_classes: int, *, dtype: Any, xp: Any = None) -> Arr
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: Array, *, weights: Array | None = None, label_smoothing: float = 0.0, xp: Any = None
-) -> tuple[Array, Vjp]:
+    logits: Float[Array, "n k"],
+    labels: Int[Array, " n"],
+    *,
+    weights: Float[Array, " n"] | None = None,
+    label_smoothing: float = 0.0,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
     """Mean cross-entropy, in nats, between the labels and the softmax of the logits.
 
         loss = -1/n sum_ik w_i t_ik log p_ik,  p = softmax(logits),  t = (1 - s) one_hot(labels) + s/k
         dlogits = dloss w (p - t) / n
 
-    logits : (n, k) float.   labels : (n,) integers in 0..k-1.   label_smoothing s : in [0, 1).
-    weights w : (n,) of the logits' dtype, >= 0, what each example counts; None for 1.
-    Returns the loss, a 0-d array, and vjp(dloss=1.0) -> dlogits (n, k).
+    labels : in 0..k-1.   label_smoothing s : in [0, 1).
+    weights w : of the logits' dtype, >= 0, what each example counts; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
     Source: Szegedy et al. 2016, section 7, for the smoothing.
     """
     xp = array_namespace(logits, labels) if xp is None else xp
@@ -317,23 +345,23 @@ def softmax_cross_entropy(
 
 
 def mean_squared_error(
-    logits: Array,
-    labels: Array,
+    logits: Float[Array, "n k"],
+    labels: Int[Array, " n"],
     *,
     output: Callable[..., tuple[Array, Vjp]] = identity,
-    weights: Array | None = None,
+    weights: Float[Array, " n"] | None = None,
     label_smoothing: float = 0.0,
     xp: Any = None,
-) -> tuple[Array, Vjp]:
+) -> tuple[Float[Array, ""], Vjp]:
     """Mean squared error between the network's outputs and the one-hot labels, over examples and classes.
 
         loss = 1/(n k) sum_ik w_i (y_ik - t_ik)^2,  y = output(logits),  t = (1 - s) one_hot(labels) + s/k
         dlogits = dloss 2 w (y - t) / (n k), through the output's vjp
 
-    logits : (n, k) float.   labels : (n,) integers in 0..k-1.   label_smoothing s : in [0, 1).
-    weights w : (n,) of the logits' dtype, >= 0, what each example counts; None for 1.
+    labels : in 0..k-1.   label_smoothing s : in [0, 1).
+    weights w : of the logits' dtype, >= 0, what each example counts; None for 1.
     output : the output activation (identity, sigmoid or softmax), which the loss applies itself.
-    Returns the loss, a 0-d array, and vjp(dloss=1.0) -> dlogits (n, k).
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
     """
     xp = array_namespace(logits, labels) if xp is None else xp
     n, k = logits.shape
@@ -375,13 +403,13 @@ LOSSES: dict[str, Loss] = {
 # Gradients -----------------------------------------------------------------------------------------------------------
 
 
-def clip_by_global_norm(grads: list[Array], max_norm: float, *, xp: Any = None) -> tuple[list[Array], Array]:
+def clip_by_global_norm(grads: list[Array], max_norm: float, *, xp: Any = None) -> tuple[list[Array], Float[Array, ""]]:
     """Scale all gradients by one factor, so that their joint Euclidean norm is at most max_norm.
 
         g <- g min(1, max_norm / (norm + 1e-6)),  norm = sqrt(sum of all g^2)        (torch's clip_grad_norm_)
 
-    grads : list of float arrays.   max_norm : > 0.
-    Returns the new gradients and the norm before clipping, a 0-d array.
+    grads : float arrays.   max_norm : > 0.
+    Returns the new gradients and the norm before clipping.
     Source: Pascanu, Mikolov and Bengio 2013.
     """
     xp = array_namespace(*grads) if xp is None else xp

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace
 
@@ -19,6 +19,9 @@ from xpnet.errors import ConfigError
 from xpnet.numerics.counter_rng import uniform
 from xpnet.numerics.functional import ACTIVATIONS, LOSSES, batch_norm, dense, dropout, normalize
 from xpnet.numerics.streams import INPUT
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["INITIALIZERS", "MLP"]
 
@@ -94,23 +97,23 @@ class MLP:
     def forward(
         self,
         params: Arrays,
-        x: Array,
+        x: Float[Array, "n {self.sizes[0]}"],
         *,
         running: Arrays | None = None,
         training: bool = False,
-        step: Array | None = None,
+        step: Int[Array, " 1"] | None = None,
         seed: int = 0,
         xp: Any = None,
-    ) -> tuple[Array, Callable[[Array], Arrays], Arrays]:
+    ) -> tuple[Float[Array, "n {self.sizes[-1]}"], Callable[[Array], Arrays], Arrays]:
         """The network's logits and the way back from them.
 
-        params : the flat list.   x : (n, sizes[0]), of the params' dtype.
+        params : the flat list.   x : of the params' dtype.
         running : the running statistics, where there is normalisation.
         training : normalise by the batch's own statistics, and drop units where the network has dropout.
-        step : (1,) integer array >= 0, which selects the dropout masks; needed for training with dropout.
+        step : >= 0, which selects the dropout masks; needed for training with dropout.
         seed : of the dropout masks.
         Raises ValueError if the lists' lengths do not fit, or step is missing.
-        Returns logits (n, sizes[-1]); vjp(dlogits) -> gradients in the order of params; the new running statistics.
+        Returns logits; vjp(dlogits) -> gradients in the order of params; the new running statistics.
         """
         if training and (self.dropout or self.input_dropout) and step is None:
             raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
@@ -192,21 +195,21 @@ class MLP:
     def loss_and_grads(
         self,
         params: Arrays,
-        x: Array,
-        labels: Array,
+        x: Float[Array, "n {self.sizes[0]}"],
+        labels: Int[Array, " n"],
         *,
-        weights: Array | None = None,
+        weights: Float[Array, " n"] | None = None,
         running: Arrays | None = None,
-        step: Array | None = None,
+        step: Int[Array, " 1"] | None = None,
         seed: int = 0,
         xp: Any = None,
-    ) -> tuple[Array, Arrays, Array, Arrays]:
+    ) -> tuple[Float[Array, ""], Arrays, Float[Array, "n {self.sizes[-1]}"], Arrays]:
         """One training example or batch forward and back.
 
-        params : the flat list.   x : (n, sizes[0]), of the params' dtype.   labels : (n,) integers.
-        weights : (n,) of the params' dtype, >= 0, what each example counts; None for 1.
+        params : the flat list.   x : of the params' dtype.   labels : in 0..sizes[-1]-1.
+        weights : of the params' dtype, >= 0, what each example counts; None for 1.
         running, step, seed : as in forward.
-        Returns the loss (0-d), the gradients in the order of params, the logits (n, sizes[-1]), the running statistics.
+        Returns the loss, the gradients in the order of params, the logits, the running statistics.
         """
         xp = array_namespace(x, *params) if xp is None else xp
         logits, vjp, running = self.forward(params, x, running=running, training=True, step=step, seed=seed, xp=xp)
