@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -1182,7 +1182,7 @@ def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
         (2, ["--resume", "run", "--hidden", "9"], "the run has hidden [128] and not [9]: it goes on with its own"),
         (2, ["--resume", "run", "--batch-size", "9"], "the run has batch_size 5 and not 9: it goes on with its own"),
         (2, ["--resume", "run", "--epochs", "2"], "--epochs must be at least 3, as many as the run has behind it"),
-        (2, ["--resume", "run", "--data", "digits"], "the run has other data: "),
+        (2, ["--resume", "run", "--data", "other.npz"], "the run has other data: "),
         (
             2,
             ["--resume", "run", "--checkpoint-every", "5m"],
@@ -1195,13 +1195,13 @@ def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
 def test_what_does_not_go_on(
     fails: Callable[..., str],
     patterns: str,
+    small_data: xpnet.Dataset,
     capsys: pytest.CaptureFixture[str],
     code: int,
     arguments: list[str],
     line: str,
 ) -> None:
-    if "digits" in arguments:
-        xpnet.load_data("digits")  # which is drawn for the first time
+    write_npz("other.npz", replace(small_data, test=small_data.train))
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
     capsys.readouterr()
     before = {path: path.read_bytes() for path in Path("run").rglob("*.*") if path.is_file()}

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ class Epochs(xpnet.Callback):
     def on_epoch(self, run: Run) -> None:
         self.count += 1
         if self.count == self.fail:
+            # An interrupt leaves out what the run has not begun to write.
+            checkpoint = f"*-seed{run.config.seed}/checkpoints/step-{len(run.history) * run.n_steps:09d}"
+            while not [*Path("runs").rglob(checkpoint)]:
+                time.sleep(0.01)
             raise KeyboardInterrupt
 
 
