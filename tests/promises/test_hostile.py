@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("resource", reason="Windows does not tell how much memory a process took")
@@ -210,7 +210,7 @@ def test_changes_with_right_sums(kind: str, tmp_path: Path) -> None:
         return bytes(flipped)
 
     valid = seeds(kind)
-    for change in range(300):
+    for change in range(2 * settings().max_examples):
         random.seed(change)
         content = READERS[kind].reshape(valid[change % len(valid)], flip)
         with watched():

@@ -93,15 +93,15 @@ def assert_same(one: xpnet.Result, other: xpnet.Result) -> None:
 
 
 @pytest.mark.parametrize(
-    "library",
+    ("settings", "library"),
     [
-        "numpy",
-        pytest.param("jax", marks=pytest.mark.slow),
-        pytest.param("torch", marks=pytest.mark.slow),
-        pytest.param("cupy", marks=pytest.mark.cuda),
+        *((settings, "numpy") for settings in SETTINGS),
+        *(pytest.param(settings, name, marks=pytest.mark.slow) for settings in SETTINGS for name in ("jax", "torch")),
+        *(pytest.param(each, "cupy", marks=[pytest.mark.cuda, pytest.mark.slow]) for each in SETTINGS[:2]),
+        pytest.param(SETTINGS[2], "cupy", marks=pytest.mark.cuda),
     ],
+    ids=lambda value: value if isinstance(value, str) else value["optimizer"],
 )
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: settings["optimizer"])
 def test_same_bits_as_without_a_stop(train: Train, tmp_path: Path, settings: dict[str, Any], library: str) -> None:
     """After epochs, within epochs, and once more in the same epoch; with a model of the last finished one meanwhile."""
     pytest.importorskip("array_api_compat" if library == "numpy" else library) if library != "cupy" else None

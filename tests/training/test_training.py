@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import re
 import sys
 import tomllib
@@ -76,14 +77,13 @@ def test_the_history_tells_what_happened(small_data: xpnet.Dataset) -> None:
     ],
     ids=["plain", "everything", "adam"],
 )
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    ("library", "device"),
+    ("library", "device", "dtype"),
     [
-        ("array-api-strict", "device1"),
-        ("torch", "cpu"),
-        ("jax", "cpu"),
-        pytest.param("cupy", "cuda", marks=pytest.mark.cuda),
+        *itertools.product(["array-api-strict"], ["device1"], ["float64", "float32"]),
+        *itertools.product(["torch", "jax"], ["cpu"], ["float64", "float32"]),
+        pytest.param("cupy", "cuda", "float64", marks=[pytest.mark.cuda, pytest.mark.slow]),
+        pytest.param("cupy", "cuda", "float32", marks=pytest.mark.cuda),
     ],
 )
 def test_weights_after_20_steps(
