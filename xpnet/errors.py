@@ -14,7 +14,7 @@ __all__ = [
 
 
 def one_line(text: str) -> str:
-    """A text as a terminal can show it, whatever it quotes of a file: at most 1,600 characters, no control ones."""
+    """A text that a terminal can show, whatever it quotes from a file: at most 1,600 characters, all printable."""
     for _ in range(2):  # an escaped character is longer
         text = text if len(text) <= 1600 else f"{text[:1000]} ... {text[-500:]}"
         text = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -22,9 +22,9 @@ def one_line(text: str) -> str:
 
 
 class XpnetError(Exception):
-    """Whatever xpnet raises on purpose; `except xpnet.XpnetError` catches all of it.
+    """Base of the errors that xpnet raises on purpose; `except xpnet.XpnetError` catches them all.
 
-    message : what is wrong, where, and what to do about it; made one printable line.
+    message : the fault, its place and its remedy; reduced to one printable line.
     """
 
     def __init__(self, message: str) -> None:
@@ -49,7 +49,7 @@ class DataError(XpnetError, ValueError):
 class DeviceError(XpnetError, RuntimeError):
     """A library or device that cannot be used.
 
-    what : the reason alone, a short clause.   remedy : what to do about it, or "" where nothing helps.
+    what : the reason alone, a short clause.   remedy : a short instruction, or "" if nothing helps.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -58,11 +58,11 @@ class DeviceError(XpnetError, RuntimeError):
 
 
 class InUseError(XpnetError, RuntimeError):
-    """A place that another process has locked; the message says which process, in words."""
+    """A place that another process has locked; the message describes the process."""
 
 
 class MissingPackageError(XpnetError, ImportError):
-    """A package that only some uses need and that is not installed; the message names the extra that brings it."""
+    """A package that only some uses need and that is not installed; the message names the extra that installs it."""
 
 
 class ModelError(XpnetError, ValueError):

@@ -447,8 +447,8 @@ def test_out_of_memory_says_what_was_asked_and_what_was_free(fake: fake_cupy.Fak
     cuda = select("cuda")
     fake.total_memory = fake.allocated + 2**30
     message = (
-        r"^cuda:0 was asked for 2\.0 GiB more, with 1\.0 GiB of its \d+\.\d GiB free: choose a smaller batch or "
-        "network, or see what else runs there$"
+        r"^cuda:0 cannot allocate 2\.0 GiB more, with 1\.0 GiB of its \d+\.\d GiB free: choose a smaller batch or "
+        "network, or see what else is running there$"
     )
     with pytest.raises(MemoryError, match=message):
         cuda.to_device(np.empty(2**31, np.uint8))

@@ -418,11 +418,11 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
         (["--steps", "2"], "steps must be at least 20, not 2"),
         (["--steps", "20.5"], "--steps: '20.5' is not a whole number; see --help"),
         (["--out", "nowhere/x.png"], "--out nowhere/x.png: no such directory nowhere; create it, or name another file"),
-        (["--out", "x.bmp"], "x.bmp: a picture is written as .png, .svg or .pdf: name such a file"),
-        (["--low", "1e-9", "--high", "1e-8"], "fell while the rate climbed from 1e-09 to 1e-08: choose a higher high"),
+        (["--out", "x.bmp"], "x.bmp: pictures are written as .png, .svg or .pdf: name such a file"),
+        (["--low", "1e-9", "--high", "1e-8"], "fell while the learning rate rose from 1e-09 to 1e-08: raise high"),
         (
             ["--low", "100", "--high", "1e6"],
-            "the loss hardly fell while the rate climbed from 100 to 102: choose a smaller low",
+            "the loss hardly fell while the learning rate rose from 100 to 102: lower low",
         ),
     ],
 )
@@ -503,7 +503,11 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         ([], 2, "MODELS requires an argument"),
         (["run", "nothere"], 1, "nothere: no such file"),
         (["run", "patterns.npz"], 1, "patterns.npz is damaged or not a safetensors file"),
-        (["run", "other"], 1, "other has the loss mse, but run the loss cross-entropy: members of an ensemble agree"),
+        (
+            ["run", "other"],
+            1,
+            "other has the loss mse, but run the loss cross-entropy: members of an ensemble must agree",
+        ),
         (["run", "run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
     ],
 )
@@ -733,7 +737,7 @@ def test_data_show_with_distortions_that_cannot_be(fails: Callable[..., str], pa
     assert "--augment shift must be in [0, 1000], not -1" in fails(2, "data", "show", patterns, "--augment", "shift=-1")
     images = np.zeros((2, 1, 5), np.uint8)
     np.savez("lines.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[0, 1])
-    assert "--augment needs images of a height and a width" in fails(2, "data", "show", "lines.npz", "--augment")
+    assert "--augment needs two-dimensional images" in fails(2, "data", "show", "lines.npz", "--augment")
 
 
 def test_data_show_draws_half_blocks_in_grey_on_a_terminal() -> None:
@@ -819,6 +823,7 @@ def test_help_and_version_and_unknown_commands(fails: Callable[..., str], capsys
     assert main([]) == 0
     assert "gradcheck" in capsys.readouterr().out
     assert 'Did you mean "train"?' in fails(2, "trian")
+    assert fails(2, "nothing") == 'Unknown command "nothing"; see --help'
     assert "list" in fails(2, "data", "lsit")
 
 
@@ -996,7 +1001,7 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
     assert main(["train", "--resume", "run"]) == 0
     out, err = capsys.readouterr()
     assert out == f"{whole}\nsaved in run\n"
-    assert f"going on after {where} of run\n" in err
+    assert f"continuing run after {where}\n" in err
     assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
@@ -1177,12 +1182,20 @@ def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
         (
             2,
             ["--resume", "run", "--lr", "9"],
-            "the run has lr 0.15 and not 9.0: it goes on with its own settings; start",
+            "resumed runs keep their settings, and this one has lr 0.15, not 9.0; start a new run",
         ),
-        (2, ["--resume", "run", "--hidden", "9"], "the run has hidden [128] and not [9]: it goes on with its own"),
-        (2, ["--resume", "run", "--batch-size", "9"], "the run has batch_size 5 and not 9: it goes on with its own"),
-        (2, ["--resume", "run", "--epochs", "2"], "--epochs must be at least 3, as many as the run has behind it"),
-        (2, ["--resume", "run", "--data", "other.npz"], "the run has other data: "),
+        (
+            2,
+            ["--resume", "run", "--hidden", "9"],
+            "resumed runs keep their settings, and this one has hidden [128], not [9]",
+        ),
+        (
+            2,
+            ["--resume", "run", "--batch-size", "9"],
+            "resumed runs keep their settings, and this one has batch_size 5, not 9",
+        ),
+        (2, ["--resume", "run", "--epochs", "2"], "--epochs must be at least 3, the number already finished"),
+        (2, ["--resume", "run", "--data", "other.npz"], "the run was trained on other data: "),
         (
             2,
             ["--resume", "run", "--checkpoint-every", "5m"],
@@ -1223,7 +1236,7 @@ def test_a_second_process_is_refused(fails: Callable[..., str], patterns: str) -
     finally:
         process.kill()
         process.communicate()
-    assert fails(2, "train", "--resume", "run", "--lr", "9").startswith("the run has lr"), "the lock went with it"
+    assert fails(2, "train", "--resume", "run", "--lr", "9").startswith("resumed runs keep"), "the lock went with it"
 
 
 def test_a_signal_that_is_ignored_stays_ignored(

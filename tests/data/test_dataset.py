@@ -55,13 +55,13 @@ def with_pixel(value: float) -> Split:
         (Split(split().images, split().labels[:, None]), r"not int32 of shape \(4, 1\)"),
         (split(dtype=np.int16), "not int16"),
         (split(shape=(3, 3, 1)), r"shape \(4, 3, 3, 1\)"),
-        (split(0), "no pixels at all"),
-        (split(4, (3, 0)), "no pixels at all"),
+        (split(0), "its images have no pixels"),
+        (split(4, (3, 0)), "its images have no pixels"),
         (Split(split().images, split().labels - 1), "label -1 at index 0"),
         (Split(split().images, split().labels + 7), "label 10 at index 3"),
-        (with_pixel(np.nan), r"image 1 has a pixel that is not in \[0, 1\]"),
-        (with_pixel(1.5), r"image 1 has a pixel that is not in \[0, 1\]"),
-        (with_pixel(np.inf), r"image 1 has a pixel that is not in \[0, 1\]"),
+        (with_pixel(np.nan), r"image 1 has a pixel outside \[0, 1\]"),
+        (with_pixel(1.5), r"image 1 has a pixel outside \[0, 1\]"),
+        (with_pixel(np.inf), r"image 1 has a pixel outside \[0, 1\]"),
     ],
 )
 def test_refused(bad: Split, says: str) -> None:

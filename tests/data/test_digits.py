@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
     with caplog.at_level(logging.WARNING, "xpnet"):
         splits = digits.load_splits(tmp_path / "file" / "cache")
     assert [len(labels) for _, labels in splits] == [70, 30]
-    assert "can't be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 def test_a_failed_write_leaves_nothing_behind(

@@ -428,7 +428,7 @@ def test_no_file_a_folder_an_empty_file(tmp_path: Path) -> None:
 def test_other_formats(tmp_path: Path, sheet: np.ndarray) -> None:
     for form in ("GIF", "BMP", "TIFF", "WEBP"):
         Image.fromarray(sheet).save(tmp_path / "picture.png", form)
-        assert refused(tmp_path / "picture.png") == "not a PNG or JPEG picture; save it as one of these"
+        assert refused(tmp_path / "picture.png") == "not a PNG or JPEG picture; save it as one of them"
     (tmp_path / "text.jpg").write_text("5", encoding="utf-8")
     assert "not a PNG or JPEG" in refused(tmp_path / "text.jpg")
 
@@ -440,7 +440,7 @@ def test_truncated_files(tmp_path: Path, sheet: np.ndarray, form: str) -> None:
         path.write_bytes(content[: int(share * len(content))])
         refused(path)
     path.write_bytes(content[: len(content) // 2])
-    assert refused(path).startswith("can't be read (")
+    assert refused(path).startswith("cannot be read (")
     assert refused(path).endswith("); save the picture again")
 
 
@@ -452,7 +452,7 @@ def test_too_large_pictures_are_refused_by_their_header(tmp_path: Path, size: tu
     path = tmp_path / "huge.png"
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
-    assert refused(path) == "larger than 50 megapixels; shrink it, or cut out the digit"
+    assert refused(path) == "larger than 50 megapixels; shrink it, or crop it to the digit"
 
 
 def test_pillow_stays_as_it_was(read: Read, sheet: np.ndarray) -> None:
@@ -465,7 +465,7 @@ def test_large_texts_in_a_png_are_refused(tmp_path: Path, sheet: np.ndarray) -> 
     texts = PngImagePlugin.PngInfo()
     texts.add_text("bomb", "0" * 3_000_000, zip=True)
     Image.fromarray(sheet).save(tmp_path / "text.png", pnginfo=texts)
-    assert refused(tmp_path / "text.png").startswith("can't be read (")
+    assert refused(tmp_path / "text.png").startswith("cannot be read (")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (28, 28), (3, 2), (300, 400)])

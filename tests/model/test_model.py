@@ -79,7 +79,7 @@ def test_predict_takes_images_of_any_layout() -> None:
     as_list: Any = [0, 1, 2, 0, 1]
     assert model.evaluate(images, np.array(as_list)) == model.evaluate(images, as_list)
     for labels in (np.zeros(4, np.int32), np.zeros((5, 3), np.int32), np.zeros(5)):
-        with pytest.raises(ModelError, match="5 images need as many labels"):
+        with pytest.raises(ModelError, match="5 images need as many whole-number labels"):
             model.evaluate(images, labels)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="0 images need"):
         model.evaluate(images[:0], np.zeros(0, np.int32))
@@ -186,7 +186,7 @@ def test_each_member_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_members_that_do_not_agree(other: dict[str, Any], message: str) -> None:
     members = [make_member(0), make_member(1), make_member(2, **other)]
-    with pytest.raises(ModelError, match=f"^member 3 has {message}: members of an ensemble agree$"):
+    with pytest.raises(ModelError, match=f"^member 3 has {message}: members of an ensemble must agree$"):
         xpnet.Ensemble(members)
     with pytest.raises(ModelError, match=r"^c has .+, but a "):
         xpnet.Ensemble(members, ["a", "b", "c"])
@@ -199,7 +199,7 @@ def test_an_ensemble_refuses_what_its_members_refuse() -> None:
     ensemble = xpnet.Ensemble([make_member(0), make_member(1)])
     with pytest.raises(ModelError, match="takes images of 36 pixels"):
         ensemble.predict(images[0])
-    with pytest.raises(ModelError, match="5 images need as many labels"):
+    with pytest.raises(ModelError, match="5 images need as many whole-number labels"):
         ensemble.evaluate(images, labels[:4])
     with pytest.raises(ModelError, match="label 3 at index 1"):
         ensemble.evaluate(images, np.array([0, 3, 0, 0, 0]))
@@ -283,17 +283,17 @@ def _with_description(tmp_path: Path, change: object) -> Path:
         (lambda d: {**d, "format": "xpnet model 99"}, "xpnet model 99"),
         (lambda d: {**d, "network": {**d["network"], "sizes": [36, 8, 3]}}, "not those of a 36-8-3"),
         (lambda d: {**d, "network": {**d["network"], "activation": "rellu"}}, "did you mean 'relu'"),
-        (lambda d: {**d, "network": {**d["network"], "extra": 1}}, "does not read"),
+        (lambda d: {**d, "network": {**d["network"], "extra": 1}}, "cannot be read"),
         (lambda d: {**d, "network": {**d["network"], "sizes": [36, 10**12, 3]}}, "not those of"),
-        (lambda d: {k: v for k, v in d.items() if k != "sha256"}, "does not read"),
+        (lambda d: {k: v for k, v in d.items() if k != "sha256"}, "cannot be read"),
         (lambda d: {**d, "sha256": "0" * 64}, "checksum"),
-        (lambda d: [1, 2], "does not read"),
-        (lambda d: {**d, "image_shape": "abc"}, "does not read"),
-        (lambda d: {**d, "image_shape": [float("inf")]}, "does not read"),
+        (lambda d: [1, 2], "cannot be read"),
+        (lambda d: {**d, "image_shape": "abc"}, "cannot be read"),
+        (lambda d: {**d, "image_shape": [float("inf")]}, "cannot be read"),
         (lambda d: {**d, "image_shape": [6, 7]}, "checksum"),
         (lambda d: {**d, "data": "another"}, "checksum"),
         (lambda d: {**d, "network": {**d["network"], "dropout": 0.5}}, "checksum"),
-        (lambda d: {**d, "network": {**d["network"], "sizes": [36, float("inf"), 3]}}, "does not read"),
+        (lambda d: {**d, "network": {**d["network"], "sizes": [36, float("inf"), 3]}}, "cannot be read"),
         (lambda d: {**d, "network": {**d["network"], "batch_norm": "yes"}}, "true or false"),
     ],
 )

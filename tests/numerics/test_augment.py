@@ -290,7 +290,7 @@ def test_bad_amounts(amounts: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("shape", [(), (36,), (1, 36), (36, 1), (3, 4, 3)])
 def test_what_is_no_image(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match="augment needs images of a height and a width, at least 2 by 2; these are"):
+    with pytest.raises(ConfigError, match="augment needs two-dimensional images, at least 2 by 2, not of shape"):
         distort(np.zeros((1, 36)), shape, STANDARD, np.array([0]))
 
 

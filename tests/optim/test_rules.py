@@ -102,7 +102,7 @@ def test_lists_that_do_not_fit(name: str) -> None:
     state = init_state(name, params)
     with pytest.raises(ValueError, match="4 parameters but 3 gradients"):
         OPTIMIZERS[name].update(params, state, grads[:-1], lr=0.1)
-    with pytest.raises(ValueError, match="make it by init_state"):
+    with pytest.raises(ValueError, match="make it with init_state"):
         OPTIMIZERS[name].update(params, [*state, *state, params[0]], grads, lr=0.1)
 
 
@@ -161,5 +161,5 @@ def test_the_average_is_written_in_place_and_only_reads_the_values() -> None:
         value.flags.writeable = False
     average = moving_average(params, values, np.array([0]), decay=0.9)
     assert all(a is b for a, b in zip(average, before, strict=True))
-    with pytest.raises(ValueError, match="4 arrays but 3 averages: the lists must run in parallel"):
+    with pytest.raises(ValueError, match="4 arrays but 3 averages: the lists must match"):
         moving_average(params[:-1], values, np.array([0]), decay=0.9)

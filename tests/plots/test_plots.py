@@ -328,12 +328,12 @@ def test_confusion_prints_the_counts_and_colours_the_mistakes() -> None:
         "70.0 %",
         "-",
     ]
-    assert figure.texts[0].get_text() == "13 of 1,010 images (1.29 %) read wrongly"
+    assert figure.texts[0].get_text() == "13 of 1,010 images (1.29 %) misclassified"
 
 
 def test_confusion_without_mistakes_says_so() -> None:
     figure = plots.confusion(np.diag([1000, 234]), ["0", "1"])
-    assert figure.texts[0].get_text() == "all 1,234 images read rightly"
+    assert figure.texts[0].get_text() == "all 1,234 images classified correctly"
     assert len(figure.axes) == 1
     assert_legible(figure)
 
@@ -386,25 +386,25 @@ def test_mistakes_are_the_surest_ones_first() -> None:
     )
     figure = plots.mistakes(images, np.array([0, 0, 1, 2, 0, 2], np.int32), outputs, ["cat", "dog", "emu"])
     assert captions(figure) == [
-        "image 2\nlabel dog: 5.0 %\nread as emu: 95.0 %",
-        "image 4\nlabel cat: 15.0 %\nread as dog: 85.0 %",
-        "image 3\nlabel emu: 0.0 %\nread as cat: 80.0 %",
-        "image 1\nlabel cat: 40.0 %\nread as dog: 50.0 %",
+        "image 2\nlabel dog: 5.0 %\npredicted emu: 95.0 %",
+        "image 4\nlabel cat: 15.0 %\npredicted dog: 85.0 %",
+        "image 3\nlabel emu: 0.0 %\npredicted cat: 80.0 %",
+        "image 1\nlabel cat: 40.0 %\npredicted dog: 50.0 %",
     ]
     for axes, i in zip(figure.axes, (2, 4, 3, 1), strict=True):
         (image,) = axes.images
         np.testing.assert_array_equal(image.get_array(), images[i])
         assert (image.get_clim(), image.get_cmap().name) == ((0, 255), "gray_r")
-    assert figure.texts[0].get_text() == "4 of 6 images (66.67 %) read wrongly"
+    assert figure.texts[0].get_text() == "4 of 6 images (66.67 %) misclassified"
     assert_legible(figure)
     few = plots.mistakes(images, [0, 0, 1, 2, 0, 2], outputs, ["cat", "dog", "emu"], count=2)
     assert captions(few) == captions(figure)[:2]
-    assert few.texts[0].get_text().endswith("; the 2 of them that the network was surest of")
+    assert few.texts[0].get_text().endswith("; the 2 most confident")
 
 
 def test_mistakes_of_outputs_that_are_no_probabilities() -> None:
     figure = plots.mistakes(np.full((1, 2, 2), 0.5), [0], np.array([[-0.25, 1.25]]), ["a", "b"])
-    assert captions(figure) == ["image 0\nlabel a: -0.25\nread as b: 1.25"]
+    assert captions(figure) == ["image 0\nlabel a: -0.25\npredicted b: 1.25"]
     assert figure.axes[0].images[0].get_clim() == (0, 1)
 
 
@@ -416,7 +416,7 @@ def test_mistakes_of_a_network_that_ran_away(bad: float) -> None:
 
 def test_no_mistakes_is_a_picture_that_says_so() -> None:
     figure = plots.mistakes(np.zeros((3, 2, 2), np.uint8), [0, 1, 2], np.eye(3), DIGITS)
-    assert figure.texts[0].get_text() == "all 3 images read rightly"
+    assert figure.texts[0].get_text() == "all 3 images classified correctly"
     assert not figure.axes
     assert_legible(figure)
 
@@ -474,7 +474,7 @@ def test_rows_of_features_cannot_be_drawn() -> None:
         lambda: plots.weights(np.ones((36, 2)), (36,)),
         lambda: plots.mistakes(np.zeros((1, 36)), [0], np.array([[0.0, 1.0]]), DIGITS),
     ):
-        with pytest.raises(ConfigError, match="rows of features, not of height and width: there is nothing to draw"):
+        with pytest.raises(ConfigError, match="rows of features, not of height and width: they cannot be drawn"):
             draw()
 
 
@@ -535,7 +535,7 @@ def test_a_png_has_150_dots_per_inch_and_a_white_ground(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["curves.bmp", "curves", "png", "curves.png.gz"])
 def test_other_formats_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{re.escape(name)}: a picture is written as \.png, \.svg or \.pdf"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(name)}: pictures are written as \.png, \.svg or \.pdf"):
         plots.save(plots.curves({"run": history(1)}), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -714,13 +714,13 @@ def test_a_poor_first_epoch_does_not_press_the_ends_together() -> None:
 
 
 def test_wrong_shapes_and_nothing_at_all() -> None:
-    with pytest.raises(xpnet.ConfigError, match="images of 5x5 have no 24 pixels"):
+    with pytest.raises(xpnet.ConfigError, match="the weights need 24 pixels, but images of 5x5 have 25"):
         plots.weights(np.zeros((24, 3)), (5, 5))
     figure = plots.mistakes(np.empty((0, 4, 4)), [], np.empty((0, 3)), ["a", "b", "c"])
-    assert figure.texts[0].get_text() == "all 0 images read rightly"
+    assert figure.texts[0].get_text() == "all 0 images classified correctly"
     for i in (0, 1):
         one = plots.mistakes(np.zeros((2, 4, 4)), [1, 1], np.eye(3)[[0, 0]], ["a", "b", "c"], count=1 + i)
-        assert one.texts[0].get_text().endswith(("; the one that the network was surest of", "read wrongly")[i])
+        assert one.texts[0].get_text().endswith(("; the most confident one", "misclassified")[i])
 
 
 def test_plot_draws_what_is_asked_for(
@@ -789,14 +789,14 @@ def test_plot_of_rows_of_features(
         (2, [], "RUNS requires an argument"),
         (1, ["nothere"], "nothere: no such run directory"),
         (1, ["nothere", "--weights"], "nothere: no such file; a model is a run directory or a .safetensors file"),
-        (1, ["empty"], "history.csv: no such file; a run directory holds one"),
+        (1, ["empty"], "history.csv: no such file; name a run directory"),
         (1, ["late"], "late has no finished epoch: there is nothing to plot"),
         (1, ["good", "late"], "late has no finished epoch: there is nothing to plot"),
         (1, ["damaged"], "history.csv is damaged: "),
         (1, ["good", "--confusion"], "good holds no model.safetensors"),
         (2, ["good/history.csv"], "is a file, but curves are drawn from a run directory: name one"),
         (2, ["good", "late/../good"], "good is named twice: name each run once"),
-        (2, ["nothere", "--out", "x.bmp"], "x.bmp: a picture is written as .png, .svg or .pdf"),
+        (2, ["nothere", "--out", "x.bmp"], "x.bmp: pictures are written as .png, .svg or .pdf"),
         (2, ["good", "--out", "no/x.png"], "cannot write no/x.png: No such file or directory; name another file"),
         (2, ["good", "--out", "folder.png"], "cannot write folder.png: Is a directory; name another file"),
         (
@@ -840,7 +840,7 @@ def test_pictures_of_mnist(mnist: xpnet.Dataset) -> None:
     figure = plots.mistakes(images, truth, outputs, DIGITS)
     for axes in figure.axes:
         i, label, read = map(
-            int, re.findall(r"image (\d+)\nlabel (\d): .*\nread as (\d): ", axes.texts[0].get_text())[0]
+            int, re.findall(r"image (\d+)\nlabel (\d): .*\npredicted (\d): ", axes.texts[0].get_text())[0]
         )
         assert (truth[i], predictions[i]) == (label, read)
         assert label != read

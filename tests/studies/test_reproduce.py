@@ -245,7 +245,7 @@ def test_a_damaged_result_is_reported_with_the_remedy(small: Callable[..., list[
         damaged = content.replace('"hidden": [6]', '"hidden": [6], "cunning": 3')
     assert damaged != content
     (directory / "result.json").write_text(damaged)
-    with pytest.raises(xpnet.ModelError, match=rf"/result.json is .*; delete {directory}, and it is trained again$"):
+    with pytest.raises(xpnet.ModelError, match=rf"/result.json is .*; delete {directory} to train it again$"):
         small("three")
     shutil.rmtree(directory)
     assert small("three")[-1].wrong == committee.wrong
@@ -256,7 +256,11 @@ def test_recipes_are_checked_before_any_training(small: Callable[..., list[Recor
     for path, text, message in (
         ("fast.toml", RECIPE, "there is another recipe named fast"),
         ("more/one.toml", COMMITTEE, "recipe more/one.toml: there is another recipe named one; rename the file"),
-        ("single.toml", "batch_norm = true\nbatch_size = 1", "recipe single: batch_size 1 leaves a last batch of one"),
+        (
+            "single.toml",
+            "batch_norm = true\nbatch_size = 1",
+            "recipe single: batch_size 1 leaves a last batch of only one",
+        ),
     ):
         Path(path).write_text(text)
         with pytest.raises(xpnet.ConfigError, match=message):

@@ -168,7 +168,7 @@ def test_a_logarithmic_range_is_searched_by_orders_of_magnitude(small_data: xpne
         ({"hidden": {"low": 1, "high": 2}}, "hidden: unknown key 'low'"),
         ({"hidden": {"layers": {"low": 1, "high": 2}, "width": {"low": 0, "high": 2}}}, "hidden must be at least 1"),
         ({"hidden": {"choices": [128]}}, "hidden must be a list of whole numbers, not 128"),
-        ({"seed": {"choices": [1, 2]}}, "seed cannot be searched for: it decides what the trials are compared by"),
+        ({"seed": {"choices": [1, 2]}}, "seed cannot be searched for: trials can only be compared if they share it"),
         ({"optimizer": {"choices": ["adam"]}, "lr": {"low": 1, "high": 2, "relative": True}}, "lr cannot be relative"),
     ],
 )
@@ -317,12 +317,12 @@ def test_trials_that_run_away_count_as_the_worst(hard_data: xpnet.Dataset) -> No
 
 
 def test_settings_that_cannot_go_together_fail_their_trial_alone(hard_data: xpnet.Dataset) -> None:
-    # 239 of 240 examples leave a last batch of one.
+    # 239 of 240 examples leave a last batch of only one.
     space = {"batch_size": {"choices": [60, 239]}}
     _, seen = search(hard_data, space, START.replace(batch_norm=True, batch_size=60), trials=6)
     assert {trial.state for trial in seen if trial.settings["batch_size"] == 239} == {"failed"}
-    assert all("last batch of one" in (trial.failure or "") for trial in seen if trial.state == "failed")
-    with pytest.raises(xpnet.ConfigError, match="last batch of one"):
+    assert all("last batch of only one" in (trial.failure or "") for trial in seen if trial.state == "failed")
+    with pytest.raises(xpnet.ConfigError, match="last batch of only one"):
         tune(hard_data, RATES, START.replace(batch_norm=True, batch_size=239))
 
 
@@ -448,7 +448,7 @@ def test_storage_that_fails_in_between_is_one_line(
 def test_storage_that_cannot_be_used_is_one_line(hard_data: xpnet.Dataset, storage: str) -> None:
     Path("file").write_text('{"a": "file of somebody\'s"}\n', encoding="utf-8")
     with pytest.raises(
-        xpnet.ConfigError, match=f"^cannot keep the study 'xpnet' in {re.escape(storage)} \\(.+\\): name another"
+        xpnet.ConfigError, match=f"^cannot store the study 'xpnet' in {re.escape(storage)} \\(.+\\): name another"
     ):
         tune(hard_data, RATES, START, storage=storage)
     assert Path("file").read_text(encoding="utf-8") == '{"a": "file of somebody\'s"}\n'
@@ -711,7 +711,7 @@ def test_another_process_may_be_quicker(
     assert main([*ONE, "--data", hard]) == (0 if same else 2)
     out, err = capsys.readouterr()
     assert ("test accuracy" in out) == same
-    assert ("the run has seed 1 and not 0" in err) == (not same)
+    assert ("this one has seed 1, not 0" in err) == (not same)
     assert f"seed = {int(not same)}\n" in (run / "config.toml").read_text(encoding="utf-8")
     assert {path.name for path in Path("study").iterdir()} == {"study.journal", "best.toml", "best-trial-0"}
 
@@ -842,13 +842,13 @@ def test_a_journal_whose_last_line_is_torn_goes_on(
     search(hard_data, trials=2, storage=journal)
     os.truncate(journal, journal.stat().st_size - torn)
     tuned, _ = search(hard_data, trials=4, storage=journal)
-    assert "is torn: it is dropped" in caplog.text
+    assert "is incomplete: it is dropped" in caplog.text
     assert tuned.trials == 4
     assert search(hard_data, trials=4, storage=journal) == (tuned, [])
 
 
 def test_a_file_that_is_no_journal_is_left_as_it_is(hard_data: xpnet.Dataset, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("Dear reader,\nthis line has no end")
-    with pytest.raises(xpnet.ConfigError, match="cannot keep the study"):
+    with pytest.raises(xpnet.ConfigError, match="cannot store the study"):
         search(hard_data, trials=1, storage=tmp_path / "letter.txt")
     assert (tmp_path / "letter.txt").read_text() == "Dear reader,\nthis line has no end"

@@ -51,7 +51,7 @@ def test_what_is_no_history(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"history\.csv: no such file; a run directory holds one"):
+    with pytest.raises(ModelError, match=r"history\.csv: no such file; name a run directory"):
         read_history(tmp_path)
     (tmp_path / "history.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(ModelError, match=r"cannot read .*history\.csv: "):

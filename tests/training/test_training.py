@@ -269,7 +269,7 @@ def test_techniques_are_off_unless_asked_for(small_data: xpnet.Dataset) -> None:
 
 def test_distortion_of_what_is_no_image() -> None:
     rows = xpnet.Split(np.zeros((20, 6), np.uint8), np.arange(20, dtype=np.int32) % 3)
-    with pytest.raises(ConfigError, match=r"^augment needs images of a height and a width, at least 2 by 2; these are"):
+    with pytest.raises(ConfigError, match=r"^augment needs two-dimensional images, at least 2 by 2, not of shape"):
         small_fit(xpnet.Dataset("rows", rows, n_classes=3), augment=BENT)
 
 
@@ -409,7 +409,7 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
         (np.full(330, -1.0), "finite and at least 0"),
         (np.full(330, np.nan), "finite and at least 0"),
         (np.zeros(330), "no training example with a weight above 0"),
-        ([[1.0], [1.0, 2.0]], "numbers in one row"),
+        ([[1.0], [1.0, 2.0]], "must be one list of numbers"),
     ],
     ids=["short", "words", "negative", "nan", "zeros", "ragged"],
 )
@@ -554,7 +554,7 @@ def test_early_stopping_can_be_used_twice(small_data: xpnet.Dataset) -> None:
 
 
 def test_a_last_batch_of_one_cannot_be_normalised(small_data: xpnet.Dataset) -> None:
-    with pytest.raises(ConfigError, match="batch_size 7 leaves a last batch of one of the 330 examples"):
+    with pytest.raises(ConfigError, match="batch_size 7 leaves a last batch of only one of the 330 examples"):
         small_fit(small_data, batch_size=7, batch_norm=True)
     small_fit(small_data, batch_size=7, epochs=1)
 
@@ -771,7 +771,7 @@ def test_curves_png_or_why_not(
     caplog.set_level("INFO")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     small_fit(small_data, out=tmp_path / "without")
-    assert re.search(r'no curves.png: .* pip install "xpnet\[plot\]"', caplog.text)
+    assert re.search(r'curves.png was not drawn: .* pip install "xpnet\[plot\]"', caplog.text)
     assert not (tmp_path / "without" / "curves.png").exists()
     monkeypatch.undo()
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'xpnet[plot]'")

@@ -29,7 +29,7 @@ LIBRARIES: tuple[str, ...] = tuple(_BACKENDS)
 
 
 class Availability(NamedTuple):
-    """Whether one library can be used on one device; detail describes the device, or says why not."""
+    """Whether one library can be used on one device; detail describes the device, or gives the reason."""
 
     library: str
     version: str | None
@@ -41,13 +41,13 @@ class Availability(NamedTuple):
 def select(device: str = "auto", library: str | None = None, *, tf32: bool = False, graph: bool = True) -> Backend:
     """Choose an array library and the device it computes on.
 
-    device : "cpu", "cuda" (the same as "cuda:0"), "cuda:N", or "auto": CUDA where the library can really use it, the
-        CPU elsewhere. array-api-strict has "device1" besides.
+    device : "cpu", "cuda" (the same as "cuda:0"), "cuda:N", or "auto": CUDA if the library can really use it, else the
+        CPU. array-api-strict has "device1" besides.
     library : one of `LIBRARIES`; None means numpy on the CPU and cupy on CUDA.
     tf32 : let matrix products round their float32 factors to 10 bits of mantissa, which tensor cores multiply faster;
         of no effect where "auto" takes the CPU.
     graph : let CuPy capture repeated steps as CUDA graphs.
-    Returns the backend; its reason says why "auto" chose what it chose.
+    Returns the backend; its reason explains the choice of "auto".
     Choosing a library also makes the settings that it needs, for all of the process and until something else sets them:
         JAX computes with 64 bits (jax_enable_x64), PyTorch and JAX on CUDA multiply at the precision that tf32 names,
         CuPy's current device becomes this one, and with NumPy on glibc malloc keeps the memory that was freed.
@@ -62,7 +62,7 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
         backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph)
     elif kind in chosen.devices:
         if tf32 and kind != "cuda":
-            raise DeviceError("TF32 is a number format of CUDA devices", f"leave tf32 out, or use cuda, not {device}")
+            raise DeviceError("TF32 needs a CUDA device", f"leave out tf32, or use cuda, not {device}")
         backend = chosen(kind, index, tf32=tf32, graph=graph)
     else:
         able = [name for name, each in _BACKENDS.items() if kind in each.devices]

@@ -98,7 +98,7 @@ class Backend:
         raise NotImplementedError
 
     def to_host(self, array: Any) -> np.ndarray:
-        """Copy an array of this backend to NumPy: the one door back; waits until the array is computed.
+        """Copy an array of this backend to NumPy, the only way back; waits until the array is computed.
 
         Returns a writable NumPy array of the same shape and dtype that no later training step changes.
         """
@@ -136,8 +136,8 @@ class Backend:
     def compile(self, step: Step, times: int = 1) -> Step:
         """Make a repeated step as fast as the library can.
 
-        step : step(state, *arrays) -> state; it consumes its first argument, so the caller goes on with the state that
-            is returned and never looks at the one passed in.
+        step : step(state, *arrays) -> state; it consumes its first argument, so the caller continues with the
+            returned state and never uses the one passed in.
         times : how often a call does the step, each time with the state of the time before and the same arrays.
         Returns a function of the same signature; where the library compiles nothing, it is the step itself, or a loop.
         A backend that captures addresses may have to copy what lies elsewhere than at the call before; a Feed's arrays

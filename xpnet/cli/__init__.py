@@ -98,7 +98,8 @@ def _explain(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, CycloptsError):
         if isinstance(error, UnusedCliTokensError):
             message = f"unexpected argument {' '.join(error.unused_tokens or [])!r}"
-        return 2, message if "Did you mean" in message else f"{message.rstrip('.')}; see --help"
+        message = message.partition(" Available commands")[0].rstrip(".")  # --help lists them, and all of them
+        return 2, message if "Did you mean" in message else f"{message}; see --help"
     if isinstance(error, MemoryError):
         return 1, f"out of memory ({message})" if message else "out of memory"
     if isinstance(error, OSError):

@@ -16,8 +16,8 @@ __all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
 class Split(NamedTuple):
     """Images and their labels.
 
-    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1]; an np.memmap where
-        they are too many for the memory, to be read by rows_of.
+    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1]; an np.memmap if
+        they are too large for the memory, to be read by rows_of.
     labels : (n,) int32, the class of each image.
     """
 
@@ -39,7 +39,7 @@ def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     """Copy some images; those of a mapped file are read from the file, since pages of a mapping stay in memory.
 
     images : (n, ...).   rows : (k,) integers in 0..n-1; runs of neighbours are read at once.
-    Returns (k, ...).   Raises DataError if the file has become shorter, or is gone.
+    Returns (k, ...).   Raises DataError if the file has become shorter or was removed.
     """
     if not is_mapped(images) or not len(rows):
         return np.take(np.asarray(images), rows, axis=0)
@@ -61,20 +61,20 @@ def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
                 start = end
     except OSError as error:
         why = error.strerror or error
-        raise DataError(f"{root.filename}: changed while it was in use ({why}); it must stay as it is") from None
+        raise DataError(f"{root.filename}: changed while in use ({why}); leave it unchanged") from None
     return taken
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A set of labelled images, consistent from its construction on.
+    """A set of labelled images, checked when it is created.
 
-    name : what the set is called in headers, configurations and model files.
+    name : of the set in headers, configurations and model files.
     train, test, validation : the splits; test and validation may be absent (None).
     n_classes : number of classes; every label lies in 0..n_classes-1.
-    source : the path it was read from, or how else it came about.
+    source : the path it was read from, or another origin.
     Raises DataError, naming the split, if a split is empty, images and labels differ in number, image shapes differ
-    between splits, a pixel is not finite, or a label is no class.
+    between splits, a pixel is not finite, or a label is not a class.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Dataset:
         if len(images) != len(labels):
             raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; they must come in pairs")
         if images.size == 0:
-            raise DataError(f"{where}: no pixels at all, its images have shape {images.shape}; at least one is needed")
+            raise DataError(f"{where}: its images have no pixels (shape {images.shape}); at least one is needed")
         if images.shape[1:] != self.image_shape:
             raise DataError(
                 f"{where}: images of shape {images.shape[1:]}, but those of the train split are {self.image_shape}"
@@ -112,12 +112,12 @@ class Dataset:
             )
         if images.dtype != np.uint8 and not (fine := (images >= 0) & (images <= 1)).all():
             raise DataError(
-                f"{where}: image {np.argwhere(~fine)[0][0]} has a pixel that is not in [0, 1]; floats must be"
+                f"{where}: image {np.argwhere(~fine)[0][0]} has a pixel outside [0, 1]; scale floats to that range"
             )
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one image: (height, width), or (n_features,) where the pixels form no square."""
+        """Shape of one image: (height, width), or (n_features,) where the pixels do not form a square."""
         return self.train.images.shape[1:]
 
     @property

@@ -226,7 +226,7 @@ def draw(n: int, *, seed: int = 0) -> tuple[_Images, _Labels]:
 def load_splits(cache_dir: str | os.PathLike[str]) -> _Splits:
     """The standard set, 60,000 digits to train on (seed 0) and 10,000 to test on (seed 1), kept in a file once drawn.
 
-    cache_dir : folder of that file, made where it is missing; where it can't be written, a warning says so.
+    cache_dir : folder of that file, created if missing; if it cannot be written, a warning is logged.
     Returns ((images, labels), (images, labels)): the training and the test split, each as draw returns it.
     """
     path = Path(cache_dir) / f"digits-v{_FORMAT}.npz"
@@ -238,14 +238,14 @@ def load_splits(cache_dir: str | os.PathLike[str]) -> _Splits:
 
 
 def _read(path: Path) -> _Splits | None:
-    """The splits kept in a file, or None where there are none to be trusted."""
+    """The splits kept in a file, or None if it cannot be trusted."""
     if not os.path.lexists(path):
         return None
     try:
         arrays = read_npz_arrays(path, _ARRAYS)  # zip's CRC-32 finds the damage
         shapes = [(n, *shape) for n in _COUNTS for shape in ((_SIZE, _SIZE), ())]
         if [a.shape for a in arrays] != shapes or [a.dtype for a in arrays] != [np.uint8, np.int32] * 2:
-            raise DataError(f"{path}: other arrays than expected")
+            raise DataError(f"{path}: not the expected arrays")
     except DataError as error:
         logger.warning("%s; the set is drawn again", error)
         return None
@@ -266,4 +266,4 @@ def _write(path: Path, splits: _Splits) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
     except OSError as error:
-        logger.warning("the digits drawn can't be kept, the next run draws them again: %s", error)
+        logger.warning("the drawn digits cannot be saved, so the next run draws them again: %s", error)

@@ -30,7 +30,7 @@ OFFLINE_SECONDS = 9.0
 """How long, in all, to wait for any source to answer at all before the machine counts as offline."""
 
 ANSWER_SECONDS = 10.0
-"""How long to wait for one source to answer once the network is known to be there."""
+"""How long to wait for one source to answer once the network is known to work."""
 
 STALL_SECONDS = 30.0
 """How long a source that has answered may go without sending anything."""
@@ -42,12 +42,12 @@ logger = logging.getLogger("xpnet")
 
 
 def fetch(info: SetInfo, folders: Sequence[Path], progress: Progress | None) -> Path:
-    """Download a set, or what is missing of it, and prove it by its sums.
+    """Download a set, or its missing files, and verify the checksums.
 
     info : which set.   folders : the set is kept in the first that can be written, in a folder of its own.
     progress : called with (description, bytes done, bytes in all or None).
     Returns the folder or file that holds it.
-    Raises DataError if no source has the right content, there is no network, or nothing can be written.
+    Raises DataError if no source has the right content, there is no network, or no folder can be written.
     """
     if not info.files:
         raise DataError(f"{info.name} is drawn by xpnet itself; there is nothing to download")
@@ -78,16 +78,14 @@ def _writable(folders: Sequence[Path]) -> Path:
             with tempfile.TemporaryFile(dir=place):
                 return place
         except OSError as error:
-            logger.info("%s can't be written (%s); trying the next place", place, error.strerror)
-    raise DataError(
-        f"nothing can be written in {', '.join(map(str, folders))}; name another place with $XPNET_DATA_DIR"
-    )
+            logger.info("cannot write in %s (%s); trying the next folder", place, error.strerror)
+    raise DataError(f"cannot write in any of {', '.join(map(str, folders))}; name another folder with $XPNET_DATA_DIR")
 
 
 def _fetch_file(info: SetInfo, file: SetFile, target: Path, network: _Network) -> None:
     if target.exists():
         if fault := file.fault(target):
-            raise DataError(f"{target}: not the file of {info.name}: {fault}; delete it to have it fetched again")
+            raise DataError(f"{target}: not the file of {info.name}: {fault}; delete it to download it again")
         return
     part = target.with_name(f"{target.name}.part")
     mirror = os.environ.get("XPNET_DATA_MIRROR")
@@ -106,13 +104,13 @@ def _fetch_file(info: SetInfo, file: SetFile, target: Path, network: _Network) -
     if network.answered:
         raise DataError(f"{info.name}: {file.name} is not available from any source: {'; '.join(failures)}")
     raise DataError(
-        f"{info.name} is not on disk and there is no network: lay its files in data/{info.folder}, or name the folder "
-        "that holds them by --data-dir (data_dir=) or $XPNET_DATA_DIR"
+        f"{info.name} is not on disk and there is no network: put its files in data/{info.folder}, or name the folder "
+        "that holds them with --data-dir (data_dir=) or $XPNET_DATA_DIR"
     )
 
 
 def _receive_proven(url: str, file: SetFile, part: Path, network: _Network) -> None:
-    """Bring part to the right content; one that was begun elsewhere and turns out wrong is fetched anew, once."""
+    """Complete part with the right content; if it was begun elsewhere and turns out wrong, start over, once."""
     begun = _size(part) > 0
     _receive_all(url, file, part, network)
     fault = file.fault(part)
@@ -161,7 +159,7 @@ def _receive(url: str, file: SetFile, part: Path, network: _Network) -> None:
             output.truncate(0)
             done = 0
             if response.status == 206:
-                raise _SourceError("sent another range than was asked for")
+                raise _SourceError("sent another range than requested")
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdecimal() else file.size
         while True:
@@ -186,11 +184,11 @@ def _receive(url: str, file: SetFile, part: Path, network: _Network) -> None:
 
 
 class _SourceError(Exception):
-    """A source failed; the message says how."""
+    """A source failed; the message gives the reason."""
 
 
 class _Network:
-    """What one download knows of the network: little patience until a source has answered, so that being offline is
+    """The state of the network during a download: little patience until a source has answered, so that being offline is
     noticed within OFFLINE_SECONDS over all files and sources.
     """
 
@@ -234,7 +232,7 @@ def _ask(answer: Future[Any], url: str, start: int) -> None:
 
     try:
         if not url.startswith(("https://", "http://")):  # urllib would open files as well
-            raise ValueError("not an address of HTTP")
+            raise ValueError("not an HTTP address")
         headers = {"User-Agent": "xpnet", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"

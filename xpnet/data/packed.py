@@ -48,21 +48,21 @@ def unpacked(path: "Location") -> Iterator[Stream]:
     except DataError as error:
         raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from None
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip content ({error}); fetch the file again") from None
+        raise DataError(f"{path}: damaged gzip content ({error}); download the file again") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except Exception as error:
         if isinstance(path, Path):
             raise
         # A damaged archive can make zipfile raise nearly anything.
-        raise DataError(f"{path}: damaged zip archive ({error}); fetch it again") from None
+        raise DataError(f"{path}: damaged zip archive ({error}); download it again") from None
 
 
 class Gunzip:
     """A gzip file's content, of one member or several, as a stream that ends in an error where a bomb shows.
 
     file : of the packed content.
-    Its read raises zlib.error for damage, EOFError for a file cut short, DataError for a bomb.
+    Its read raises zlib.error for damage, EOFError for a truncated file, DataError for a bomb.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -74,13 +74,13 @@ class Gunzip:
             self._size = os.fstat(file.fileno()).st_size
 
     def read(self, size: int, /) -> bytes:
-        """At most size bytes, and at least one but at the end."""
+        """At most size bytes, and at least one except at the end."""
         while not self._member.eof or self._begin_member():
             if not self._packed:
                 self._packed = self._file.read(1 << 16)
                 self._consumed += len(self._packed)
             if not self._packed:
-                raise EOFError("it is cut short")
+                raise EOFError("it is truncated")
             content: bytes = self._member.decompress(self._packed, size)
             self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if content:
@@ -90,12 +90,12 @@ class Gunzip:
         return b""
 
     def _begin_member(self) -> bool:
-        """Whether another member follows; behind the last one there may be zeros."""
+        """Whether another member follows; after the last one there may be zeros."""
         self._packed, padding = self._packed.lstrip(b"\0"), 0
         while not self._packed and (block := self._file.read(_BLOCK)):
             self._packed, padding = block.lstrip(b"\0"), padding + 1
             if padding > _MAX_PADDING:
-                raise zlib.error("too many zeros behind it")
+                raise zlib.error("too many zeros after it")
         if not self._packed:
             return False
         self._members += 1
@@ -119,7 +119,7 @@ def open_zip(path: Path) -> "Iterator[zipfile.ZipFile]":
     """Open a zip archive for reading.
 
     Raises DataError, here and for whatever is raised by the use of the archive within the context, if it is damaged,
-    lists too many files, or is no regular file.
+    lists too many files, or is not a regular file.
     """
     import zipfile
 
@@ -139,11 +139,11 @@ def open_zip(path: Path) -> "Iterator[zipfile.ZipFile]":
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # a damaged archive can make zipfile raise nearly anything
-        raise DataError(f"{path}: damaged zip archive ({type(error).__name__}: {error}); fetch it again") from None
+        raise DataError(f"{path}: damaged zip archive ({type(error).__name__}: {error}); download it again") from None
 
 
 def open_member(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo") -> IO[bytes]:
-    """Open a file in an archive.   Raises DataError for a bomb, or a way of packing that bounds no bomb."""
+    """Open a file in an archive.   Raises DataError for a bomb, or a compression method that does not limit bombs."""
     if member.compress_type not in (0, 8) or member.flag_bits & 1:
         raise DataError(f"{member.filename} is encrypted or packed in an unusual way; pack it again")
     # What the archive says of the packed size may lie; zipfile itself unpacks no more than it says of the other.

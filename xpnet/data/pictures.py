@@ -62,7 +62,7 @@ def read_picture(path: str | os.PathLike[str]) -> _Bytes:
         light on dark, upright or as its EXIF orientation says; strokes may lie on transparent ground; of an animation
         the first picture is read.
     Returns (28, 28) uint8: white ink (255) on black (0).
-    Raises DataError, one line, if there is no such file, it can't be read as a PNG or JPEG picture, is too large, or
+    Raises DataError, one line, if there is no such file, it cannot be read as a PNG or JPEG picture, is too large, or
     shows no digit.
     """
     path = Path(path)
@@ -73,11 +73,11 @@ def read_picture(path: str | os.PathLike[str]) -> _Bytes:
 
 
 def to_mnist_form(grey: _Bytes) -> _Bytes:
-    """Find the digit in a grey picture and bring it into MNIST's form; what has that form stays as it is.
+    """Find the digit in a grey picture and bring it into MNIST's form; a picture of that form stays unchanged.
 
     grey : (height, width) uint8, dark on light or light on dark.
     Returns (28, 28) uint8: white ink (255) on black (0).
-    Raises DataError if the array is no such picture, or shows no digit.
+    Raises DataError if the array is not such a picture, or shows no digit.
     Source: LeCun, Cortes and Burges, "The MNIST database".
     """
     if grey.dtype != np.uint8 or grey.ndim != 2 or not grey.size:
@@ -129,12 +129,12 @@ def _decode(path: Path) -> _Bytes:
     except FileNotFoundError:
         raise DataError("no such file; name a PNG or JPEG file") from None
     except UnidentifiedImageError:
-        raise DataError("not a PNG or JPEG picture; save it as one of these") from None
+        raise DataError("not a PNG or JPEG picture; save it as one of them") from None
     except Image.DecompressionBombError:
-        raise DataError(f"larger than {MAX_PIXELS // 10**6} megapixels; shrink it, or cut out the digit") from None
+        raise DataError(f"larger than {MAX_PIXELS // 10**6} megapixels; shrink it, or crop it to the digit") from None
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"can't be read ({reason}); save the picture again") from None
+        raise DataError(f"cannot be read ({reason}); save the picture again") from None
 
 
 def _check_parts(content: bytes) -> None:

@@ -35,14 +35,14 @@ def load_data(
     download: bool = True,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Load a set by its name, or whatever lies at a path.
+    """Load a data set by name or path.
 
     name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist is not available; or a file or folder.
     data_dir : folder searched before $XPNET_DATA_DIR, ./data and the user's cache, and preferred for downloads.
-    download : whether a named set that is nowhere on disk may be downloaded.
+    download : whether a named set that is not on disk may be downloaded.
     progress : called with (description, bytes done, bytes in all or None) during a download.
-    Returns the Dataset; a named set is proven by its SHA-256 sums where they are known.
-    Raises DataError if the name is unknown, the set is not available, or its content is not what it should be.
+    Returns the Dataset; a named set is verified by its SHA-256 sums where they are known.
+    Raises DataError if the name is unknown, the set is not available, or its content is wrong.
     """
     text = os.fspath(name_or_path)
     if name_or_path == "auto":
@@ -58,7 +58,7 @@ def load_data(
 
 
 def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Find a named set on disk, without downloading and without reading it all.
+    """Find a named set on disk, without downloading it or reading all of it.
 
     name : a name in SETS.   data_dir : folder searched first.
     Returns the folder or file that holds it, or None; None for digits too, which is drawn wherever it is missing.
@@ -68,10 +68,10 @@ def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | 
 
 
 def download(name: str, *, data_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Download a named set, or what is missing of it, and prove it by its sums.
+    """Download a named set, or its missing files, and verify the checksums.
 
     name : a name in SETS.
-    data_dir : folder to keep it in; by default, or if it can't be written, $XPNET_DATA_DIR or the user's cache.
+    data_dir : folder to keep it in; by default, or if it cannot be written, $XPNET_DATA_DIR or the user's cache.
     progress : called with (description, bytes done, bytes in all or None).
     Returns the folder or file that holds it.
     Raises DataError if the name is unknown, no source has the right content, or there is no network.
@@ -87,7 +87,7 @@ def _info(name: str) -> SetInfo:
 
 def _unknown(name: str) -> DataError:
     hint = nearest(name, SETS)
-    return DataError(f"unknown data {name!r}: {hint}it is neither a file nor a set; see xpnet data list")
+    return DataError(f"unknown data {name!r}: {hint}it is neither a file nor a named set; see xpnet data list")
 
 
 def _is_path(name: str | os.PathLike[str]) -> bool:
@@ -141,7 +141,7 @@ def _read_set(info: SetInfo, path: Path) -> Dataset:
         train, test = read_npz(path)
     else:
         train, validation, test = read_pickle(path)
-        logger.warning("%s: no sum is known for a pickle of %s, so its content is not proven", path, info.name)
+        logger.warning("%s: no checksum is known for a pickle of %s, so its content is not verified", path, info.name)
     if validation is None:
         _prove(info, path, files, {"train": train, "test": test})
     return Dataset(info.name, train, test, validation, info.n_classes, str(path))
@@ -153,13 +153,13 @@ def _read_zip(info: SetInfo, path: Path) -> tuple[Split, Split]:
     with open_zip(path) as archive:
         files = idx_files(zipfile.Path(archive, "gzip/")).get(info.prefix, {})
         if len(files) < 4:
-            raise DataError(f"{path}: does not hold the four files of {info.name}; delete it to have it fetched again")
+            raise DataError(f"{path}: does not hold the four files of {info.name}; delete it to download it again")
         return read_idx_split(files, "train"), read_idx_split(files, "test")
 
 
 def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], "Location"], splits: Mapping[str, Split]) -> None:
-    """Compare what was read, in the form of raw IDX, with the sums: the same whichever format it came in."""
-    remedy = "delete it, or name its path instead of the set to use it as it is"
+    """Compare the arrays, in the form of raw IDX, with the checksums, which are the same for every format."""
+    remedy = "delete it, or name its path instead of the set, to use it unchanged"
     for part, count in (("train", info.n_train), ("test", info.n_test)):
         if (found := len(splits[part].labels)) != count:
             where = files.get((part, "images"), path)
@@ -218,7 +218,7 @@ def _find(info: SetInfo, place: Path) -> Path | None:
             if folder != place or info.prefix or _is_set(info, files["train", "labels"]):
                 return folder
         elif files and folder != place:
-            logger.warning("%s: only %d of the four files of %s; searching on", folder, len(files), info.name)
+            logger.warning("%s: only %d of the four files of %s; searching further", folder, len(files), info.name)
         for archive in info.archives:
             if (folder / archive).is_file():
                 return folder / archive
@@ -226,6 +226,6 @@ def _find(info: SetInfo, place: Path) -> Path | None:
 
 
 def _is_set(info: SetInfo, labels: "Location") -> bool:
-    """Tell by its training labels whether a folder of any name holds this set; other sets use the same file names."""
+    """Decide by its training labels whether a folder of any name holds this set; other sets use the same file names."""
     file = next(file for file in info.files if file.name.startswith("train-labels"))
     return isinstance(labels, Path) and file.fault(labels) is None

@@ -29,7 +29,7 @@ class SetFile:
     sums: Mapping[str, str]
 
     def fault(self, path: Path) -> str | None:
-        """What is wrong with the content of this file at a path, in words; None if one of its sums agrees.
+        """The fault of this file's content at a path, in words; None if one of its sums agrees.
 
         Raises OSError.
         """
@@ -53,13 +53,13 @@ class SetFile:
 
 @dataclass(frozen=True)
 class SetInfo:
-    """What is known of a named set.
+    """A named set.
 
-    name, title : how it is asked for, and what it is.   classes : the name of each class, in the order of the labels.
+    name, title : its short name, and a description.   classes : the name of each class, in the order of the labels.
     n_train, n_test : numbers of images.   licence : as its authors state it.
     folder, torchvision : folders that it is kept in, by xpnet and by torchvision.
     prefix : what the names of its IDX files begin with.   archives : names of single files that hold all of it.
-    files : what is downloaded; nothing if xpnet draws the set itself.
+    files : to download; () if xpnet draws the set itself.
     """
 
     name: str

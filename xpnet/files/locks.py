@@ -22,19 +22,19 @@ logger = logging.getLogger("xpnet")
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a lock, which the system releases when this process ends, however it ends: so that none is ever stale.
+    """Hold a lock, which the system releases when this process ends, however it ends, so that none is ever stale.
 
-    path : of the lock's file, which says who holds it; it is removed at the end.
-    waiting : called once with who holds it, in words, if another process does, whose end is then waited for.
+    path : of the lock's file, which names its holder; it is removed at the end.
+    waiting : called once with a description of the holder, if another process holds it; that process is waited for.
     Raises InUseError if another process holds it and waiting is None; OSError if the file cannot be written.
     """
-    told = False
+    reported = False
     while (descriptor := _hold(path)) is None:
         holder = _holder(path)
         if waiting is None:
             raise InUseError(holder)
-        if not told:
-            told = True
+        if not reported:
+            reported = True
             waiting(holder)
         time.sleep(0.2)
     try:
@@ -67,7 +67,7 @@ def _hold(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, in words."""
+    """A description of a lock's holder."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         with open_regular(path) as file:
             about = json.loads(file.read(1000))

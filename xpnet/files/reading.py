@@ -16,7 +16,7 @@ _BLOCK = 1 << 20
 
 
 class Stream(Protocol):
-    """Whatever can be read forwards."""
+    """Anything that can be read forwards."""
 
     def read(self, size: int, /) -> bytes:
         """At most size bytes; none at the end."""
@@ -25,7 +25,7 @@ class Stream(Protocol):
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading, without ever waiting for another kind of file.
 
-    Raises OSError, with words in its strerror, for a file that is none or cannot be opened.
+    Raises OSError, with a reason in its strerror, for anything that is not a regular file or cannot be opened.
     """
     unwaiting = getattr(os, "O_NONBLOCK", 0)
     try:
@@ -44,7 +44,7 @@ def read_whole(path: str | os.PathLike[str], limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit else file.read(size)
     if size > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes, the most that such a file may have", os.fspath(path))
+        raise OSError(errno.EFBIG, f"larger than the {limit:,} bytes that such a file may have", os.fspath(path))
     return content
 
 

@@ -20,7 +20,7 @@ MAX_DOTS = 100
 def read_text(path: Path, what: str) -> str:
     """The text of a small file of settings.
 
-    path : of a regular file of at most MAX_TOML bytes, UTF-8.   what : it is, in the error's words.
+    path : of a regular file of at most MAX_TOML bytes, UTF-8.   what : its name in an error message.
     Raises ConfigError for any other file.
     """
     try:
@@ -31,10 +31,10 @@ def read_text(path: Path, what: str) -> str:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The tables of a TOML text.   name : of it, the beginning of an error.   Raises ConfigError if it is not TOML."""
+    """The tables of a TOML text.   name : for the error message.   Raises ConfigError if it is not TOML."""
     try:
         if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
-            raise ValueError(f"a line with more than {MAX_DOTS} dots")
+            raise ValueError(f"a line has more than {MAX_DOTS} dots")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name} is not valid TOML: {error}") from None

@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a new folder of files, whole or not at all, in place of one of that name.   Raises OSError."""
+    """Write a new folder of files, completely or not at all, in place of one of that name.   Raises OSError."""
     with _beside(path) as temporary:
         os.mkdir(temporary)
         for name, content in contents.items():
@@ -41,7 +41,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of files, whole or not at all; one that is not there is none.   Raises OSError."""
+    """Remove a folder of files, completely or not at all; a missing one is ignored.   Raises OSError."""
     temporary = _temporary(folder)
     try:
         os.replace(folder, temporary)
@@ -53,7 +53,7 @@ def remove(folder: Path) -> None:
 def sweep(folder: Path, names: str) -> None:
     """Remove what killed processes left half-written in a folder in which no other process writes.
 
-    names : a regular expression of the names that xpnet writes there; all else in the folder is somebody else's.
+    names : a regular expression of the names that xpnet writes there; everything else in the folder is somebody else's.
     """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -62,7 +62,7 @@ def sweep(folder: Path, names: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the content of a file on the disk when this returns.   Raises OSError."""
+    """Flush the content of a file to the disk.   Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(descriptor)
@@ -71,7 +71,7 @@ def flush(path: Path) -> None:
 
 
 def flush_names(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system can be told to: Windows cannot.   Raises OSError."""
+    """Flush the names in a folder to the disk, where the system supports it: Windows does not.   Raises OSError."""
     if sys.platform == "win32":
         return
     try:
@@ -88,7 +88,7 @@ def flush_names(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file or folder as far as that can be done."""
+    """Remove a file or folder as far as possible."""
     with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -98,7 +98,7 @@ def _delete(path: Path) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A path at which something can be made that gets its name at the end; what is left of it otherwise is removed."""
+    """A temporary path whose content gets its name at the end, and is removed if that fails."""
     temporary = _temporary(path)
     try:
         yield temporary
@@ -112,7 +112,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """How something is called that is not complete yet, or not any more."""
+    """The name of something that is not complete yet, or no longer."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 

@@ -28,14 +28,14 @@ BATCH_SIZE = 1000
 
 
 class Scores(NamedTuple):
-    """How well a network does on a set of images: mean loss per example and share of hits, in [0, 1]."""
+    """How well a network does on a set of images: mean loss per example and share classified correctly, in [0, 1]."""
 
     loss: float
     accuracy: float
 
 
 class Measured(NamedTuple):
-    """What a model or an ensemble makes of labelled images.
+    """The results of a model or an ensemble on labelled images.
 
     scores : its loss and accuracy.   outputs : (n, n_classes), on the host.
     members : the Scores of each of an ensemble's members; () for a single model.
@@ -47,7 +47,7 @@ class Measured(NamedTuple):
 
 
 def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> NDArray[np.intp]:
-    """How often each class was read as which: (n_classes, n_classes) counts, a row for each label.
+    """How often each class was classified as each: (n_classes, n_classes) counts, a row for each label.
 
     labels, predictions : (n,) integers in 0..n_classes-1.
     """
@@ -71,7 +71,7 @@ class Model:
     image_shape: tuple[int, ...] = ()
 
     def outputs(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Class probabilities, or what the network's loss makes of its logits.
+        """Class probabilities, or the outputs that the network's loss defines.
 
         images : host array (n, height, width) or (n, n_features), uint8 or float in [0, 1].
         Returns a host array (n, n_classes).   Raises ModelError if the images have another number of pixels.
@@ -93,25 +93,23 @@ class Model:
 
         images : as in outputs, at least one.   labels : (n,) integers on the host.
         Raises ModelError if the images have another number of pixels, images and labels differ in number, or a label is
-        no class of the network.
+        not a class of the network.
         """
         flat, labels = self._flat(images), np.asarray(labels)
         if labels.shape != (len(flat),) or labels.dtype.kind not in "iu" or not len(flat):
             raise ModelError(
-                f"{len(flat)} images need as many labels, whole numbers, and at least one; "
+                f"{len(flat)} images need as many whole-number labels, at least one; "
                 f"these are {labels.dtype} of shape {labels.shape}"
             )
         outside = np.flatnonzero((labels < 0) | (labels >= self.network.sizes[-1]))
         if outside.size:
             i = outside[0]
-            raise ModelError(
-                f"label {labels[i]} at index {i}: the model knows {self.network.sizes[-1]} classes, from 0"
-            )
+            raise ModelError(f"label {labels[i]} at index {i}: the model has {self.network.sizes[-1]} classes, from 0")
         outputs, loss = self._read(flat, labels.astype(np.int32))
         return Measured(Scores(loss, _accuracy(outputs, labels)), outputs)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, all of it or nothing.   Raises OSError where the file cannot be written."""
+        """Write the model to a file, completely or not at all.   Raises OSError where the file cannot be written."""
         save(path, self._stored())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,24 +143,25 @@ class Model:
         images = np.asanyarray(images)  # a mapped file stays one
         pixels, n_in = int(np.prod(images.shape[1:])), self.network.sizes[0]
         if images.ndim < 2 or pixels != n_in:
-            hint = "; a single image is passed as image[None]" if images.size == n_in else ""
+            hint = "; pass a single image as image[None]" if images.size == n_in else ""
             raise ModelError(
                 f"the model takes images of {n_in} pixels, but these have {pixels} (shape {images.shape}){hint}"
             )
         if images.dtype != np.uint8 and (images.dtype.kind != "f" or not np.all((images >= 0.0) & (images <= 1.0))):
-            raise ModelError(f"pixels must be uint8, or floats in [0, 1]; these are {images.dtype}, or beyond")
+            beyond = " outside of it" if images.dtype.kind == "f" else ""
+            raise ModelError(f"pixels must be uint8, or floats in [0, 1]; these are {images.dtype}{beyond}")
         return images.reshape(len(images), n_in)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Several models that read as one: their outputs are averaged.
+    """Several models that classify as one: their outputs are averaged.
 
         y = 1/m sum over the members of y_i
 
-    members : at least one Model. They agree in their number of inputs, of classes, and in their loss, which says what
-        outputs are and what they cost; all else may differ: layers, activation, data, device, library, dtype.
-    names : one for each, by which errors call it; by default "member 1", "member 2", ...
+    members : at least one Model. They agree in their numbers of inputs and classes and in their loss, which defines the
+        outputs and their cost; everything else may differ: layers, activation, data, device, library, dtype.
+    names : one for each, for error messages; by default "member 1", "member 2", ...
     Raises ModelError if there is no member, or one does not agree with the first.
     Source: Lakshminarayanan, Pritzel and Blundell 2017, section 2.4.
     """
@@ -180,9 +179,11 @@ class Ensemble:
             for net in (member.network for member in self.members)
         ]
         for name, its in zip(self.names, traits, strict=True):
-            for trait, wanted in zip(its, traits[0], strict=True):
-                if trait != wanted:
-                    raise ModelError(f"{name} has {trait}, but {self.names[0]} {wanted}: members of an ensemble agree")
+            for trait, expected in zip(its, traits[0], strict=True):
+                if trait != expected:
+                    raise ModelError(
+                        f"{name} has {trait}, but {self.names[0]} {expected}: members of an ensemble must agree"
+                    )
 
     def outputs(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """The mean of the members' outputs, taken in float64; images, shape and errors as in Model.outputs."""
@@ -203,7 +204,7 @@ class Ensemble:
             loss = -1/n sum_i log y_i,label                  for members of cross-entropy
             loss = 1/(n k) sum_ik (y_ik - [label_i = k])^2   for those of a squared error
 
-        A probability counts as no less than 1.2e-38, the least normal float32: so much can an example cost at most.
+        A probability counts as no less than 1.2e-38, the least normal float32, which limits the cost of an example.
         images, labels and errors as in Model.measure.
         """
         found, labels = [member.measure(images, labels) for member in self.members], np.asarray(labels)
@@ -219,7 +220,7 @@ class Ensemble:
 
 
 def load(path: str | Path, device: str = "auto", library: str | None = None) -> Model:
-    """Read a model onto a device, whatever it was trained on.
+    """Read a model onto a device, whichever it was trained on.
 
     path : a .safetensors file, or a run directory.   device, library : as in select.
     Returns the Model.
@@ -229,7 +230,7 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
 
 
 def _on(backend: Backend, stored: Stored) -> Model:
-    """The model that host arrays make on a device."""
+    """The model of some host arrays, on a device."""
     params, running = ([backend.to_device(a) for a in arrays] for arrays in (stored.params, stored.running))
     return Model(stored.network, params, running, backend, stored.data, stored.image_shape)
 

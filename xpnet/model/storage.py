@@ -44,7 +44,7 @@ class Stored(NamedTuple):
 
 
 def save(path: str | Path, stored: Stored) -> None:
-    """Write a model file, all of it or nothing.   Raises OSError."""
+    """Write a model file, completely or not at all.   Raises OSError."""
     network = stored.network
     arrays = [np.ascontiguousarray(a) for a in (*stored.params, *stored.running)]
     description = {
@@ -104,7 +104,7 @@ def _parsed(content: bytes) -> Stored:
         data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
         # Few and small, since their product is taken.
         if not isinstance(data, str) or len(image_shape) > 4 or not all(0 < n < 2**63 for n in image_shape):
-            raise ValueError("odd names or shapes")
+            raise ValueError("unexpected names or shapes")
         expected = description.pop("sha256")
         shapes = network.param_shapes() | network.running_shapes()
         if {name: a.shape for name, a in arrays.items()} != shapes:
@@ -119,7 +119,7 @@ def _parsed(content: bytes) -> Stored:
     except ModelError:
         raise
     except Exception as error:  # the description may be any JSON
-        raise ModelError(f"damaged: its description of the network does not read ({error})") from None
+        raise ModelError(f"damaged: its description of the network cannot be read ({error})") from None
     n_params = len(network.param_shapes())
     return Stored(network, host[:n_params], host[n_params:], one_line(data), image_shape)
 

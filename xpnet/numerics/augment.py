@@ -29,12 +29,12 @@ Array = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """How far images are distorted; each amount is drawn evenly, for each image anew, and 0 leaves it out.
+    """How far images are distorted; each amount is drawn uniformly, anew for each image, and 0 disables it.
 
-    rotation : degrees, up to which they are turned either way, in [0, 180].
-    scaling : share by which height and width grow or shrink, each by itself, in [0, 1).
-    shear : degrees, up to which upright lines are slanted either way, in [0, 90).
-    shift : pixels, up to which they are moved, up or down and left or right, in [0, 1000].
+    rotation : degrees, the largest angle either way, in [0, 180].
+    scaling : the largest share by which height and width, each by itself, grow or shrink, in [0, 1).
+    shear : degrees, the largest slant of upright lines either way, in [0, 90).
+    shift : pixels, the largest move up or down and left or right, in [0, 1000].
     alpha : strength of the elastic bending, in [0, 10000].   sigma : pixels over which it is smoothed, in [0.1, 100].
     Raises ConfigError for a value out of range.
     """
@@ -115,7 +115,7 @@ def check_shape(shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless a shape is that of images that can be distorted: two-dimensional ones."""
     if len(shape) != 2 or min(shape) < 2:
         raise ConfigError(
-            f"augment needs images of a height and a width, at least 2 by 2; these are {shape}", setting="augment"
+            f"augment needs two-dimensional images, at least 2 by 2, not of shape {shape}", setting="augment"
         )
 
 

@@ -80,7 +80,7 @@ def dense(
 
     b : None for a layer without a bias.
     need_dx : False skips dx (the first layer's input needs no gradient, and dx is a large share of its arithmetic).
-    Returns y and vjp(dy) -> (dx, dW, db), with None for what was not asked for.
+    Returns y and vjp(dy) -> (dx, dW, db), with None for gradients not requested.
     """
     xp = array_namespace(x, W) if xp is None else xp
     y = xp.matmul(x, W)
@@ -321,7 +321,7 @@ def softmax_cross_entropy(
         dlogits = dloss w (p - t) / n
 
     labels : in 0..k-1.   label_smoothing s : in [0, 1).
-    weights w : of the logits' dtype, >= 0, what each example counts; None for 1.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
     Returns the loss and vjp(dloss=1.0) -> dlogits.
     Source: Szegedy et al. 2016, section 7, for the smoothing.
     """
@@ -359,7 +359,7 @@ def mean_squared_error(
         dlogits = dloss 2 w (y - t) / (n k), through the output's vjp
 
     labels : in 0..k-1.   label_smoothing s : in [0, 1).
-    weights w : of the logits' dtype, >= 0, what each example counts; None for 1.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
     output : the output activation (identity, sigmoid or softmax), which the loss applies itself.
     Returns the loss and vjp(dloss=1.0) -> dlogits.
     """

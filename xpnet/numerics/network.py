@@ -207,7 +207,7 @@ class MLP:
         """One training example or batch forward and back.
 
         params : the flat list.   x : of the params' dtype.   labels : in 0..sizes[-1]-1.
-        weights : of the params' dtype, >= 0, what each example counts; None for 1.
+        weights : of the params' dtype, >= 0, the weight of each example; None for 1.
         running, step, seed : as in forward.
         Returns the loss, the gradients in the order of params, the logits, the running statistics.
         """

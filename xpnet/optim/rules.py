@@ -245,7 +245,7 @@ def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float
     """
     xp = array_namespace(*values) if xp is None else xp
     if len(average) != len(values):
-        raise ValueError(f"{len(values)} arrays but {len(average)} averages: the lists must run in parallel")
+        raise ValueError(f"{len(values)} arrays but {len(average)} averages: the lists must match")
     t = xp.astype(step, values[0].dtype)
     share = 1.0 - xp.minimum((1.0 + t) / (10.0 + t), decay)
     for i, value in enumerate(values):
@@ -261,15 +261,15 @@ def _with_l2(grads: Arrays, params: Arrays, weight_decay: float) -> Arrays:
 
 def _check(params: Arrays, state: Arrays, grads: Arrays, slots: int) -> None:
     if len(grads) != len(params):
-        raise ValueError(f"{len(params)} parameters but {len(grads)} gradients: the lists must run in parallel")
+        raise ValueError(f"{len(params)} parameters but {len(grads)} gradients: the lists must match")
     if len(state) != slots * len(params):
         raise ValueError(
-            f"the optimizer's state holds {len(state)} arrays where {slots * len(params)} belong: make it by init_state"
+            f"the optimizer's state holds {len(state)} arrays, not {slots * len(params)}: make it with init_state"
         )
 
 
 class Optimizer(NamedTuple):
-    """An update rule, what its state is made of, and the rate it takes when none is given."""
+    """An update rule, what its state is made of, and its default rate."""
 
     update: Callable[..., tuple[Arrays, Arrays]]
     slots: int  # arrays of state per parameter

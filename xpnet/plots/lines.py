@@ -35,11 +35,11 @@ class _Line(NamedTuple):
 
 @house_style()
 def curves(histories: Mapping[str, Sequence[Figures]], *, loss: str | None = "") -> "Figure":
-    """Loss and accuracy over the epochs: of one run all its splits, of several runs one split.
+    """Loss and accuracy over the epochs: all splits of one run, or one split of several runs.
 
     histories : for each run its name and its epochs, at least one.
-    loss : its name, which tells its unit; None where the runs have different ones, which no axis can compare.
-    Of several runs it is the test split, or validation, or training, whichever all of them have.
+    loss : its name, which gives its unit; None if the runs have different ones, which no axis can compare.
+    Several runs are compared on the test split, or validation, or training, the first that all of them have.
     Returns the Figure.   Raises ConfigError if there is no run, ModelError if one has no epoch.
     """
     for name, history in histories.items():
@@ -184,15 +184,15 @@ def _label_ends(axes: "Axes", lines: list[_Line], width: float, height: float) -
         )
 
 
-def _spread(wanted: Sequence[float], gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """The places between low and high that lie nearest to the wanted ones, in their order and a gap apart.
+def _spread(targets: Sequence[float], gap: float, low: float, high: float) -> NDArray[np.float64]:
+    """The places between low and high that lie nearest to the targets ones, in their order and a gap apart.
 
     Nearest in the least squares, by pooling adjacent violators.
     """
-    order = np.argsort(wanted, kind="stable")
+    order = np.argsort(targets, kind="stable")
     blocks: list[tuple[float, int]] = []
     for rank, i in enumerate(order):
-        mean, size = wanted[i] - rank * gap, 1
+        mean, size = targets[i] - rank * gap, 1
         while blocks and blocks[-1][0] > mean:
             before, n = blocks.pop()
             mean, size = (before * n + mean * size) / (n + size), n + size
@@ -219,7 +219,7 @@ def learning_rates(
     axes = add_axes(figure, 0.7, 0.5, 5.5, 2.8)
     axes.plot(rates, losses, color="#BFCBD6", lw=0.8)
     axes.plot(rates, smooth, color=SPLITS["test"])
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss (pale: of each step; dark: smoothed)")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss (pale: each step; dark: smoothed)")
     shown = np.append(rates, rates[0] if suggestion is None else suggestion)
     axes.set_xlim(shown.min() / 1.3, 1.3 * shown.max())
     _mark_decades(axes.xaxis, shown.max() / shown.min())

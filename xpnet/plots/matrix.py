@@ -32,7 +32,7 @@ def confusion(matrix: ArrayLike, names: Sequence[str]) -> "Figure":
 
     matrix : (n_classes, n_classes) whole numbers, a row for each label, a column for each prediction.
     names : of the classes.
-    Returns the Figure.   The hits on the diagonal are left uncoloured: they would drown the mistakes.
+    Returns the Figure.   The diagonal is left uncoloured: it would drown the mistakes.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.ticker import FuncFormatter

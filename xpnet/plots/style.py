@@ -74,13 +74,13 @@ def format_of(path: str | Path) -> str:
     """The format that a picture's path asks for by its suffix: png, svg or pdf.   Raises ConfigError for another."""
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in METADATA:
-        raise ConfigError(f"{path}: a picture is written as .png, .svg or .pdf: name such a file")
+        raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf: name such a file")
     return kind
 
 
 @house_style()
 def save(figure: "Figure", path: str | Path) -> None:
-    """Write a figure to a file, whole or not at all; the same figure gives the same bytes.
+    """Write a figure to a file, completely or not at all; the same figure gives the same bytes.
 
     path : its suffix, .png, .svg or .pdf, decides the format; a PNG has 150 dots per inch.
     Raises ConfigError for another suffix, or where the file cannot be written.
@@ -120,5 +120,5 @@ def text_width(figure: "Figure", texts: Iterable[str], size: float = FONT) -> fl
 
 def mistakes_of(wrong: int, images: int) -> str:
     if not wrong:
-        return f"all {images:,} images read rightly"
-    return f"{wrong:,} of {images:,} images ({100 * wrong / images:.2f} %) read wrongly"
+        return f"all {images:,} images classified correctly"
+    return f"{wrong:,} of {images:,} images ({100 * wrong / images:.2f} %) misclassified"

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 def mistakes(
     images: NDArray[np.generic], labels: ArrayLike, outputs: ArrayLike, names: Sequence[str], count: int = 24
 ) -> "Figure":
-    """The images that are read wrongly with the most confidence: index, label, prediction, and the outputs of both.
+    """The images that are misclassified with the most confidence: index, label, prediction, and the outputs of both.
 
         confidence = output of the predicted class
 
     images : (n, height, width), uint8 or float in [0, 1].   labels : (n,) whole numbers.
     outputs : (n, n_classes) floats, shown in % where they are probabilities.   names : of the classes.
-    count : how many at most, 1 to 500.
-    Returns the Figure, which says so where there is no mistake.
+    count : the most images, 1 to 500.
+    Returns the Figure; its title reports if there is no mistake.
     Raises ConfigError for rows of features or a bad count.
     """
     check_range("count", count, 1, MOST_TILES, high_open=False)
@@ -48,14 +48,13 @@ def mistakes(
     worst = wrong[np.argsort(-outputs[wrong, predictions[wrong]], kind="stable")][:count]
     title = mistakes_of(len(wrong), len(labels))
     if len(worst) < len(wrong):
-        title += f"; the {len(worst)} of them" * (len(worst) > 1) + "; the one" * (len(worst) == 1)
-        title += " that the network was surest of"
+        title += f"; the {len(worst)} most confident" if len(worst) > 1 else "; the most confident one"
     probable = bool(outputs.min(initial=0) >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
 
     def shown(i: int, k: int) -> str:
         return f"{names[k]}: {100 * outputs[i, k]:.1f} %" if probable else f"{names[k]}: {outputs[i, k]:.2f}"
 
-    captions = [f"image {i}\nlabel {shown(i, labels[i])}\nread as {shown(i, predictions[i])}" for i in worst]
+    captions = [f"image {i}\nlabel {shown(i, labels[i])}\npredicted {shown(i, predictions[i])}" for i in worst]
     largest = 255 if images.dtype.kind == "u" else 1.0
     figure, _ = _tiles(images[worst], captions, title, columns=6, side=1.1, cmap="gray_r", vmin=0, vmax=largest)
     return figure
@@ -66,14 +65,15 @@ def weights(W: NDArray[np.floating], image_shape: Sequence[int], count: int = 60
     """The first layer's weights, an image for each unit, the units of the largest norm first.
 
     W : (n_in, n_out) floats.   image_shape : (height, width), whose product is n_in.
-    count : how many units at most, 1 to 500.
+    count : the most units, 1 to 500.
     Returns the Figure: red is positive, blue negative, on one scale for all units, symmetric about 0.
     Raises ConfigError for rows of features, another number of pixels or a bad count.
     """
     check_range("count", count, 1, MOST_TILES, high_open=False)
     _check_images(image_shape)
     if math.prod(image_shape) != len(W):
-        raise ConfigError(f"images of {'x'.join(map(str, image_shape))} have no {len(W)} pixels, as the weights need")
+        shape = "x".join(map(str, image_shape))
+        raise ConfigError(f"the weights need {len(W)} pixels, but images of {shape} have {math.prod(image_shape)}")
     units = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:count]
     filters = W.T[units].reshape(len(units), *image_shape)
     sizes = np.abs(filters[np.isfinite(filters)])
@@ -135,4 +135,4 @@ def _tiles(
 
 def _check_images(shape: Sequence[int]) -> None:
     if len(shape) != 2:
-        raise ConfigError("the images are rows of features, not of height and width: there is nothing to draw")
+        raise ConfigError("the images are rows of features, not of height and width: they cannot be drawn")

@@ -17,13 +17,13 @@ __all__ = ["Recipe", "read_recipe", "recipe_names", "recipe_text"]
 
 
 class Recipe(NamedTuple):
-    """Settings with a story: a TOML file that holds settings of TrainConfig and, where it has one, a table [about].
+    """Settings with a source: a TOML file of settings of TrainConfig and, optionally, a table [about].
 
     settings : by name, for TrainConfig.replace.
     what : the recipe in a sentence.   source : where it comes from.
     reported, measured : accuracy on MNIST's test set in %, as the source reports it and as xpnet reaches it, or None.
-    changed : what differs from the source.
-    seeds : over how many xpnet reproduce trains it; 0 for none, unless it is named.
+    changed : the differences from the source.
+    seeds : number of runs of xpnet reproduce; 0 for none unless it is named.
     members : networks, of consecutive seeds, in a committee; 0 for a recipe of single networks.
     """
 

@@ -32,7 +32,7 @@ SHARE = 1 / 2
 
 
 class RateRange(NamedTuple):
-    """What a range test found.
+    """The result of a range test.
 
     rates : (n,) learning rates of the steps that were done.   losses : (n,) loss of each step's batch.
     smoothed : (n,) exponential mean of the losses.   suggestion : a rate to train with.
@@ -55,13 +55,13 @@ def find_lr(
     steps: int = 400,
     report: Callable[[int], None] | None = None,
 ) -> RateRange:
-    """Train for some steps with a rate that climbs exponentially, until the loss runs away.
+    """Train for some steps with a rate that rises exponentially, until the loss diverges.
 
         lr_i = low (high / low)^(i / (steps - 1)),  i = 0, ..., steps - 1
         m_i = d m_{i-1} + (1 - d) loss_i,  smoothed_i = m_i / (1 - d^{i+1}),  m_{-1} = 0,  d = 0.95
 
     network, data, config, backend : as in fit; the rate, the schedule, the epochs and the early stopping of config
-        play no part.
+        are not used.
     low, high : first and last rate, 0 < low < high.   steps : >= 20, over as many epochs as it takes.
     report : called with the number of steps done, after each.
     Returns a RateRange, which suggests half the rate at which the smoothed loss was smallest.
@@ -94,8 +94,8 @@ def find_lr(
     if not smoothed or smoothed[best] > FELL * smoothed[0]:
         ended = rates[-1] if losses else low
         raise ConfigError(
-            f"the loss hardly fell while the rate climbed from {low:g} to {ended:.3g}: "
-            f"choose {'a higher high' if len(losses) == steps else 'a smaller low'}"
+            f"the loss hardly fell while the learning rate rose from {low:g} to {ended:.3g}: "
+            f"{'raise high' if len(losses) == steps else 'lower low'}"
         )
     return RateRange(rates, np.array(losses), np.array(smoothed), SHARE * float(rates[best]))
 

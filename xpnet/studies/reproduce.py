@@ -55,8 +55,8 @@ class Record:
     seeds : the run's, or those of all members of a committee.   data : name of the set.   network : in words.
     wrong : indices of the test images that it misclassifies.   n_test : of all of them.
     epochs : of each network.   seconds : of training, all members' together.
-    device, library, machine : what it was trained on; machine is the device in words.
-    failure : why the run came to no end, or None.
+    device, library, machine : where it was trained; machine is the device in words.
+    failure : why the run did not finish, or None.
     """
 
     recipe: str
@@ -83,7 +83,7 @@ class Record:
 
 
 class Row(NamedTuple):
-    """What was published and what was reached, in %: a line of the table.
+    """The published and the reached error, in %: a line of the table.
 
     errors : of each seed's network, or of each committee.   seconds : of training, in the mean.
     """
@@ -117,7 +117,7 @@ class Row(NamedTuple):
 
 
 def milestones() -> list[str]:
-    """Names of the recipes that are there to be reproduced, the least arithmetic first."""
+    """Names of the recipes meant to be reproduced, the least arithmetic first."""
     recipes = {name: read_recipe(name) for name in recipe_names()}
     return sorted((name for name, recipe in recipes.items() if recipe.seeds), key=lambda name: _work(recipes[name]))
 
@@ -132,18 +132,18 @@ def reproduce(
     minutes: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Iterator[Record]:
-    """Train recipes, or continue what is there of them, and yield a Record of each run that has come to its end.
+    """Train recipes, or continue their runs, and yield a Record of each run that finishes.
 
-    names : of recipes, or paths of their files.   data : which needs a test split; training does not see it.
-    backend : where to compute.   folder : holds a directory for each run, and is made.
+    names : of recipes, or paths of their files.   data : must have a test split, which training does not see.
+    backend : where to compute.   folder : holds a directory for each run; it is created.
     seeds : runs of each recipe, from its own seed on; None takes each recipe's own number. A committee has as many
         networks as its recipe says.
-    minutes : after which no further epoch is begun; None for no limit.   callbacks : see callbacks.py.
+    minutes : after which no new epoch is started; None for no limit.   callbacks : see callbacks.py.
     Raises ConfigError, before any training, for a recipe that is unknown, has another one's name or does not fit the
     data; ModelError for a damaged file of a run.
     """
     if data.test is None:
-        raise ConfigError(f"{data.name} has no test split, on which the finished networks are measured")
+        raise ConfigError(f"{data.name} has no test split to measure the finished networks on")
     if seeds is not None:
         check_range("seeds", seeds, 1)
     if minutes is not None:
@@ -173,10 +173,10 @@ def reproduce(
     return records()
 
 
-def read_records(path: Path, remedy: str = "mend it or delete it") -> list[Record]:
-    """Read what write_records wrote; no records where there is no file.
+def read_records(path: Path, remedy: str = "repair it or delete it") -> list[Record]:
+    """Read the records of write_records; none if there is no file.
 
-    remedy : for a damaged file, the end of the error's message.   Raises ModelError if it is damaged.
+    remedy : for a damaged file, at the end of the message.   Raises ModelError if it is damaged.
     """
     if not os.path.lexists(path):
         return []
@@ -201,7 +201,7 @@ def _record(values: Any) -> Record:
         else:
             fine = typed(field.name, value, kind) == value and (not isinstance(value, str) or value.isprintable())
         if not fine:
-            raise ValueError(f"{field.name} is not what it should be")
+            raise ValueError(f"{field.name} has an invalid value")
     if record.failure is None and max(record.wrong, default=0) >= record.n_test:
         raise ValueError("more images are misclassified than there are")
     return record
@@ -210,11 +210,11 @@ def _record(values: Any) -> Record:
 def write_records(path: Path, records: Iterable[Record]) -> list[Record]:
     """Add records to a file, in the place of those of the same runs; several processes may add to one.
 
-    Returns all that it holds.   Raises OSError; ModelError if the file is damaged.
+    Returns all its records.   Raises OSError; ModelError if the file is damaged.
     """
 
     def waiting(holder: str) -> None:
-        logger.info("waiting until %s has added to %s", holder, path)
+        logger.info("waiting for %s, which is writing to %s", holder, path)
 
     with locked(path.with_name(f".{path.name}.lock"), waiting):
         known = {_key(record): record for record in (*read_records(path), *records)}
@@ -269,7 +269,7 @@ class _Trainer:
         if finished.exists():
             remove(checkpoints)  # if the run was killed between the two
             # Without its checkpoints, a run is not continued but trained again.
-            remedy = f"delete {directory}, and it is trained again"
+            remedy = f"delete {directory} to train it again"
             known = read_records(finished, remedy)
             if len(known) != 1 or known[0].settings != _settings(config):
                 raise ModelError(f"{finished} is not the result of the run in its directory; {remedy}")

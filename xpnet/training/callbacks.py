@@ -17,7 +17,7 @@ __all__ = ["Callback", "EarlyStopping", "LearningRates"]
 
 
 class Callback:
-    """Does nothing at every occasion; subclasses override what they need.
+    """Does nothing on any occasion; subclasses override the methods they need.
 
     order : callbacks are started in the order of this number, those of one number as they were given, and ended in the
         reverse; a directory comes first, since it may hold the state from which the run continues.
@@ -28,7 +28,7 @@ class Callback:
     fault: str | None = None
 
     def wants_state(self, run: Run) -> bool:
-        """Whether the run is to make checkpoints for on_checkpoint; by default, where there is such a method."""
+        """Whether the run is to make checkpoints for on_checkpoint; by default, if that method is overridden."""
         return type(self).on_checkpoint is not Callback.on_checkpoint
 
     def on_start(self, run: Run) -> None:
@@ -48,7 +48,7 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stops when the validation loss has not improved for some epochs, and brings back the best epoch's parameters.
+    """Stops when the validation loss has not improved for some epochs, and restores the best epoch's parameters.
 
     patience : epochs to wait, >= 1.
     """
@@ -57,7 +57,7 @@ class EarlyStopping(Callback):
         self.patience = patience
 
     def on_start(self, run: Run) -> None:
-        """Stop a run that goes on from an end that it has reached before."""
+        """Stop a run that resumes where it had already ended."""
         self._judge(run)
 
     def on_epoch(self, run: Run) -> None:
@@ -67,7 +67,7 @@ class EarlyStopping(Callback):
         self._judge(run)
 
     def on_end(self, run: Run) -> None:
-        """Bring back the parameters of the best epoch."""
+        """Restore the parameters of the best epoch."""
         if run.best is not None:
             run.params, run.running, run.model_epoch = run.best
 

@@ -65,11 +65,11 @@ class Checkpoint(NamedTuple):
     """A run between two steps.
 
     settings : its resolved configuration, as TOML; the seed is one of them.
-    data : of what it trains on, name, sha256 (see prepare.fingerprint) and examples, how many.
+    data : name, sha256 (see prepare.fingerprint) and number of examples of its training data.
     streamed : whether the examples came to the device window by window, which decides their order.
     history : its finished epochs.   done : steps of the epoch after them.   seconds : that these took.
-    rollbacks : for each time that the learning rate was halved, the step from which on.
-    arrays : host copies of all that a step changes, by name; its "step" is the position in the schedule and the
+    rollbacks : the steps from which the learning rate was halved, one for each time.
+    arrays : host copies of everything that a step changes, by name; its "step" is the position in the schedule and the
         counter of all random draws. With early stopping also the best epoch's parameters, best.0, best.1, ...; within
         an epoch those of the epoch before it, finished.0, finished.1, ...
     versions : of xpnet, Python and the libraries that it was trained with.
@@ -130,7 +130,7 @@ def _numbered(name: str, arrays: list[Any]) -> dict[str, Any]:
 
 
 def _versions(backend: Backend) -> dict[str, str]:
-    """What a checkpoint says it was made with."""
+    """The versions that a checkpoint was made with."""
     own = {"xpnet": __version__, "python": platform.python_version(), "numpy": np.__version__}
     return {**own, "safetensors": safetensors.__version__, backend.name: backend.version}
 
@@ -139,7 +139,7 @@ def _versions(backend: Backend) -> dict[str, str]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into the folder of a run's checkpoints, whole or not at all.   Raises OSError."""
+    """Write a checkpoint into the folder of a run's checkpoints, completely or not at all.   Raises OSError."""
     state = {"format": FORMAT, "step": checkpoint.step, **checkpoint._asdict()}
     del state["arrays"]
     state["history"] = [dataclasses.asdict(epoch) for epoch in checkpoint.history]
@@ -154,9 +154,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def prune(folder: Path, step: int, newest: int, best: int | None) -> None:
-    """Remove the checkpoints before a step but for the newest few, its own among them, and the best.
+    """Remove the checkpoints before a step except the newest few, its own among them, and the best.
 
-    Those after it, from which the run did not go on since something is wrong with them, stay until it gets there.
+    Later ones, from which the run did not continue because they are damaged, stay until it gets there.
     Raises OSError.
     """
     found = {each: path for each, path in checkpoints(folder).items() if each <= step}
@@ -166,7 +166,7 @@ def prune(folder: Path, step: int, newest: int, best: int | None) -> None:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """The folders of a run's checkpoints, whole or not, by the number of steps done.   Raises OSError."""
+    """The folders of a run's checkpoints, intact or not, by the number of steps done.   Raises OSError."""
     if not folder.is_dir():
         return {}
     named = ((re.fullmatch(r"step-(\d{1,18})", path.name), path) for path in folder.iterdir())
@@ -177,7 +177,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of a run that is whole, None if none is, and what is wrong with each newer one."""
+    """The newest intact checkpoint of a run, or None, and a message about each newer one."""
     faults: list[str] = []
     try:
         found = checkpoints(folder)
@@ -198,17 +198,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint.
 
     folder : of the one checkpoint.
-    Raises ModelError, one line that begins with what is wrong, if it is missing, damaged or none.
+    Raises ModelError if it is missing, damaged or not a checkpoint.
     """
     try:
         # Decoded here, since json would take UTF-16 and UTF-32 as well.
         manifest = json.loads(read_whole(folder / MANIFEST, MOST_MANIFEST).decode())
         if manifest["format"] != FORMAT:
-            raise ValueError(f"{MANIFEST} is none of this xpnet, which reads {FORMAT!r}")
+            raise ValueError(f"{MANIFEST} has another format than {FORMAT!r}, which this xpnet reads")
         state = json.loads(_proven(folder / STATE, manifest, MOST_STATE).decode())
         arrays = _proven(folder / ARRAYS, manifest, MOST_ARRAYS)
         if int.from_bytes(arrays[:8], "little") > MOST_HEADER:
-            raise ValueError(f"the header of {ARRAYS} is longer than it ever is")
+            raise ValueError(f"the header of {ARRAYS} is too long")
         return _checkpoint(state, deserialize(arrays))
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
@@ -219,18 +219,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _proven(path: Path, manifest: dict[str, Any], most: int) -> bytes:
-    """What a file holds, if that is what the manifest says."""
+    """The content of a file, if it matches the manifest."""
     declared = manifest["files"][path.name]
     content = read_whole(path, most)
     if len(content) != declared["bytes"]:
-        raise ValueError(f"{path.name} has {len(content)} bytes, and the manifest says {declared['bytes']}")
+        raise ValueError(f"{path.name} has {len(content)} bytes, but the manifest says {declared['bytes']}")
     if hashlib.sha256(content).hexdigest() != declared["sha256"]:
-        raise ValueError(f"the SHA-256 of {path.name} is not the manifest's")
+        raise ValueError(f"the SHA-256 of {path.name} differs from the manifest's")
     return content
 
 
 def _checkpoint(state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Checkpoint:
-    """A checkpoint from what its files say.   Raises any exception if it cannot be one."""
+    """A checkpoint from the contents of its files.   Raises any exception if it cannot be one."""
     history = [Epoch(**_figures(epoch)) for epoch in state["history"]]
     whole = (state["format"], *(type(state[name]) for name in ("settings", "data", "streamed", "done", "rollbacks")))
     data = tuple(type(state["data"][name]) for name in ("name", "sha256", "examples"))
@@ -248,19 +248,19 @@ def _checkpoint(state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Check
         and len(state["settings"]) <= MOST_SETTINGS
     )
     if not fine:
-        raise ValueError(f"no run can be in the state of {STATE}")
-    parse_toml(state["settings"], "what it says of the settings")
+        raise ValueError(f"{STATE} describes an impossible state")
+    parse_toml(state["settings"], "its table of settings")
     names = (name for name in Checkpoint._fields if name not in ("history", "arrays"))
     return Checkpoint(**{name: state[name] for name in names}, history=history, arrays=arrays)
 
 
 def _figures(epoch: Any) -> dict[str, Any]:
-    """The figures of an epoch, numbers all of them.   Raises TypeError."""
+    """The figures of an epoch, all of them numbers.   Raises TypeError."""
     for name, value in epoch.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise TypeError(f"{name} of an epoch is {value!r}")
+            raise TypeError(f"{name} of an epoch is {value!r}, not a number")
         if name == "epoch" and not isinstance(value, int):
-            raise TypeError(f"{name} is {value!r}")
+            raise TypeError(f"{name} is {value!r}, not a whole number")
     return dict(epoch)
 
 
@@ -270,7 +270,7 @@ def _figures(epoch: Any) -> dict[str, Any]:
 def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     """Bring a run that has not begun to where a checkpoint was made.
 
-    Raises ConfigError if the checkpoint is of another run, and says why; ModelError if it is damaged.
+    Raises ConfigError, with the differences, if the checkpoint is of another run; ModelError if it is damaged.
     """
     own, theirs = (
         tomllib.loads(c.deciding().to_toml())
@@ -279,33 +279,33 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     # Of data, the content counts; more epochs may be added, and what is to be done when they fail.
     different = sorted(n for n in {*own, *theirs} - {"data", "epochs", "on_nonfinite"} if own.get(n) != theirs.get(n))
     if different:
-        told = ", ".join(f"{name} {theirs.get(name, 'unset')} and not {own.get(name, 'unset')}" for name in different)
-        raise ConfigError(f"the run has {told}: it goes on with its own settings; start another one for others")
+        pairs = ", and ".join(f"{name} {theirs.get(name, 'unset')}, not {own.get(name, 'unset')}" for name in different)
+        raise ConfigError(f"resumed runs keep their settings, and this one has {pairs}; start a new run to change them")
     if checkpoint.data["sha256"] != run.fingerprint():
         raise ConfigError(
-            f"the run has other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training examples, "
-            f"SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} examples, "
-            f"{run.fingerprint()[:12]}"
+            f"the run was trained on other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training "
+            f"examples, SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} "
+            f"examples, {run.fingerprint()[:12]}: resume with the same data, or start a new run"
         )
     if run.config.epochs < len(checkpoint.history):
-        message = f"epochs must be at least {len(checkpoint.history)}, as many as the run has behind it"
+        message = f"epochs must be at least {len(checkpoint.history)}, the number already finished"
         raise ConfigError(message, setting="epochs")
     if divmod(checkpoint.step, run.n_steps) != (len(checkpoint.history), checkpoint.done):
-        raise ModelError(f"the checkpoint after {checkpoint.step} steps is damaged: it is of no such run")
+        raise ModelError(f"the checkpoint after {checkpoint.step} steps is damaged: it does not fit this run")
     run.checkpoint, run.history[:] = checkpoint, checkpoint.history
     for step in checkpoint.rollbacks:
         run.halve_rates(step)
 
 
 def restore(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:
-    """Bring a run to where a checkpoint of it was made.   Raises ModelError if it is none of it."""
+    """Bring a run to where a checkpoint of it was made.   Raises ModelError if the checkpoint does not fit it."""
 
     def model(name: str) -> tuple[Arrays, Arrays] | None:
         if f"{name}.0" not in checkpoint.arrays:
             return None
         arrays = [checkpoint.arrays[each] for each in _numbered(name, own)]
         if [a.shape for a in arrays] != [a.shape for a in own]:
-            raise ValueError(f"its arrays {name} are not those of this run")
+            raise ValueError(f"its arrays {name} do not fit this run")
         return arrays[: len(run.params)], arrays[len(run.params) :]
 
     own = [*run.params, *run.running]

@@ -34,14 +34,14 @@ class RunDirectory(Writer):
     """Writes a run's files: config.toml at the start, history.csv, model.safetensors and a checkpoint after each epoch,
     curves.png at the end.
 
-    path : of the directory, which is made, and which no other process may train in meanwhile.
+    path : of the directory, which is created, and in which no other process may train meanwhile.
     resume : whether to continue the run that it holds, from its newest intact checkpoint, or from the start if it was
         stopped before the first one.
     Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to continue, or
     one that has other settings or data; ModelError if the run cannot be continued: it has checkpoints, but none is
     intact, or it was trained, but has none.
 
-    Files are written in a thread: a disk takes milliseconds to say that it has them, in which the training goes on.
+    Files are written in a thread: a disk takes milliseconds to confirm them, in which the training continues.
     """
 
     order = -1
@@ -54,11 +54,11 @@ class RunDirectory(Writer):
         self._submitted: deque[Future[None]] = deque()
 
     def wants_state(self, run: Run) -> bool:
-        """Unless no checkpoint is to be kept."""
+        """Whether any checkpoint is to be kept."""
         return run.config.keep > 0
 
     def on_start(self, run: Run) -> None:
-        """Make the directory, or take up what it holds, and write config.toml and the head of history.csv."""
+        """Create the directory, or continue its run, and write config.toml and the header of history.csv."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"cannot write the run directory {self.path}: it is a file; name another directory")
         with contextlib.ExitStack() as opened:
@@ -70,8 +70,8 @@ class RunDirectory(Writer):
                     self._continue(run)
                 elif any(os.path.lexists(self.path / name) for name in KEPT):
                     raise ConfigError(
-                        f"{self.path} already holds a run, which is left as it is: name another directory, or go on "
-                        "with it (--resume, resume=True)"
+                        f"{self.path} already holds a run, which is left unchanged: name another directory, or "
+                        "continue the run (--resume, resume=True)"
                     )
                 sweep(self.path, "|".join(map(re.escape, (*KEPT, "curves.png", "result.json"))))
                 sweep(self.checkpoints, r"step-\d+")
@@ -89,19 +89,19 @@ class RunDirectory(Writer):
             self._open = opened.pop_all()
 
     def on_epoch(self, run: Run) -> None:
-        """Write history.csv and model.safetensors anew."""
+        """Rewrite history.csv and model.safetensors."""
         self._submit(self._write_results, dataclasses.replace(run, history=list(run.history)))
 
     def on_checkpoint(self, run: Run) -> None:
-        """Write the checkpoint, and remove those that are not kept any longer."""
+        """Write the checkpoint, and remove those that are no longer kept."""
         assert run.checkpoint is not None
         best = None if run.best_epoch is None else run.best_epoch * run.n_steps
         self._submit(self._write_checkpoint, run, run.checkpoint, best)
 
     def on_end(self, run: Run) -> None:
-        """Write history and model once more: there may be no epoch, or early stopping brought back an older one.
+        """Write history and model a last time: there may be no epoch, or early stopping restored an older one.
 
-        And draw curves.png, where matplotlib is there and nobody waits.
+        Then draw curves.png, if matplotlib is installed and the run was not interrupted.
         """
         with self._open:
             if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
@@ -120,13 +120,13 @@ class RunDirectory(Writer):
             logger.warning("%s", fault)
         if checkpoint is not None:
             continue_from(run, checkpoint)
-            logger.info("going on after %s of %s", checkpoint.where, self.path)
+            logger.info("continuing %s after %s", self.path, checkpoint.where)
         elif faults:
-            raise ModelError(f"no checkpoint of {self.path} is intact; name another directory to train anew")
+            raise ModelError(f"no checkpoint of {self.path} is intact; name another directory to start a new run")
         elif self._was_trained():
             raise ModelError(
                 f"{self.path} holds a trained run, but no checkpoint to continue it from (its settings keep none, or "
-                "they were removed): name another directory to train anew"
+                "they were removed): name another directory to start a new run"
             )
         elif os.path.lexists(config := self.path / "config.toml"):
             try:  # somebody else's file of that name is not overwritten
@@ -135,14 +135,14 @@ class RunDirectory(Writer):
                 raise ModelError(f"{self.path} holds no run to continue ({error}): name another directory") from None
 
     def _was_trained(self) -> bool:
-        """Whether there is something to lose: finished epochs, or a model of which no history says that it has none."""
+        """Whether there is something to lose: finished epochs, or a model without a history."""
         history = self.path / "history.csv"
         if os.path.lexists(history):
             return bool(read_history(history))
         return os.path.lexists(self.path / "model.safetensors")
 
     def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Have something written, after what was submitted before."""
+        """Queue a write behind those submitted before."""
         assert self._thread is not None
         self._wait(1)
         self._submitted.append(self._thread.submit(write, *arguments))
@@ -168,10 +168,10 @@ class RunDirectory(Writer):
         prune(self.checkpoints, checkpoint.step, run.config.keep, best)
 
     def _find(self, run: Run) -> None:
-        """Make the directory anew if somebody took it away."""
+        """Create the directory again if it was removed."""
         if not (self.path / "config.toml").exists():
             missing = self.path / "config.toml" if self.path.exists() else self.path
-            logger.warning("%s is gone; it is made anew", missing)
+            logger.warning("%s has disappeared; creating it again", missing)
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_config(run)
 
@@ -183,7 +183,7 @@ class RunDirectory(Writer):
         try:
             plots.save(plots.curves({self.path.name: run.history}, loss=run.network.loss), path)
         except MissingPackageError as error:
-            logger.info(f"no {path.name}: {error}")
+            logger.info(f"{path.name} was not drawn: {error}")
         except KeyboardInterrupt:  # the run is done: only its picture is abandoned
             logger.warning("%s was not drawn: interrupted", path)
         except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are intact

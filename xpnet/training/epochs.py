@@ -18,7 +18,7 @@ from xpnet.training.loader import Examples, Loader
 from xpnet.training.loop import STEPS_PER_CALL, Loop
 from xpnet.training.run import Run
 
-__all__ = ["keepers_of", "train"]
+__all__ = ["checkpointers", "train"]
 
 MOST_ROLLBACKS = 3
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("xpnet")
 
 
 class _Stopwatch:
-    """Seconds that a device has trained: what is not training, evaluation and checkpoints, is left out."""
+    """Seconds that a device has trained, without evaluation and checkpoints."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend, self.seconds = backend, 0.0
@@ -41,11 +41,11 @@ class _Stopwatch:
 
 
 def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
-    """Train epoch after epoch, from wherever the run is, to its end or until it is told to stop."""
+    """Train epoch after epoch, from wherever the run is, to its end or until it is stopped."""
     loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, run.backend)
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
-    keepers = keepers_of(run, observers)
+    keepers = checkpointers(run, observers)
     rolls_back = run.config.on_nonfinite == "rollback"
     keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
     if run.checkpoint is not None:
@@ -70,22 +70,22 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
     run.over = True
 
 
-def keepers_of(run: Run, observers: list[Callback]) -> list[Callback]:
-    """Those that want checkpoints."""
+def checkpointers(run: Run, observers: list[Callback]) -> list[Callback]:
+    """The callbacks that want checkpoints."""
     return [observer for observer in observers if observer.wants_state(run)]
 
 
 def _train_epoch(
     run: Run, loop: Loop, observers: list[Callback], keep: Callable[[int, float], None] | None
 ) -> tuple[int, float]:
-    """Train to the end of an epoch, or until the run is told to stop at once.
+    """Train to the end of an epoch, or until the run is stopped at once.
 
     keep : makes a checkpoint within the epoch, when one is due.   Returns the steps done of it, and the seconds.
     """
     done, seconds = 0, 0.0
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
         done, seconds = run.checkpoint.done, run.checkpoint.seconds
-    told = done
+    issued = done
     saved_at = time.monotonic()
     every_steps, every_seconds = run.config.checkpoint_interval()
     steps = loop.epoch(run.epoch, done)
@@ -94,8 +94,8 @@ def _train_epoch(
     while done < run.n_steps and not run.at_once:
         with watch.running():
             for done in steps:
-                if done - told >= STEPS_PER_CALL or done == run.n_steps:
-                    run.done = told = done
+                if done - issued >= STEPS_PER_CALL or done == run.n_steps:
+                    run.done = issued = done
                     for observer in observers:
                         observer.on_steps(run)
                 due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
@@ -135,24 +135,25 @@ def _measured(
 
 
 def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: float) -> None:
-    """Make a checkpoint.   Raises NonFiniteError where the state is none to come back to."""
+    """Make a checkpoint.   Raises NonFiniteError if the state is not finite."""
     run.checkpoint = compose(run, loop, done, seconds)
     for observer in keepers:
         observer.on_checkpoint(run)
 
 
 def _roll_back(run: Run, loop: Loop, error: NonFiniteError) -> None:
-    """Go back to the newest checkpoint with half the learning rate; raises the error where that is not wanted, or has
-    been done often enough.
+    """Return to the newest checkpoint with half the learning rate.
+
+    Raises the error if the settings do not ask for that, or it has been done often enough.
     """
     if run.config.on_nonfinite != "rollback" or run.checkpoint is None:
         raise error
     if len(run.rollbacks) == MOST_ROLLBACKS:
-        raise NonFiniteError(f"{error}; {MOST_ROLLBACKS} rollbacks did not") from None
+        raise NonFiniteError(f"{error}; {MOST_ROLLBACKS} rollbacks did not help") from None
     restore(run, loop, run.checkpoint)
     run.halve_rates(run.checkpoint.step)
     loop.set_rates()
     logger.warning(
-        "%s; back to %s, with half the learning rate (rollback %d of at most %d)",
+        "%s; returning to %s with half the learning rate (rollback %d of at most %d)",
         *(error, run.checkpoint.where, len(run.rollbacks), MOST_ROLLBACKS),
     )

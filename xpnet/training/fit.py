@@ -18,7 +18,7 @@ from xpnet.numerics.network import MLP
 from xpnet.training.callbacks import Callback, EarlyStopping
 from xpnet.training.config import TrainConfig
 from xpnet.training.directory import RunDirectory
-from xpnet.training.epochs import keepers_of, train
+from xpnet.training.epochs import checkpointers, train
 from xpnet.training.history import Epoch
 from xpnet.training.loop import computing
 from xpnet.training.prepare import DESCRIBED, check_arguments, fingerprint, prepare
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
     model : the trained network.   history : one Epoch for each epoch.   config : the resolved settings.
     model_epoch : the epoch whose parameters the model has.   stop_reason : why training ended early, or None.
-    unsaved : a file that could not be written in the end, and why, or None.
+    unsaved : a file that could not be written at the end, and the reason, or None.
     """
 
     model: Model
@@ -57,30 +57,31 @@ def fit(
 ) -> Result:
     """Train a network on a data set.
 
-    network : what to train; its sizes must fit the data's pixels and classes.
-    data : host arrays, which move to the device whole; those of a mapped file are streamed.
-    config : the settings; what it says of the network, the data and the device gives way to those passed in.
+    network : the network to train; its sizes must fit the data's pixels and classes.
+    data : host arrays, which are copied to the device; those of a mapped file are streamed.
+    config : the settings; those of the network, the data and the device are overridden by the arguments.
     backend : where to compute; None takes config.backend().
-    callbacks : see callbacks.py; None shows the progress on stderr, [] is silent.
+    callbacks : see callbacks.py; None shows progress on stderr, [] is silent.
     out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png, and checkpoints of
         its state); None writes none.
-    resume : whether to go on with the run that out holds, if it holds one, from its newest checkpoint that is whole. It
-        ends with the same bits as one that never stopped, on the same device; on another one within rounding. Only
-        epochs and on_nonfinite may be other ones than before.
-    sample_weight : (n,), >= 0, what each example of data.train counts in the training loss, times its class weight;
+    resume : whether to continue the run in out, if there is one, from its newest intact checkpoint. It ends with the
+        same bits as one that never stopped on the same device, and within rounding on another one. Only epochs and
+        on_nonfinite may differ from before.
+    sample_weight : (n,), >= 0, the weight of each example of data.train in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
-    ModelError if that run has checkpoints and none is whole; NonFiniteError when the loss or a parameter stops being
+    ModelError if that run has checkpoints but none is intact; NonFiniteError when the loss or a parameter stops being
     finite. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as of the last finished
-    epoch, or of the best one with early stopping. A disk that fails is told, and ends nothing: see Result.unsaved.
+    epoch, or of the best one with early stopping. A disk that fails is reported, and training continues:
+    see Result.unsaved.
     """
     check_arguments(network, data, config, backend)
     for name in settings.keys() & DESCRIBED:
-        raise ConfigError(f"{name} describes the network: give it to MLP", setting=name)
+        raise ConfigError(f"{name} describes the network: pass it to MLP", setting=name)
     if resume and out is None:
-        raise ConfigError("resume goes on with the run in a directory: name it as out")
+        raise ConfigError("resume continues the run in a directory: name it with out")
     config = (config or TrainConfig()).replace(**settings)
     backend = backend or config.backend()
     run, splits = prepare(network, data, config, backend, sample_weight)
@@ -94,7 +95,7 @@ def fit(
     observers.sort(key=lambda observer: observer.order)
     run.fingerprint = functools.partial(fingerprint, data, sample_weight)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
-        if keepers_of(run, observers) or config.on_nonfinite == "rollback":
+        if checkpointers(run, observers) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)

@@ -19,11 +19,11 @@ MAX_EPOCHS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One line of the history. Losses are means per example, accuracies in [0, 1]; None where there is no such split.
+    """One line of the history. Losses are means per example, accuracies in [0, 1]; None if there is no such split.
 
     The training figures are those of the batches as they were trained on: before each update, with dropout and
-    distortion, and with label smoothing and the examples' weights in the loss, which the other splits' losses are
-    without; learning_rate is that of the last step; seconds are training alone, without the evaluation.
+    distortion, and with label smoothing and the examples' weights in the loss, which the other splits' losses do
+    without; learning_rate is that of the last step; seconds are of training only, without evaluation.
     """
 
     epoch: int
@@ -39,7 +39,7 @@ class Epoch:
 
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
-    """Write history.csv, a line for each epoch, whole or not at all.   Raises OSError."""
+    """Write history.csv, a line for each epoch, completely or not at all.   Raises OSError."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_columns())
@@ -51,7 +51,7 @@ def read_history(path: str | Path) -> list[Epoch]:
     """Read the history of a run.
 
     path : a run directory, or its history.csv.
-    Returns an Epoch for each line.   Raises ModelError, one line, for a file that is missing or no history.
+    Returns an Epoch for each line.   Raises ModelError for a file that is missing or not a history.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -60,7 +60,7 @@ def read_history(path: str | Path) -> list[Epoch]:
         text = read_whole(path, MAX_BYTES).decode()
         return _parse(csv.reader(io.StringIO(text, newline="")))
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a run directory holds one") from None
+        raise ModelError(f"{path}: no such file; name a run directory") from None
     except ModelError as error:
         raise ModelError(f"{path} is {error}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

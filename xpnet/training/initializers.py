@@ -126,7 +126,7 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int, int], Weights]] = {
 def init_params(network: MLP, seed: int = 0, dtype: str = "float32") -> Arrays:
     """The parameters with which the training of a network starts.
 
-    seed : >= 0.   dtype : float32 or float64; the draws are the same for both but for their rounding.
+    seed : >= 0.   dtype : float32 or float64; the draws are the same for both, apart from rounding.
     Returns host arrays in the order of network.param_shapes(): weights drawn, scales 1, biases and shifts 0.
     """
     name = network.initializer

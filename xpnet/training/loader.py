@@ -36,7 +36,7 @@ class Examples:
     """Some of a split's examples, on the host.
 
     images : (n_all, ...), uint8 or float in [0, 1]; an np.memmap stays in its file.   labels : (n_all,) int32.
-    rows : (n,) which of them; None for all.   weights : (n,) what each of these counts; None where all count alike.
+    rows : (n,) which of them; None for all.   weights : (n,) of these examples; None if all weigh the same.
     """
 
     images: NDArray[Any]
@@ -46,11 +46,11 @@ class Examples:
 
     @property
     def n(self) -> int:
-        """How many they are."""
+        """Number of examples."""
         return len(self.labels if self.rows is None else self.rows)
 
     def take(self, positions: NDArray[np.intp] | None) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]:
-        """The images, labels and weights at some positions, or at all: new arrays, but for those that are taken whole.
+        """The images, labels and weights at some positions, or at all: new arrays, except those taken completely.
 
         positions : (k,) in 0..n-1, or None for all.
         """
@@ -78,8 +78,8 @@ class Loader:
     """Moves examples to a device.
 
     examples : which.   backend : where to.   batch_size : of the steps; every window but an epoch's last is a multiple.
-    streamed : whether window by window; None where that is to be found out, by the file and the device's memory.
-    steps : steps of a full window; the whole epoch's where the examples fit at once.
+    streamed : whether window by window; None to decide by the file and the device's memory.
+    steps : steps of a full window; those of the complete epoch if the examples fit at once.
     """
 
     def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1, streamed: bool | None = None) -> None:
@@ -104,7 +104,7 @@ class Loader:
             return
         if self._file is None:
             logging.getLogger("xpnet").info(
-                "%s of images are streamed to %s, which has %s free",
+                "streaming %s of images to %s, which has %s free",
                 f"{n * image_bytes / 1e9:.1f} GB",
                 backend.device,
                 f"{(free or 0) / 1e9:.1f} GB",
@@ -173,11 +173,11 @@ class Loader:
 
     def _check_unchanged(self) -> None:
         if _stamp(self._file) != self._stamp:
-            raise DataError(f"{self._file}: changed while it was in use (it was written to); it must stay as it is")
+            raise DataError(f"{self._file}: changed while in use (it was written to); leave it unchanged")
 
 
 def _stamp(path: str | os.PathLike[str] | None) -> tuple[int, int, int] | None:
-    """What tells a file from another one, or from itself as it was; None where there is none (rows_of tells why)."""
+    """A stamp that changes when a file does; None if there is no file (rows_of reports why)."""
     if path is None:
         return None
     try:

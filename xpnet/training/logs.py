@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Writer(Callback):
-    """Base of the callbacks that write files: a disk that fails ends no run.
+    """Base of the callbacks that write files: a failing disk does not end the run.
 
     path : of the file or directory that is written.
     """
@@ -45,16 +45,16 @@ class Writer(Callback):
 
 
 class CSVLog(Writer):
-    """Writes the history as CSV, anew after each epoch.
+    """Writes the history as CSV, again after each epoch.
 
-    path : of the file; its directory is made.   Raises ConfigError, before any training, where it cannot be written.
+    path : of the file; its directory is created.   Raises ConfigError, before any training, where it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_start(self, run: Run) -> None:
-        """Write the head of the table."""
+        """Write the header of the table."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_history(self.path, run.history)
@@ -89,7 +89,7 @@ class TensorBoardLog(Writer):
             raise ConfigError(f"cannot write the log {self.path}: {error.strerror or error}") from None
 
     def on_epoch(self, run: Run) -> None:
-        """Write the epoch's figures, so that whoever is watching sees them."""
+        """Write the epoch's figures, so that a watching TensorBoard sees them."""
         figures = dataclasses.asdict(run.history[-1])
         event = self._library.proto.event_pb2.Event(step=figures.pop("epoch"), wall_time=time.time())
         for name, value in figures.items():

@@ -29,7 +29,7 @@ STEPS_PER_CALL = 32
 class Loop:
     """A network and its training examples on a device, and the steps that train the one on the other.
 
-    run : what is trained and how.   train : the examples.   steps_per_call : how many are issued at a time, at most.
+    run : the run.   train : the examples.   steps_per_call : the most steps issued at a time.
     state : as the newest step left it.
     """
 
@@ -61,9 +61,9 @@ class Loop:
         self._last_offsets = backend.to_device(np.arange(run.n_examples - (n_steps - 1) * run.batch_size))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[int]:
-        """Issue an epoch's steps, in an order that its number decides; yield how many have been, now and then.
+        """Issue an epoch's steps, in an order that its number decides; yield their number, now and then.
 
-        done : those of its steps that have been done before, after which the state is.
+        done : the steps of it that were done before the current state.
         """
         run, n_steps = self._run, self._run.n_steps
         if not done:
@@ -97,16 +97,16 @@ class Loop:
         return params, running
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Host copies of all that a step changes, by name."""
+        """Host copies of everything that a step changes, by name."""
         return {name: self._run.backend.to_host(array) for name, array in _named(self.state)}
 
     def resume(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from the state whose host copies are among these.   Raises ValueError if a state's are not."""
+        """Continue from the state whose host copies are among these.   Raises ValueError if they do not fit."""
         moved = {}
         for name, array in self.arrays().items():
             found = arrays.get(name)
             if found is None or (found.shape, found.dtype) != (array.shape, array.dtype):
-                raise ValueError(f"its array {name} is not that of this run")
+                raise ValueError(f"its array {name} does not fit this run")
             moved[name] = self._run.backend.to_device(found)
         self.state = State(
             *(
@@ -116,7 +116,7 @@ class Loop:
         )
 
     def set_rates(self) -> None:
-        """Go by the run's learning rates from the next step on."""
+        """Use the run's learning rates from the next step on."""
         self._rates = self._run.backend.to_device(self._run.rates.astype(self._run.config.dtype))
 
     @property
@@ -150,7 +150,7 @@ def _named(state: State) -> Iterator[tuple[str, Array]]:
 def computing(run: Run) -> Iterator[None]:
     """The context in which a run's arrays are made and its steps are done."""
     backend, largest = run.backend, largest_product(run.network, run.batch_size)
-    # A loss that runs away is told by NonFiniteError, in one line; NumPy would warn of it in several.
+    # A diverging loss is reported by NonFiniteError, in one line; NumPy would warn of it in several.
     quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with backend.active(), backend.threads_for(largest), quiet:
         yield

@@ -32,14 +32,14 @@ DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"s
 
 
 def check_arguments(network: object, data: object, config: object, backend: object) -> None:
-    """Raise TypeError for what a caller may easily take for the right thing; None is left to its default."""
-    wanted = (
+    """Raise TypeError for arguments that are easily mistaken for the right ones; None is left to its default."""
+    expected = (
         (network, MLP, "network must be an MLP, such as xpnet.MLP((784, 128, 10))"),
         (data, Dataset, "data must be a Dataset, as xpnet.load_data returns it"),
         (config, TrainConfig, "config must be a TrainConfig; single settings are passed by name"),
         (backend, Backend, "backend must be a Backend, as xpnet.select returns it"),
     )
-    for value, kind, message in wanted:
+    for value, kind, message in expected:
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{message}, not {type(value).__name__}")
 
@@ -51,10 +51,10 @@ def prepare(
     backend: Backend,
     sample_weight: ArrayLike | None = None,
 ) -> tuple[Run, dict[str, Examples]]:
-    """Check that network, data and settings go together, and resolve what they leave open.
+    """Check that network, data and settings fit together, and resolve what they leave open.
 
     Returns the run before its first step, and the examples of each split: train, the weights of which have a mean of 1,
-    and validation and test where there are any.   Arguments and errors as in fit.
+    and validation and test if there are any.   Arguments and errors as in fit.
     """
     splits = _splits(data, config)
     weights = _weights(splits["train"], config, sample_weight)
@@ -67,15 +67,15 @@ def prepare(
         check_shape(data.image_shape)
     if network.batch_norm and (n - 1) % batch_size == 0:
         raise ConfigError(
-            f"batch_size {batch_size} leaves a last batch of one of the {n} examples, which batch normalisation cannot "
-            "use: choose another batch size",
+            f"batch_size {batch_size} leaves a last batch of only one of the {n} examples, which batch normalisation "
+            "cannot use: choose another batch size",
             setting="batch_size",
         )
     image_bytes = data.train.images.nbytes // len(data.train.images)
     if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
         raise ConfigError(
             f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
-            f"which is streamed from its file for its size: choose at most {WINDOW_BYTES // image_bytes:,}",
+            f"which is streamed from its file because of its size: choose at most {WINDOW_BYTES // image_bytes:,}",
             setting="batch_size",
         )
     run = Run(
@@ -93,9 +93,9 @@ def prepare(
 
 
 def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:
-    """The SHA-256 of all that a run gets to see of its data: every split's images and labels, and the weights.
+    """The SHA-256 of all the data of a run: every split's images and labels, and the weights.
 
-    over : set as soon as nobody wants to know any longer.
+    over : set as soon as the result is no longer needed.
     """
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
@@ -126,20 +126,22 @@ def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
         n = train.n
         held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
         if not 0 < held < n:
-            message = f"validation {config.validation:g} would hold out {held} of {n} training examples"
+            message = (
+                f"validation {config.validation:g} would hold out {held} of {n} training examples: choose 1 to {n - 1}"
+            )
             raise ConfigError(message, setting="validation")
         order = generator(config.seed, SPLIT).permutation(n)
         validation = Examples(*data.train, rows=np.sort(order[:held]))
         train = Examples(*data.train, rows=np.sort(order[held:]))
     if config.early_stopping is not None and validation is None:
-        message = "early_stopping needs a validation split: set validation, to 0.1 for example"
+        message = "early_stopping needs a validation split: set validation to 0.1, for example"
         raise ConfigError(message, setting="early_stopping")
     splits = {"train": train, "validation": validation, "test": test}
     return {name: examples for name, examples in splits.items() if examples is not None}
 
 
 def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | None) -> NDArray[np.float64] | None:
-    """What each example counts: its sample weight times its class's weight, scaled to a mean of 1."""
+    """The weight of each example: its sample weight times its class's weight, scaled to a mean of 1."""
     if sample_weight is None and config.class_weight is None:
         return None
     labels, rows = train.labels, slice(None) if train.rows is None else train.rows
@@ -148,7 +150,7 @@ def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | No
         try:
             given = np.asarray(sample_weight)
         except ValueError:
-            raise ConfigError("sample_weight must be numbers in one row; these are rows of several lengths") from None
+            raise ConfigError("sample_weight must be one list of numbers, not rows of different lengths") from None
         if given.shape != labels.shape or given.dtype.kind not in "biuf":
             raise ConfigError(
                 f"sample_weight must be a number for each of the {len(labels)} training examples, not {given.dtype} of "
@@ -169,7 +171,7 @@ def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | No
 
 
 def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend) -> TrainConfig:
-    """The settings with every default and choice filled in, as config.toml shall hold them."""
+    """The settings with every default and choice filled in, as config.toml holds them."""
     if network.sizes[0] != data.n_features:
         raise ConfigError(
             f"the network takes {network.sizes[0]} inputs, but the images of {data.name} have {data.n_features} pixels"

@@ -15,7 +15,7 @@ __all__ = ["Progress"]
 class Progress(Callback):
     """Prints one line for each epoch, and on a terminal a bar within the epoch.
 
-    file : where to; by default stderr, and nowhere in a process without one.
+    file : destination; by default stderr, and nowhere in a process without one.
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
@@ -24,7 +24,7 @@ class Progress(Callback):
         self.headed = False
 
     def on_start(self, run: Run) -> None:
-        """Show the bar, if this is a terminal."""
+        """Show the bar, on a terminal."""
         self.headed = False
         if self.file is None or not self.file.isatty():
             return
@@ -48,7 +48,7 @@ class Progress(Callback):
             self.bar.update(self.task, description=f"epoch {run.epoch}/{run.config.epochs}", completed=run.done)
 
     def on_epoch(self, run: Run) -> None:
-        """Print the epoch's line, and above the first one the table's head."""
+        """Print the epoch's line, and above the first one the table's header."""
         last = run.history[-1]
         count = f"{last.epoch}/{run.config.epochs}"
         width = max(7, 2 * len(str(run.config.epochs)) + 1)
@@ -59,7 +59,7 @@ class Progress(Callback):
                 width = len(split) + 6
                 head += f"{split + ' loss':>{width}}{'accuracy':>9}"
                 line += f"{loss:>{width}{'.4f' if loss < 1e4 else '.3g'}}{100 * accuracy:>7.2f} %"
-        if not self.headed:  # a run that goes on does not begin with epoch 1
+        if not self.headed:  # a resumed run does not begin with epoch 1
             self.headed = True
             self._print(f"{head}{'seconds':>8}")
         self._print(f"{line}{last.seconds:>8.2f}")
@@ -71,6 +71,6 @@ class Progress(Callback):
             print(line, file=self.file, flush=True)
 
     def on_end(self, run: Run) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar:
             self.bar.stop()

@@ -25,18 +25,18 @@ Arrays = list[Any]
 
 @dataclass
 class Run:
-    """The state of a training run, which callbacks see, and which they may end by stop.
+    """The state of a training run, which callbacks see and may end with stop.
 
-    network, config : what is trained and how, resolved.   backend : where.   image_shape : of one image.
-    n_examples : training examples.   batch_size : of them to a step, but for an epoch's last, which has the rest.
+    network : trained.   config : resolved settings.   backend : where.   image_shape : of one image.
+    n_examples : training examples.   batch_size : examples per step; an epoch's last step has the rest.
     rates : (steps of the run,), the learning rate of each.
     history : one Epoch for each finished epoch.   done : steps of the epoch after them that have been issued.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
-    fingerprint : the SHA-256 of the data, which may yet be being computed.
-    best : params, running and epoch of the least validation loss; None without a validation split.
-    checkpoint : the newest, from which the run goes on if it has to go back, or was stopped before; or None.
-    rollbacks : for each time that the learning rate was halved, the step from which on.
-    stop_reason : why the run was told to stop, or None.   at_once : whether within the epoch.
+    fingerprint : the SHA-256 of the data, which may still be in computation.
+    best : params, running and epoch of the lowest validation loss; None without a validation split.
+    checkpoint : the newest, from which the run continues after a rollback or an interruption; or None.
+    rollbacks : the steps from which the learning rate was halved, one for each time.
+    stop_reason : why the run was stopped, or None.   at_once : whether within the epoch.
     over : whether the last step has been done.
     """
 
@@ -73,7 +73,7 @@ class Run:
     def stop(self, reason: str, *, at_once: bool = False) -> None:
         """End the run after this epoch, or at once, within it; the reason, a short clause, is reported.
 
-        Of several reasons the first one counts, but one to stop at once counts for more than one that can wait.
+        Of several reasons the first one counts, but one to stop at once takes precedence.
         """
         if self.stop_reason is None or (at_once and not self.at_once):
             self.stop_reason = reason
@@ -81,17 +81,17 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end: it was not interrupted within an epoch, or not before its last one."""
+        """Whether the run has reached its end: it was not interrupted within an epoch, or not before its last one."""
         return len(self.history) >= self.config.epochs or (self.over and not self.at_once)
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch of the least validation loss; None without a validation split, or before any epoch."""
+        """The first epoch with the lowest validation loss; None without a validation split, or before any epoch."""
         losses = [epoch.validation_loss for epoch in self.history if epoch.validation_loss is not None]
         return losses.index(min(losses)) + 1 if losses else None
 
     def note_best(self) -> None:
-        """Remember the newest epoch's parameters if none had a smaller validation loss."""
+        """Remember the newest epoch's parameters if none had a lower validation loss."""
         if self.best_epoch == self.model_epoch:
             self.best = self.params, self.running, self.model_epoch
 
@@ -114,7 +114,7 @@ class Run:
         raise NonFiniteError(
             f"{what} stopped being finite in epoch {self.epoch} at step {step + 1} of {self.n_steps}, learning rate "
             f"{rate:.3g}; the parameters' norm was {_norm(self.params):.3g} {since} and is {_norm(params):.3g}; a "
-            "smaller rate or a clip norm may help"
+            "smaller learning rate or a clip_norm may help"
         )
 
     def model(self) -> Model:

@@ -22,7 +22,7 @@ Arrays = list[Any]
 
 
 class State(NamedTuple):
-    """All that a step changes; the step consumes it and returns the next.
+    """Everything that a step changes; the step consumes it and returns the next.
 
     params, running, optimizer : flat lists of arrays.   average : of params and running, or [].
     step : (1,) int64, steps done since the start of the run. One element rather than none at all, because operations
@@ -53,7 +53,7 @@ def make_step(
 ) -> Callable[..., State]:
     """The function that trains on one batch.
 
-    network, config : what to train and how.   xp : the backend's namespace.
+    network, config : the network and the settings.   xp : the backend's namespace.
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
     window : steps after which other examples are on the device; None for all of the epoch's.
     image_shape : (height, width), where the images are distorted.
@@ -61,7 +61,7 @@ def make_step(
         images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, in which the examples are taken;
         rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
         0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the window;
-        weights (n,), in the params' dtype, what each example counts, or None.
+        weights (n,), in the params' dtype, of the examples, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
     options = config.hyperparameters

@@ -90,7 +90,7 @@ class CupyBackend(Backend):
     @contextmanager
     def active(self) -> Iterator[None]:
         # CuPy's creation functions and kernels go by the thread's current device, whatever their arguments lie on
-        with self._device, self._telling_of_memory():
+        with self._device, self._reporting_memory():
             yield
 
     def to_device(self, host_array: np.ndarray) -> Any:
@@ -134,8 +134,8 @@ class CupyBackend(Backend):
         return self._gemm(a, b, self.tf32)
 
     @contextmanager
-    def _telling_of_memory(self) -> Iterator[None]:
-        """A context in which memory that runs out is told in full."""
+    def _reporting_memory(self) -> Iterator[None]:
+        """A context in which running out of memory is reported in full."""
         try:
             yield
         except self._cupy.cuda.memory.OutOfMemoryError as error:
@@ -143,8 +143,8 @@ class CupyBackend(Backend):
             free, total = self._cupy.cuda.runtime.memGetInfo()
             what = f"{human_bytes(int(asked[1].replace(',', '')))} more" if asked else "more"
             raise MemoryError(
-                f"{self.device} was asked for {what}, with {human_bytes(free)} of its {human_bytes(total)} free: "
-                "choose a smaller batch or network, or see what else runs there"
+                f"{self.device} cannot allocate {what}, with {human_bytes(free)} of its {human_bytes(total)} free: "
+                "choose a smaller batch or network, or see what else is running there"
             ) from error
 
 
@@ -180,7 +180,7 @@ def _distributions() -> dict[str, str]:
 
 
 def _driver_error(runtime: Any) -> DeviceError:
-    """Tell a missing driver from one too old for the CUDA runtime; CUDA has one status for both."""
+    """Distinguish a missing driver from one too old for the CUDA runtime; CUDA has one status for both."""
     driver = runtime.driverGetVersion()
     if driver == 0:
         return DeviceError("CuPy finds no NVIDIA driver", "install one, or use device cpu")

@@ -100,7 +100,7 @@ class CapturedStep:
         self._fusion.replace(old, leaves(self._step(state, *arrays)))
 
     def _captured(self, state: Any, arrays: Any, apart: set[int]) -> "_Graph":
-        """Warm up, put the state back, and capture.   Raises _NotCapturedError where that cannot be done."""
+        """Warm up, restore the state, and capture.   Raises _NotCapturedError where that cannot be done."""
         cupy, body = self._cupy, self._fusion.fuse(self._in_place)
         graph = _Graph(cupy, self._device, state, arrays, apart)
         backup = [leaf.copy() for leaf in leaves(state)]

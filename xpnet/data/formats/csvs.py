@@ -29,11 +29,11 @@ logger = logging.getLogger("xpnet")
 
 
 def read_csv(path: str | os.PathLike[str]) -> Split:
-    """Read comma-separated rows of a label and its pixels, with or without a header line (told by looking).
+    """Read comma-separated rows of a label and its pixels, with or without a header line (recognised by content).
 
     path : the file, uncompressed.
     Returns the Split; pixels are 0..255 (uint8) or floats in [0, 1] (float32), as square images if their number allows.
-    Raises DataError, naming the line, if a row has another number of columns or a value that can't be used.
+    Raises DataError, naming the line, if a row has another number of columns or a value that cannot be used.
     """
     path = Path(path)
     names, first, columns = _head(path)
@@ -53,7 +53,7 @@ def read_csv(path: str | os.PathLike[str]) -> Split:
     except ValueError as error:
         raise DataError(_fault(path, first, columns) or f"{path}: {error}") from None
     if table.shape[1] != columns:
-        raise DataError(_fault(path, first, columns) or f"{path}: it has changed while it was read")
+        raise DataError(_fault(path, first, columns) or f"{path}: it changed while being read")
     return split_of(table[:, 1:], table[:, 0], str(path), lambda row: f"line {_line_of(path, first, row)}")
 
 
@@ -63,7 +63,7 @@ def read_csv_test(path: Path) -> Split | None:
     if sibling == path or not sibling.is_file():
         return None
     if not _is_labelled(_head(sibling)[0] or ["label"]):
-        logger.warning("%s has no column of labels; continuing without a test split", sibling)
+        logger.warning("%s has no label column; continuing without a test split", sibling)
         return None
     return read_csv(sibling)
 

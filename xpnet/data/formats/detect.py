@@ -26,12 +26,12 @@ logger = logging.getLogger("xpnet")
 
 
 def read(path: str | os.PathLike[str]) -> Dataset:
-    """Read a data set from a file or a folder, in whichever of the known formats it is.
+    """Read a data set from a file or a folder, in any of the known formats.
 
     path : a folder; or one file: IDX images (labels and the test pair are found beside it), npz, pickle, or CSV (its
         test sibling is found beside it).
-    Returns the Dataset, with the number of classes that its labels show.
-    Raises DataError if there is nothing readable, or what is there is damaged.
+    Returns the Dataset, with the number of classes found in its labels.
+    Raises DataError if there is nothing readable, or it is damaged.
     """
     try:
         return _read(Path(path))
@@ -59,7 +59,7 @@ def _read(path: Path) -> Dataset:
 
 
 def _kind(path: Path) -> str:
-    """Tell the format by the file's name, else by its content."""
+    """Determine the format by the file's name, else by its content."""
     name = path.name.lower()
     for pattern, kind in (
         (r"idx\d|ubyte|\.idx$", "idx"),
@@ -76,15 +76,14 @@ def _kind(path: Path) -> str:
     for start, kind in ((b"PK\3\4", "npz"), (b"\0\0", "idx"), (b"\x80", "pickle")):
         if magic.startswith(start):
             return kind
-    raise DataError(f"{path}: neither its name nor its content tells a known format; looked for {_LOOKED_FOR}")
+    raise DataError(f"{path}: neither its name nor its content shows a known format; looked for {_LOOKED_FOR}")
 
 
 def _read_beside(path: Path) -> Dataset:
     name = idx_name(path.name)
     if name is None or name[2] != "images":
         raise DataError(
-            f"{path}: to find the labels too, name the images file, called like train-images-idx3-ubyte or "
-            "NAME-images.idx"
+            f"{path}: to find the labels too, name the images file, such as train-images-idx3-ubyte or NAME-images.idx"
         )
     prefix, part, _ = name
     files = idx_files(path.parent)[prefix]
@@ -96,7 +95,7 @@ def _read_beside(path: Path) -> Dataset:
 def _read_folder(path: Path) -> Dataset:
     sets = idx_files(path)
     if len(sets) > 1:
-        raise DataError(f"{path}: holds several sets ({', '.join(sorted(sets))}); name one of the images files")
+        raise DataError(f"{path}: holds several sets ({', '.join(sorted(sets))}); name the images file of one")
     for files in sets.values():
         logger.info("reading %s (idx)", path)
         test = read_idx_split(files, "test") if ("test", "images") in files else None

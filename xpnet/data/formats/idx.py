@@ -41,13 +41,13 @@ _PAIR_NAME = re.compile(r"(?P<set>.+-)(?P<kind>images|labels)\.idx(\.gz)?")
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read an IDX file, raw or gzip-compressed (told by its content, not its name).
+    """Read an IDX file, raw or gzip-compressed (recognised by its content, not its name).
 
     path : the file.
     Returns the array, 1 to 4 dimensions, in native byte order: uint8, int8, int16, int32, float32 or float64. Raw
     images (uint8, 2 dimensions or more) that would take more than MAPPED_SHARE of the memory, or than MAX_BYTES, are an
     np.memmap, which cannot be written to.
-    Raises DataError if the file is no IDX file, is damaged, or holds fewer or more bytes than its header declares.
+    Raises DataError if the file is not an IDX file, is damaged, or holds fewer or more bytes than its header declares.
     Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
     """
     return _read_idx(Path(path))
@@ -62,7 +62,7 @@ def _read_idx(path: "Location") -> NDArray[Any]:
             raise DataError(f"{path}: not an IDX file, it begins with 0x{magic.hex()} instead of an IDX magic number")
         dtype, header = np.dtype(_TYPES[magic[2]]), stream.read(4 * magic[3])
         if len(header) < 4 * magic[3]:
-            raise DataError(f"{path}: truncated within its header; fetch the file again")
+            raise DataError(f"{path}: truncated within its header; download the file again")
         shape = np.frombuffer(header, ">u4").tolist()
         size = math.prod(shape) * dtype.itemsize
         packed = isinstance(stream, Gunzip)
@@ -101,8 +101,8 @@ def _memory() -> float:
 
 def _check_size(path: "Location", declared: int, found: int) -> None:
     if found != declared:
-        wrong = f"only {found} bytes: truncated" if found < declared else "more bytes: over-long"
-        raise DataError(f"{path}: its header declares {declared} bytes, it holds {wrong}; fetch the file again")
+        wrong = f"only {found}" if found < declared else "more"
+        raise DataError(f"{path}: its header declares {declared} bytes, but it holds {wrong}; download the file again")
 
 
 def _header(array: NDArray[Any]) -> bytes:
@@ -120,9 +120,9 @@ def _big_endian(array: NDArray[Any]) -> NDArray[Any]:
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as an IDX file, gzip-compressed if the name ends in .gz.
 
-    path : the file, replaced if it exists, by all of the new one or not at all.
+    path : the file, replaced if it exists, completely or not at all.
     array : 1 to 4 dimensions; uint8, int8, int16, int32, float32 or float64.
-    Raises ValueError if IDX has no such type or number of dimensions; OSError.
+    Raises ValueError if IDX lacks the type or number of dimensions; OSError.
     """
     content = _header(array) + _big_endian(array).tobytes()
     write_atomically(Path(path), gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
@@ -147,7 +147,7 @@ def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]
 
 
 def idx_name(name: str) -> tuple[str, str, str] | None:
-    """The set's prefix, train or test, and images or labels, by a file's name; None if it is called otherwise."""
+    """The set's prefix, train or test, and images or labels, by a file's name; None for any other name."""
     if match := _NAME.fullmatch(name):
         return match["set"], "train" if match["part"] == "train" else "test", match["kind"]
     match = _PAIR_NAME.fullmatch(name)
@@ -155,9 +155,9 @@ def idx_name(name: str) -> tuple[str, str, str] | None:
 
 
 def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
-    """Read the images and labels of one part, setting right what EMNIST and QMNIST do differently from MNIST.
+    """Read the images and labels of one part, correcting the differences of EMNIST and QMNIST from MNIST.
 
-    files : a value of what idx_files returns.   part : "train" or "test".
+    files : a value of idx_files' result.   part : "train" or "test".
     Returns the Split.   Raises DataError if a file is missing or unreadable.
     """
     for kind in ("images", "labels"):
@@ -170,7 +170,9 @@ def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Sp
         labels = labels[:, 0]
     if path.name.startswith("emnist-") and images.ndim == 3:
         if images.nbytes > MAX_BYTES:
-            raise DataError(f"{path}: EMNIST's images must be turned in memory, and {images.nbytes} bytes are too many")
+            raise DataError(
+                f"{path}: EMNIST's images must be transposed in memory, and {images.nbytes} bytes are too many"
+            )
         images = np.ascontiguousarray(images.swapaxes(1, 2))
         if path.name.startswith("emnist-letters-"):
             labels = labels.astype(np.int32) - 1

@@ -71,7 +71,7 @@ def _read_npy(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo") -> NDArray[
         header = stream.read(min(size, _MAX_HEADER)).decode("latin1")
         known = _HEADER.fullmatch("".join(header.split()))
         if magic not in _MAGIC or not known or None in known.groups():
-            raise DataError(f"{key} has no header as NumPy writes it")
+            raise DataError(f"{key} has no NumPy header")
         descr, order, sides = known.groups()
         if not NUMBERS.fullmatch(descr):
             raise DataError(f"{key} has dtype {descr}, which is refused; numbers are needed")

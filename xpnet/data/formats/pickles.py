@@ -118,7 +118,7 @@ class _Opcodes(dict[int, Any]):
         self.left -= 1
         if opcode not in self or self.left < 0:
             wrong = "is too long" if opcode in self else f"has the opcode 0x{opcode:02x}"
-            raise pickle.UnpicklingError(f"it {wrong}, and only NumPy arrays are allowed")
+            raise pickle.UnpicklingError(f"it {wrong}, but only NumPy arrays are allowed")
         return super().__getitem__(opcode)
 
 
@@ -140,7 +140,7 @@ class _ArraysOnly(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are allowed")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, but only NumPy arrays are allowed")
         return _PICKLED[module, name]
 
 

@@ -28,12 +28,12 @@ _LABELS_AT_ONCE = 1 << 20
 def split_of(
     images: ArrayLike, labels: ArrayLike, where: str, entry: Callable[[int], str] = "image {}".format
 ) -> Split:
-    """The split that some arrays are.
+    """The split that some arrays form.
 
     images : numbers, (n, height, width) or (n, n_features), whole in 0..255 or floats in [0, 1]; rows of a square
         number of pixels become squares.   labels : (n,) whole numbers in 0..MAX_CLASSES - 1.
-    where : what an error begins with.   entry : how it calls the image of an index.
-    Raises DataError for all else.
+    where : the beginning of an error message.   entry : names the image of an index in it.
+    Raises DataError for anything else.
     """
     with np.errstate(all="ignore"):  # a NaN is refused, whatever NumPy has to say of it
         pixels = _pixels(np.asanyarray(images), where, entry)
@@ -111,6 +111,6 @@ def _check_stray(path: Path, labels: NDArray[np.int32]) -> None:
         first = int(np.flatnonzero(labels >= start)[0])
         times = int(counts[labels[first]])
         raise DataError(
-            f"{path}: label {labels[first]} of training image {first} seems to be outside the classes: it occurs "
-            f"{times} time{'s'[: times > 1]} among {len(labels)}; correct it, or take those images out"
+            f"{path}: label {labels[first]} of training image {first} looks like an error: it occurs "
+            f"{times} time{'s'[: times > 1]} among {len(labels)}; correct it, or remove those images"
         )

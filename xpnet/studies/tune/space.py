@@ -19,7 +19,7 @@ MAX_CHOICES = 200  # of a setting, each of which is tried on TrainConfig
 def read_space(path: str | Path | None = None) -> dict[str, Any]:
     """Read the settings to search for.
 
-    path : of a TOML file; None for xpnet/studies/tune/space.toml, which says what such a file holds.
+    path : of a TOML file; None for xpnet/studies/tune/space.toml, which describes the format.
     Returns its table, for tune.   Raises ConfigError for a file that cannot be read or is not TOML.
     """
     if path is None:
@@ -28,7 +28,7 @@ def read_space(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def default_space(config: TrainConfig) -> dict[str, Any]:
-    """The space of xpnet/studies/tune/space.toml, but for what the optimizer of config does not take."""
+    """The space of xpnet/studies/tune/space.toml, without the settings that config's optimizer does not take."""
     return {name: form for name, form in read_space().items() if name not in _without_effect(config)}
 
 
@@ -75,7 +75,7 @@ class Choices(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Some hidden layers of one width.
+    """Some hidden layers of the same width.
 
     Widths of their own would be parameters that only some trials have, and be learnt from those trials alone.
     """
@@ -124,7 +124,7 @@ def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
     """A setting's values, each of which TrainConfig takes."""
     searchable = {key: setting.type for key, setting in SETTINGS.items() if not setting.fixed}
     if name in SETTINGS and name not in searchable:
-        raise ConfigError(f"{name} cannot be searched for: it decides what the trials are compared by")
+        raise ConfigError(f"{name} cannot be searched for: trials can only be compared if they share it")
     if name not in searchable:
         hint = nearest(name, searchable)
         raise ConfigError(f"unknown setting {name!r}; {hint}the choices are {', '.join(searchable)}")

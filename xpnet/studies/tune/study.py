@@ -47,7 +47,7 @@ class Trial(NamedTuple):
 
     number : in the study, from 0.   settings : those that were searched for; {} for the start that the space lacks.
     state : done; pruned, which ended early because it was worse than most; or failed, which did not stay finite or has
-        settings that cannot go together.
+        incompatible settings.
     accuracy : on the validation split, in [0, 1], after the last epoch or, with early stopping, the best; None where it
         failed.
     epochs : finished ones.   best : the highest accuracy of a trial that is done, so far; None without one.
@@ -64,7 +64,7 @@ class Trial(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """What tune returns.
+    """The result of tune.
 
     config : the resolved settings of the best trial, which repeat it.   number : of that trial.
     accuracy : of that trial on the validation split, in [0, 1].   start_accuracy : of the start; None if it failed.
@@ -96,12 +96,12 @@ def tune(
     The first trial has the settings of config, the next few are random, and a tree-structured Parzen estimator proposes
     the others. A trial that falls below the median of the trials before it ends early.
 
-    data : host arrays; its test split is put aside before anything else.
+    data : host arrays; its test split is set aside before anything else.
     space : the settings to search for, in the form of xpnet/studies/tune/space.toml; None for default_space(config).
-    config : the settings to start from, which all others keep.   trials : finished ones to be had in all, >= 1.
+    config : the settings to start from; those not searched for keep their values.   trials : to finish in all, >= 1.
     storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
-        A study that is there already is continued, and was begun with the same data, space and config. Several
-        processes may share one; each of them may finish a trial more than was asked for.
+        An existing study is continued; it must have been begun with the same data, space and config. Several
+        processes may share one; each of them may finish one trial more than requested.
     study : its name in the storage.   backend : where to compute; None takes config.backend().
     report : called after each trial of this process.
     Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts that end between trials.
@@ -170,8 +170,8 @@ class _Search:
         except BaseException:
             self.study.tell(trial, state=self._state("FAIL"))
             raise
-        told = {"state": self._state("PRUNED")} if pruning.pruned else {"values": accuracy}
-        return self._described(self.study.tell(trial, **told))
+        outcome = {"state": self._state("PRUNED")} if pruning.pruned else {"values": accuracy}
+        return self._described(self.study.tell(trial, **outcome))
 
     def result(self, backend: Backend) -> Tuned:
         """The best trial, the first one if there are several."""
@@ -283,7 +283,7 @@ def _open(
             known = terms
     except Exception as error:  # every storage has errors of its own
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"cannot keep the study {name!r} in {storage} ({reason}): name another storage") from None
+        raise ConfigError(f"cannot store the study {name!r} in {storage} ({reason}): name another storage") from None
     for kind, ours in terms.items():
         theirs = (known or {}).get(kind, {})
         if kind == "settings":  # a study that is older than a setting has its default
@@ -292,7 +292,7 @@ def _open(
         if other:
             raise ConfigError(
                 f"the study {name!r} in {storage} differs in its {kind} ({', '.join(other)}): continue it with "
-                "the same, or begin a study of another name"
+                "the same ones, or start a study under another name"
             )
     return study
 
@@ -306,7 +306,7 @@ def _drop_torn_line(journal: Path, lock: Any) -> None:
         with open_regular(journal) as file:
             content = file.read()
         if content.startswith(b'{"op_code"') and not content.endswith(b"\n"):
-            logger.warning("the last line of %s is torn: it is dropped, and its part of a trial is lost", journal)
+            logger.warning("the last line of %s is incomplete: it is dropped, and with it a part of a trial", journal)
             os.truncate(journal, content.rfind(b"\n") + 1)
     finally:
         lock.release()
