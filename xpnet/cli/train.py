@@ -154,7 +154,7 @@ class _Interruption(Callback):
         epoch = self.run.model_epoch
         parameters = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished; the initial parameters"
         saved = f"{parameters} are saved in {out}"
-        # Look on the disk: the newest state may not have been written, for want of time or of room.
+        # Look on the disk: the newest state may not have been written, for lack of time or space.
         checkpoint, _ = newest_checkpoint(Path(out or "") / "checkpoints")
         if checkpoint is None:
             return saved

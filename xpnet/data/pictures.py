@@ -389,7 +389,7 @@ def _closed(grey: _Floats, size: int) -> _Floats:
     """The paper without its ink: what is dark and has no room for a square of that size takes its surroundings' grey.
 
     This is the morphological closing. Unlike any smoothing it keeps the edges of shadows and of tables. The picture
-    goes on beyond its border as it ends there: a dark rim is taken for wide, a stroke that is cut off stays narrow.
+    continues beyond its border as it ends there: a dark rim is taken for wide, a stroke that is cut off stays narrow.
     """
     grown = np.pad(grey, size - 1, mode="edge")
     for extreme in (np.maximum, np.minimum):

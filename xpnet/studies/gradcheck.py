@@ -109,7 +109,7 @@ def check(backends: list[Backend]) -> Iterator[Comparison]:
 
 
 def cases() -> list[Case]:
-    """Every differentiable function, and whole networks that together use every activation, loss and kind of layer."""
+    """Every differentiable function, and networks that together use every activation, loss and kind of layer."""
     rng = np.random.default_rng(20)
     n, n_in, k = 6, 5, 4
 

@@ -225,13 +225,13 @@ class Fusion:
         return deferred.node.array
 
     def assign(self, target: Deferred, value: Deferred) -> None:
-        """Augmented assignment: target goes on as value, in its own dtype and shape."""
+        """Augmented assignment: target becomes value, in its own dtype and shape."""
         if value.shape != target.shape or not np.can_cast(value.dtype, target.dtype, "same_kind"):
             raise TypeError(f"{value.dtype} {value.shape} cannot be assigned to {target.dtype} {target.shape}")
         target.node = self._node(self.call("astype", value, target.dtype, copy=False))
 
     def replace(self, old: list[Deferred], new: list[Any]) -> None:
-        """Let arrays go on as others.   Raises TypeError where a shape, a dtype or the number of them differs."""
+        """Let arrays become others.   Raises TypeError where a shape, a dtype or the number of them differs."""
         nodes = [self._node(each) for each in new]
         if [(each.shape, each.dtype) for each in old] != [(node.shape, node.dtype) for node in nodes]:
             raise TypeError("the new state has other shapes or dtypes than the old one")
@@ -321,7 +321,7 @@ class Fusion:
         dtype, node = np.dtype(dtype), self._node(x)
         if dtype not in C_TYPES:
             return NotImplemented
-        if dtype == node.dtype and copy:  # an array of its own, since the other one may go on as something else
+        if dtype == node.dtype and copy:  # an array of its own, since the other one may become something else
             return Deferred(self, Node("operation", dtype, node.shape, (node,), "{0}"))
         return Deferred(self, self._cast(node, dtype))
 
@@ -374,13 +374,13 @@ class Fusion:
 
     # Kernels
 
-    def _compute(self, nodes: list[Node], anew: bool = False) -> None:
-        """Give each node its array; with anew one that is nobody else's."""
+    def _compute(self, nodes: list[Node], fresh: bool = False) -> None:
+        """Give each node its array; with fresh=True one of its own."""
         wanted = {}
         for node in nodes:
-            if not anew and node.array is None and node.kind == "same" and node.args[0].array is not None:
+            if not fresh and node.array is None and node.kind == "same" and node.args[0].array is not None:
                 node.array = node.args[0].array.reshape(node.shape)
-            elif anew or node.array is None:
+            elif fresh or node.array is None:
                 wanted[id(node)] = node
         stores = [Store(self.cupy.empty(node.shape, node.dtype), node) for node in wanted.values()]
         self._launch([Group(store) for store in stores])
@@ -402,7 +402,7 @@ class Fusion:
             ready = [each for each in pending if not any(each.disturbs(other) for other in pending)]
             if not ready:  # they read each other's: all values are put aside
                 stores = [store for group in pending for store in group.stores]
-                self._compute([store.node for store in stores], anew=True)
+                self._compute([store.node for store in stores], fresh=True)
                 ready = [Group(store) for store in stores]
                 pending = []
             self._launch(ready)

@@ -56,7 +56,7 @@ class CapturedStep:
 
     @property
     def nodes(self) -> int | None:
-        """Nodes of the newest graph, each a kernel, a copy or a filling of memory; None where there is no graph."""
+        """Nodes of the newest graph, each a kernel, a copy or a filling of memory; None without a graph."""
         graphs = [graph for graph in self._graphs.values() if graph is not None]
         return graphs[-1].nodes() if graphs else None
 
@@ -160,7 +160,7 @@ class _Graph:
         self._cupy = cupy
         self._graph: Any = None
         self.pool = cupy.cuda.MemoryPool()
-        # A pool that goes keeps its memory unless it is told to free it. What was launched last may still be running,
+        # A pool that goes keeps its memory unless asked to free it. What was launched last may still be running,
         # but to free memory is to wait for that.
         weakref.finalize(self, _free, device, self.pool).atexit = False
 

@@ -95,7 +95,7 @@ def _memory() -> float:
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for limit in MEMORY_LIMITS:
         with suppress(OSError, ValueError), open_regular(limit) as file:
-            limits.append(int(file.read(32)))  # "max" is no number
+            limits.append(int(file.read(32)))  # "max" is not a number
     return min(limits)
 
 
