@@ -70,8 +70,8 @@ class Checkpoint(NamedTuple):
     history : its finished epochs.   done : steps of the epoch after them.   seconds : that these took.
     rollbacks : the steps from which the learning rate was halved, one for each time.
     arrays : host copies of everything that a step changes, by name; its "step" is the position in the schedule and the
-        counter of all random draws. With early stopping also the best epoch's parameters, best.0, best.1, ...; within
-        an epoch those of the epoch before it, finished.0, finished.1, ...
+        counter of all random draws. With a validation split also the best epoch's parameters, best.0, best.1, ...;
+        within an epoch those of the epoch before it, finished.0, finished.1, ...
     versions : of xpnet, Python and the libraries that it was trained with.
     """
 

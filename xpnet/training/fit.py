@@ -72,10 +72,10 @@ def fit(
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
-    ModelError if that run has checkpoints but none is intact; NonFiniteError when the loss or a parameter stops being
-    finite. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as of the last finished
-    epoch, or of the best one with early stopping. A disk that fails is reported, and training continues:
-    see Result.unsaved.
+    ModelError if that run was trained but has no intact checkpoint; NonFiniteError when the loss or a parameter stops
+    being finite. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as of the last
+    finished epoch, or of the best one with early stopping. A disk that fails is reported, and training continues: see
+    Result.unsaved.
     """
     check_arguments(network, data, config, backend)
     for name in settings.keys() & DESCRIBED:
