@@ -275,7 +275,7 @@ def _test(folder: Path, limit: float, gpu: bool, faults: Faults) -> dict[str, An
     if not files:
         print("tests marked cuda: none found")
         return None
-    options = ["-v", "-n", "0", "-m", "cuda", "-p", "no:cacheprovider"]
+    options = ["-v", "-n", "0", "-m", "cuda and not slow", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, *(str(path.relative_to(folder.parent)) for path in files)]
     # A library that is named has to be there: nothing stands in for the GPU unseen.
     environment = os.environ | {"XPNET_TEST_LIBRARIES": "numpy cupy"} if gpu else None
