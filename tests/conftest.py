@@ -6,6 +6,7 @@ named and missing is an error. Unset, those that are installed take part, and a 
 Tests that are marked cuda run on the GPU where there is one, and elsewhere on a stand-in for CuPy that has its traps.
 """
 
+import dataclasses
 import functools
 import gc
 import os
@@ -25,6 +26,7 @@ from xpnet.cli import main
 from xpnet.studies import gradcheck
 
 from . import fake_cupy
+from .promises.resuming import StopAt, Train
 
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
@@ -237,5 +239,26 @@ def fails(own_directory: None, capsys: pytest.CaptureFixture[str]) -> Callable[.
         assert "Traceback" not in err
         assert not out
         return errors[0].removeprefix("xpnet: error: ")
+
+    return run
+
+
+@pytest.fixture
+def train(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Train in a directory, going on with what it holds; stop : an epoch, or an epoch and steps of it."""
+    monkeypatch.setattr("xpnet.training.epochs.STEPS_PER_CALL", 1)
+    # It takes longer than all the rest.
+    monkeypatch.setattr("xpnet.training.directory.RunDirectory._draw", lambda *_: None)
+
+    def run(
+        out: Path | None = None, stop: int | tuple[int, int] = 0, data: xpnet.Dataset = small_data, **settings: Any
+    ) -> xpnet.Result:
+        names = {field.name for field in dataclasses.fields(xpnet.TrainConfig)}
+        described: dict[str, Any] = {"hidden": (7,), "epochs": 4, "batch_size": 20, "device": "cpu"}
+        described |= {name: value for name, value in settings.items() if name in names}
+        config = xpnet.TrainConfig(**described)
+        options = {"callbacks": []} | {name: value for name, value in settings.items() if name not in names}
+        options["callbacks"] = [*options["callbacks"], StopAt(*stop) if isinstance(stop, tuple) else StopAt(stop)]
+        return xpnet.fit(config.network(36, 3), data, config, out=out, resume=out is not None, **options)
 
     return run
