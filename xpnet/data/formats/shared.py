@@ -63,7 +63,7 @@ def _pixels(images: NDArray[Any], where: str, entry: Callable[[int], str]) -> ND
     if images.dtype.kind not in "uif" or images.ndim not in (2, 3):
         raise DataError(f"{where}: images must be numbers of shape (n, ...), not {images.dtype} of {images.shape}")
     if images.ndim == 2 and (side := math.isqrt(images.shape[1])) ** 2 == images.shape[1]:
-        images = images.reshape(-1, side, side)
+        images = images.reshape(len(images), side, side)
     if images.dtype == np.uint8 or images.size == 0:
         return images.astype(np.uint8, copy=False)
     fine = np.isfinite(images)
