@@ -105,7 +105,7 @@ def test_a_window_has_chunks_from_all_over_the_file(mapped: xpnet.Dataset) -> No
 
 @pytest.mark.parametrize("n", [80, 160, 64, 8, 5, 1])
 def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int) -> None:
-    found = Loader(Examples(*mapped.train, rows=np.arange(n)), open_backend("numpy"), 8)
+    found = Loader(Examples(mapped.train.images, mapped.train.labels, rows=np.arange(n)), open_backend("numpy"), 8)
     for windows in (list(found), list(found.shuffled(generator(0)))):
         assert sorted(np.concatenate([numbers(window) for window in windows])) == list(range(n))
         assert all(len(window.labels) for window in windows)
@@ -266,7 +266,7 @@ def test_a_batch_that_no_window_holds(mapped: xpnet.Dataset, monkeypatch: pytest
 
 
 def test_a_file_that_is_written_to_is_told(mapped: xpnet.Dataset) -> None:
-    path = Path(str(mapped.train.images.filename))  # type: ignore[attr-defined]
+    path = Path(str(mapped.train.images.filename))
     found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
     assert len(list(found)) == 13
     write_idx(path, np.zeros((N, 6, 6), np.uint8))
@@ -275,7 +275,7 @@ def test_a_file_that_is_written_to_is_told(mapped: xpnet.Dataset) -> None:
 
 
 def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
-    path = Path(str(mapped.train.images.filename))  # type: ignore[attr-defined]
+    path = Path(str(mapped.train.images.filename))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"some-images\.idx: changed while in use"):
         fit(xpnet.MLP((36, 7, 3)), mapped, callbacks=[], epochs=1)

@@ -1,28 +1,67 @@
 """The result of every reader: images and labels in splits, checked once, when they are put together."""
 
+import math
 import os
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.backend.arrays import is_on_host, namespace_of
+from xpnet.checks import check_one_of
+from xpnet.data.arrays import classes_of, columns_of, encoded, features_of, targets_of
+from xpnet.data.schema import SCALES
 from xpnet.errors import DataError
 from xpnet.files import open_regular
 
 __all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
 
 
-class Split(NamedTuple):
-    """Images and their labels.
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Examples and their labels; `images, labels = split` takes them apart.
 
-    images : (n, height, width) or (n, n_features), uint8 in 0..255 or float32/float64 in [0, 1]; an np.memmap if
-        they are too large for the memory, to be read by rows_of.
-    labels : (n,) int32, the class of each image.
+    images : (n, height, width) pictures or (n, k) rows of features: in a Dataset uint8, float32 or float64, an
+        np.memmap if they are too large for the memory (to be read by rows_of), or an array on a GPU. Before they are
+        put into a Dataset they may be anything that features_of takes.
+    labels : classification (n,) int32, the position of each class in Dataset.classes; multilabel and regression (n, k)
+        floats; None where they are not known. Before, anything that targets_of takes.
     """
 
-    images: NDArray[Any]
-    labels: NDArray[np.int32]
+    images: Any
+    labels: Any
+    where: str = field(default="", kw_only=True)
+    """The beginning of an error message; "" for the name of the split."""
+    entry: Callable[[int], str] = field(default="row {}".format, kw_only=True)
+    """Names an example in an error message, by its index."""
+    checked: bool = field(default=False, kw_only=True)
+    """Whether a Dataset has brought them into its form."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.images
+        yield self.labels
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0]) if hasattr(self.images, "shape") else len(self.images)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Some examples, by a slice or by indices: a Split; one, by its index: (image, label)."""
+        images = rows_of(self.images, rows) if isinstance(rows, np.ndarray) else self.images[rows, ...]
+        labels = None if self.labels is None else self.labels[rows]
+        if isinstance(rows, int | np.integer):
+            return images, labels
+        return Split(images, labels, checked=self.checked)
+
+    def __repr__(self) -> str:
+        labels = "" if self.labels is None else f", labels {_described(self.labels)}"
+        return f"<Split of {len(self):,}: images {_described(self.images)}{labels}>"
+
+
+def _described(array: Any) -> str:
+    shape = getattr(array, "shape", None)
+    return type(array).__name__ if shape is None else f"{array.dtype} {tuple(shape)}"
 
 
 def is_mapped(images: NDArray[Any]) -> bool:
@@ -35,12 +74,17 @@ def is_mapped(images: NDArray[Any]) -> bool:
     )
 
 
-def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+def rows_of(images: Any, rows: NDArray[np.intp]) -> Any:
     """Copy some images; those of a mapped file are read from the file, since pages of a mapping stay in memory.
 
     images : (n, ...).   rows : (k,) integers in 0..n-1; runs of neighbours are read at once.
-    Returns (k, ...).   Raises DataError if the file has become shorter or was removed.
+    Returns (k, ...), where the images are.   Raises DataError if the file has become shorter or was removed.
     """
+    if not is_on_host(images):
+        from array_api_compat import device
+
+        xp = namespace_of(images)
+        return xp.take(images, xp.asarray(rows, device=device(images)), axis=0)
     if not is_mapped(images) or not len(rows):
         return np.take(np.asarray(images), rows, axis=0)
     root: Any = images
@@ -65,62 +109,184 @@ def rows_of(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     return taken
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A set of labelled images, checked when it is created.
+    """Examples with their labels, in splits, checked and brought into one form when they are put together.
 
     name : of the set in headers, configurations and model files.
-    train, test, validation : the splits; test and validation may be absent (None).
-    n_classes : number of classes; every label lies in 0..n_classes-1.
-    source : the path it was read from, or another origin.
-    Raises DataError, naming the split, if a split is empty, images and labels differ in number, image shapes differ
-    between splits, a pixel is not finite, or a label is not a class.
+    train, test, validation : the splits, as Split or as a pair (X, y); test and validation may be absent (None).
+    n_classes : of classes 0, 1, ...; 0 to find them.   source : the path it was read from, or another origin.
+    classes : what each label stands for, of any hashable kind; () for those that occur in the training split. Whole
+        numbers are positions among classes that have other names.
+    scale : how the features are to be scaled, one of SCALES; see TrainConfig.scale.
+    task : "classification", "multilabel" or "regression"; "auto" decides by the labels (see targets_of); "unlabelled"
+        where there are none.
+    form : the form of its pictures, as read_picture takes it; "" to recognise it.
+    columns : names of the features, where they have some.
+    Raises DataError, naming the split, if a split is empty, features and labels differ in number, shapes differ between
+    splits, a feature is not a finite number, a label is not a class, or all labels are the same.
     """
 
     name: str
     train: Split
     test: Split | None = None
     validation: Split | None = None
-    n_classes: int = 10
+    n_classes: int = 0
     source: str = "memory"
+    classes: tuple[Hashable, ...] = ()
+    scale: str = "auto"
+    task: str = "auto"
+    form: str = ""
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: Any,
+        y: Any,
+        *,
+        test: Any = None,
+        validation: Any = None,
+        classes: Sequence[Hashable] = (),
+        name: str = "arrays",
+        scale: str | None = "auto",
+        task: str = "auto",
+    ) -> Self:
+        """A data set of arrays.
+
+        X : features, as in features_of: NumPy, torch, JAX or CuPy arrays, lists, DataFrames.
+        y : labels, as in targets_of.
+        test, validation : pairs (X, y), or None.   classes, name, scale, task : as in Dataset; scale None is "none".
+        Raises DataError.
+        """
+        scale = "none" if scale is None else scale
+        return cls(name, Split(X, y), test, validation, classes=tuple(classes), scale=scale, task=task)
 
     def __post_init__(self) -> None:
-        for part, split in (("train", self.train), ("test", self.test), ("validation", self.validation)):
-            if split is not None:
-                self._check(f"{self.source}: {part} split", *split)
+        check_one_of("scale", self.scale, SCALES)
+        splits = {part: _as_split(split, part) for part, split in self._splits().items()}
+        if not all(split.checked for split in splits.values()):
+            splits = self._checked(splits)
+        for part, split in splits.items():
+            object.__setattr__(self, part, split)
+        if not self.n_classes:
+            object.__setattr__(self, "n_classes", len(self.classes))
+        for part, split in splits.items():
+            if tuple(split.images.shape[1:]) != self.image_shape:
+                raise DataError(
+                    f"{self.source}: {part} split: examples of shape {tuple(split.images.shape[1:])}, but those of the "
+                    f"train split are {self.image_shape}"
+                )
 
-    def _check(self, where: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
-        if images.dtype not in (np.uint8, np.float32, np.float64) or images.ndim not in (2, 3):
-            raise DataError(
-                f"{where}: images must be (n, height, width) or (n, n_features), uint8 or float32 or float64, "
-                f"not {images.dtype} of shape {images.shape}"
-            )
-        if labels.dtype != np.int32 or labels.ndim != 1:
-            raise DataError(f"{where}: labels must be (n,) int32, not {labels.dtype} of shape {labels.shape}")
-        if len(images) != len(labels):
-            raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; they must come in pairs")
-        if images.size == 0:
-            raise DataError(f"{where}: its images have no pixels (shape {images.shape}); at least one is needed")
-        if images.shape[1:] != self.image_shape:
-            raise DataError(
-                f"{where}: images of shape {images.shape[1:]}, but those of the train split are {self.image_shape}"
-            )
-        bad = np.flatnonzero((labels < 0) | (labels >= self.n_classes))
-        if bad.size:
-            raise DataError(
-                f"{where}: label {labels[bad[0]]} at index {bad[0]} is not a class; classes are 0..{self.n_classes - 1}"
-            )
-        if images.dtype != np.uint8 and not (fine := (images >= 0) & (images <= 1)).all():
-            raise DataError(
-                f"{where}: image {np.argwhere(~fine)[0][0]} has a pixel outside [0, 1]; scale floats to that range"
-            )
+    def _splits(self) -> dict[str, Any]:
+        splits = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {part: split for part, split in splits.items() if split is not None}
+
+    def _checked(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """The splits in the form of a Dataset; sets task, classes and columns."""
+        if columns := columns_of(splits["train"].images):
+            object.__setattr__(self, "columns", tuple(columns))
+        found: dict[str, Split] = {}
+        for part, split in splits.items():
+            where = split.where or f"{self.source}: {part} split"
+            images, labels = split
+            if not split.checked:
+                images = features_of(images, where, split.entry)
+                labels = None if labels is None else self._labels(labels, where, split.entry)
+            if (labels is None) != (splits["train"].labels is None):
+                raise DataError(f"{where}: some splits have labels, others have none")
+            if labels is not None and len(labels) != images.shape[0]:
+                raise DataError(f"{where}: {images.shape[0]} images but {len(labels)} labels; they must come in pairs")
+            found[part] = Split(images, labels, checked=True)
+        if splits["train"].labels is None:
+            object.__setattr__(self, "task", "unlabelled")
+        return _alike(found)
+
+    def _labels(self, given: Any, where: str, entry: Callable[[int], str]) -> NDArray[Any]:
+        """The labels of a split; the train split, which comes first, decides the task and the classes."""
+        targets = targets_of(given, where, self.task, entry)
+        if self.task == "auto":
+            object.__setattr__(self, "task", targets.task)
+        if self.task != "classification":
+            if not self.classes and targets.names:
+                object.__setattr__(self, "classes", targets.names)
+            return targets.values
+        classes = self.classes or targets.names
+        if not classes and self.n_classes:
+            classes = tuple(range(self.n_classes))
+        values = targets.values
+        if not classes:
+            classes = classes_of(values)
+            if len(classes) == 1:
+                raise DataError(f"{where}: every label is {classes[0]!r}; at least two classes are needed")
+            if len(classes) > max(100, len(values) // 2):
+                raise DataError(
+                    f"{where}: {len(classes)} different labels for {len(values)} rows are hardly classes; numbers are "
+                    "predicted with task regression, and a column of identifiers is no label"
+                )
+        object.__setattr__(self, "classes", classes)
+        # Columns are numbered, and so may be what has names.
+        positions = bool(targets.names) or (values.dtype.kind in "iu" and not all(map(_is_whole, classes)))
+        return encoded(values, range(len(classes)) if positions else classes, where, entry)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one image: (height, width), or (n_features,) where the pixels do not form a square."""
-        return self.train.images.shape[1:]
+        """Shape of one example: (height, width), or (n_features,) for a row of features."""
+        return tuple(self.train.images.shape[1:])
 
     @property
     def n_features(self) -> int:
-        """Number of pixels of one image: the network's input size."""
-        return int(np.prod(self.image_shape))
+        """Number of pixels or features of one example: the network's input size."""
+        return math.prod(self.image_shape)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of a network for this set: its classes, or its columns of targets."""
+        if self.task in ("classification", "unlabelled"):
+            return self.n_classes
+        return int(self.train.labels.shape[1])
+
+    def take(self, n: int) -> "Dataset":
+        """The same set with the first n training examples only.   Raises DataError if there are not as many."""
+        if not 1 <= n <= len(self):
+            raise DataError(f"{self.name} has {len(self)} training examples; take 1 to {len(self)} of them")
+        return replace(self, train=self.train[:n])
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(split):,} {part}" for part, split in self._splits().items())
+        kind = f"{self.n_classes} classes" if self.task == "classification" else self.task
+        shape = "x".join(map(str, self.image_shape))
+        return f"<Dataset {self.name}: {counts}; {shape} {self.train.images.dtype}, {kind}>"
+
+
+def _is_whole(name: Hashable) -> bool:
+    return isinstance(name, int) and not isinstance(name, bool)
+
+
+def _as_split(given: Any, part: str) -> Split:
+    if isinstance(given, Split):
+        return given
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return Split(*given)
+    raise DataError(f"{part} must be a pair (X, y) of features and labels, not {type(given).__name__}")
+
+
+def _alike(splits: dict[str, Split]) -> dict[str, Split]:
+    """The splits with features of one type and one shape.
+
+    One split's numbers may all be whole, or look like pixels, where the others' do not.
+    """
+    images = {part: split.images for part, split in splits.items()}
+    if len({(str(a.dtype), a.ndim) for a in images.values()}) == 1:
+        return splits
+    xp = namespace_of(images["train"])
+    if {a.ndim for a in images.values()} == {2, 3} and len({math.prod(a.shape[1:]) for a in images.values()}) == 1:
+        images = {part: xp.reshape(a, (a.shape[0], -1)) for part, a in images.items()}
+    kinds = {str(a.dtype).rpartition(".")[2] for a in images.values()}
+    if len(kinds) > 1:
+        dtype = xp.float64 if "float64" in kinds else xp.float32
+        images = {part: xp.astype(a, dtype, copy=False) for part, a in images.items()}
+    return {part: Split(images[part], split.labels, checked=True) for part, split in splits.items()}

@@ -131,8 +131,8 @@ def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
             )
             raise ConfigError(message, setting="validation")
         order = generator(config.seed, SPLIT).permutation(n)
-        validation = Examples(*data.train, rows=np.sort(order[:held]))
-        train = Examples(*data.train, rows=np.sort(order[held:]))
+        validation = Examples(data.train.images, data.train.labels, rows=np.sort(order[:held]))
+        train = Examples(data.train.images, data.train.labels, rows=np.sort(order[held:]))
     if config.early_stopping is not None and validation is None:
         message = "early_stopping needs a validation split: set validation to 0.1, for example"
         raise ConfigError(message, setting="early_stopping")
