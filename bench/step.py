@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info
 import xpnet
 from bench._common import Parser
 from xpnet.numerics.augment import STANDARD, distort
-from xpnet.numerics.functional import LOSSES, scale_pixels
+from xpnet.numerics.functional import LOSSES, scale_features
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import init_params
@@ -96,7 +96,7 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
         rows = xp.take(order, np.full(1, i) % (60_000 // batch_size) * batch_size + np.arange(batch_size), axis=0)
         u, y = xp.take(images, rows, axis=0), xp.take(labels, rows, axis=0)
         lap("gather the batch")
-        x = scale_pixels(u, np.float32, xp=xp)
+        x = scale_features(u, np.float32, scale=255.0, xp=xp)
         lap("bytes to floats in [0, 1]")
         logits, vjp, _ = network.forward(params, x, training=True, xp=xp)
         lap("forward")

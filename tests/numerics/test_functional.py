@@ -9,6 +9,34 @@ from tests.conftest import ArrayLibrary, open_backend, relative_error
 from xpnet.numerics import functional as F
 
 
+def test_bytes_become_numbers_of_the_unit_interval_to_the_last_bit(xp: ArrayLibrary) -> None:
+    images, dtype = xp(np.arange(256, dtype=np.uint8).reshape(64, 4)), getattr(xp.xp, xp.dtype)
+    x = xp.run(lambda u: F.scale_features(u, dtype, scale=255.0, xp=xp.xp), images)
+    np.testing.assert_array_equal(xp.numpy(x), xp.numpy(xp.run(lambda u: xp.xp.astype(u, dtype) / 255.0, images)))
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint8", "int64", "float"])
+def test_features_are_shifted_and_scaled_by_column(xp: ArrayLibrary, kind: str) -> None:
+    features = np.array([[3, 40, 5], [1, 20, 5]]).astype(kind)
+    shift, scale = np.array([2.0, 30.0, 5.0]), np.array([0.5, 10.0, 1.0])
+
+    def scaled(u: Any, *columns: Any) -> Any:
+        shift, scale = columns or (None, None)
+        return F.scale_features(u, getattr(xp.xp, xp.dtype), shift=shift, scale=scale, xp=xp.xp)
+
+    xp.assert_close(xp.run(scaled, xp(features), xp(shift), xp(scale)), np.array([[2.0, 1.0, 0.0], [-2.0, -1.0, 0.0]]))
+    xp.assert_close(xp.run(scaled, xp(features)), features.astype(float))
+
+
+def test_columns_far_from_zero_keep_their_digits(xp: ArrayLibrary) -> None:
+    """Seconds since 1970 in float64, for a network in float32: the difference is taken before the cast."""
+    features = 1.7e9 + np.array([[0.0], [0.25], [0.5]])
+    shift, scale = np.array([1.7e9 + 0.25]), np.array([0.25])
+    arrays = [xp(a, "float64") for a in (features, shift, scale)]
+    x = xp.run(lambda u, m, s: F.scale_features(u, getattr(xp.xp, xp.dtype), shift=m, scale=s, xp=xp.xp), *arrays)
+    xp.assert_close(x, np.array([[-1.0], [0.0], [1.0]]))
+
+
 def test_sigmoid_keeps_its_digits(xp: ArrayLibrary) -> None:
     z = np.array([-80.0, -30.0, -1.0, 0.0, 1.0, 30.0, 80.0])
     y, _ = xp.run(lambda z: (F.sigmoid(z, xp=xp.xp)[0], None), xp(z))

@@ -14,7 +14,7 @@ from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion, distort
-from xpnet.numerics.functional import scale_pixels
+from xpnet.numerics.functional import scale_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,8 @@ def show(
 def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int) -> "NDArray[Any]":
     """n distorted copies of an image (height, width): (n, height, width) float32."""
     xp = select("cpu").xp
-    pixels = scale_pixels(np.broadcast_to(image.reshape(1, -1), (n, image.size)), np.float32, xp=xp)
+    scale = 255.0 if image.dtype == np.uint8 else None
+    pixels = scale_features(np.broadcast_to(image.reshape(1, -1), (n, image.size)), np.float32, scale=scale, xp=xp)
     copies = distort(pixels, image.shape, distortion, np.array([step]), xp=xp)
     return copies.reshape(n, *image.shape)  # type: ignore[no-any-return]
 

@@ -13,7 +13,7 @@ from xpnet.backend import Backend, select
 from xpnet.data import rows_of
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.storage import Stored, read, save
-from xpnet.numerics.functional import LOSSES, mean_squared_error, scale_pixels
+from xpnet.numerics.functional import LOSSES, mean_squared_error, scale_features
 from xpnet.numerics.network import MLP
 
 __all__ = ["Ensemble", "Measured", "Model", "Scores", "batches", "confusion_matrix", "load"]
@@ -130,7 +130,8 @@ class Model:
             total = xp.zeros_like(self.params[-1][:1])
             for rows in batches(len(flat)):
                 batch = rows_of(flat, np.arange(rows.start, rows.stop))
-                x = scale_pixels(self.backend.to_device(batch), self.params[0].dtype, xp=xp)
+                scale = 255.0 if batch.dtype == np.uint8 else None
+                x = scale_features(self.backend.to_device(batch), self.params[0].dtype, scale=scale, xp=xp)
                 logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
                 parts.append(self.backend.to_host(loss.output(logits, xp=xp)[0]))
                 if labels is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from array_api_compat import array_namespace, device
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Float, Int, Integer
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,7 +34,7 @@ __all__ = [
     "normalize",
     "one_hot",
     "relu",
-    "scale_pixels",
+    "scale_features",
     "scaled_tanh",
     "sigmoid",
     "softmax",
@@ -49,18 +49,32 @@ Vjp = Callable[..., Any]
 # Features -----------------------------------------------------------------------------------------------------------
 
 
-def scale_pixels(
-    images: UInt8[Array, "*shape"] | Float[Array, "*shape"], dtype: Any, *, xp: Any = None
-) -> Float[Array, "*shape"]:
-    """The network's input.
+def scale_features(
+    features: Integer[Array, "n k"] | Float[Array, "n k"],
+    dtype: Any,
+    *,
+    shift: Float[Array, " k"] | None = None,
+    scale: Float[Array, " k"] | float | None = None,
+    xp: Any = None,
+) -> Float[Array, "n k"]:
+    """The network's input: features brought to the range that it was made for.
 
-        x = u / 255 of bytes u; numbers in [0, 1] stay as they are
+        x = (u - shift) / scale
 
-    images : bytes, or floats in [0, 1].   dtype : of x, a real floating dtype of xp.
+    Integers are cast to dtype first; floats are scaled in their own dtype and cast last, because a column far from 0
+    in float64 has digits that only the difference keeps.
+
+    features u : integers or floats.   dtype : of x, a real floating dtype of xp.
+    shift, scale : by column, of the dtype that is scaled in; scale may be one number for all, such as 255.0, and not 0.
+        None for 0 and 1.
     """
-    xp = array_namespace(images) if xp is None else xp
-    x = xp.astype(images, dtype)
-    return x / 255.0 if images.dtype == xp.uint8 else x
+    xp = array_namespace(features) if xp is None else xp
+    x = features if xp.isdtype(features.dtype, "real floating") else xp.astype(features, dtype)
+    if shift is not None:
+        x = x - shift
+    if scale is not None:
+        x = x / scale
+    return xp.astype(x, dtype, copy=False)
 
 
 # Layers --------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.model import Scores
 from xpnet.model.model import batches
-from xpnet.numerics.functional import LOSSES, scale_pixels
+from xpnet.numerics.functional import LOSSES, scale_features
 from xpnet.numerics.network import MLP
 from xpnet.training.loader import Loader
 
@@ -29,7 +29,8 @@ def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, L
     def add_batch(
         totals: tuple[Array, Array], params: Arrays, running: Arrays, images: Array, labels: Array
     ) -> tuple[Array, Array]:
-        x = scale_pixels(images, params[0].dtype, xp=xp)
+        scale = 255.0 if images.dtype == xp.uint8 else None
+        x = scale_features(images, params[0].dtype, scale=scale, xp=xp)
         logits, _, _ = network.forward(params, x, running=running, xp=xp)
         loss, _ = loss_of(logits, labels, xp=xp)
         hits = xp.count_nonzero(xp.argmax(logits, axis=1) == labels)

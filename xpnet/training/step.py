@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xpnet.numerics.augment import distort
-from xpnet.numerics.functional import clip_by_global_norm, scale_pixels
+from xpnet.numerics.functional import clip_by_global_norm, scale_features
 from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS, limit_norms, moving_average
 from xpnet.training.config import TrainConfig
@@ -80,7 +80,8 @@ def make_step(
         if window is not None:
             i = i % window
         rows = xp.take(order, i * batch_size + offsets, axis=0)
-        x = scale_pixels(xp.take(images, rows, axis=0), params[0].dtype, xp=xp)
+        scale = 255.0 if images.dtype == xp.uint8 else None
+        x = scale_features(xp.take(images, rows, axis=0), params[0].dtype, scale=scale, xp=xp)
         if config.augment is not None:
             x = distort(x, image_shape, config.augment, state.step, seed=config.seed, xp=xp)
         y = xp.take(labels, rows, axis=0)
