@@ -159,19 +159,22 @@ def test_classes_of_any_kind(y: Any, classes: tuple[Any, ...] | None, first: lis
     data = Dataset.from_arrays(PIXELS, y, test=(PIXELS, y))
     assert (data.task, data.classes, data.n_classes, data.n_outputs) == ("classification", classes, *[len(classes)] * 2)
     assert data.test is not None
-    for labels in (data.train.labels, data.test.labels):
-        assert (labels.dtype, labels[:4].tolist()) == (np.int32, first)
+    for part in (data.train, data.test):
+        assert (part.targets.dtype, part.targets[:4].tolist()) == (np.int32, first)
+        assert part.labels[:4].tolist() == [classes[k] for k in first or ()]
+        assert part[2:3].labels.tolist() == [classes[part[2:3].targets[0]]]
 
 
 def test_named_classes_take_positions() -> None:
     data = Dataset.from_arrays(PIXELS, LABELS, classes=("w", "x", "y", "z"))
-    assert (data.classes, data.train.labels[:4].tolist()) == (("w", "x", "y", "z"), [0, 1, 2, 3])
-    assert dataclasses.replace(data, classes=("a", "b", "c", "d")).train.labels is data.train.labels
+    assert (data.classes, data.train.targets[:4].tolist()) == (("w", "x", "y", "z"), [0, 1, 2, 3])
+    assert data.train.labels[:4].tolist() == ["w", "x", "y", "z"]
+    assert dataclasses.replace(data, name="other").train is data.train
 
 
 def test_numbers_and_several_labels() -> None:
     numbers = Dataset.from_arrays(PIXELS, LABELS / 3)
-    assert (numbers.task, numbers.n_outputs, numbers.train.labels.shape) == ("regression", 1, (20, 1))
+    assert (numbers.task, numbers.n_outputs, numbers.train.targets.shape) == ("regression", 1, (20, 1))
     whole = Dataset.from_arrays(PIXELS, LABELS, task="regression")
     assert (whole.task, whole.train.labels.dtype) == ("regression", np.float64)
     several = Dataset.from_arrays(PIXELS, PIXELS[:, :3] > 99)

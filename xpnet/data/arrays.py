@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet.backend.arrays import is_on_host, namespace_of, to_numpy
 from xpnet.errors import DataError
 
-__all__ = ["TASKS", "Targets", "classes_of", "columns_of", "encoded", "features_of", "targets_of"]
+__all__ = ["TASKS", "Targets", "classes_of", "columns_of", "features_of", "named", "positions_of", "targets_of"]
 
 Array = Any
 Entry = Callable[[int], str]
@@ -217,13 +217,19 @@ def classes_of(values: NDArray[Any]) -> tuple[Hashable, ...]:
         return tuple(sorted(found, key=lambda value: (type(value).__name__, str(value))))
 
 
-def encoded(
-    values: NDArray[Any], classes: Sequence[Hashable], where: str, entry: Entry = "row {}".format, whose: str = ""
+def positions_of(
+    targets: Targets, classes: Sequence[Hashable], where: str, entry: Entry = "row {}".format, whose: str = ""
 ) -> NDArray[np.int32]:
-    """The position of each value among the classes: (n,) int32.
+    """The position of each label of a classification among the classes: (n,) int32.
 
-    whose : the classes, in the message for a value that is not one of them.   Raises DataError for such a value.
+    Whole numbers are positions themselves among classes that are not whole numbers, and so are one-hot columns.
+    whose : the classes, in the message for a label that is not one of them; by default those of the training split.
+    Raises DataError for such a label.
     """
+    values = targets.values
+    whole = all(isinstance(name, int) and not isinstance(name, bool) for name in classes)
+    if targets.names or (values.dtype.kind in "iu" and not whole):
+        classes = range(len(classes))
     positions = {value: i for i, value in enumerate(classes)}
     if values.dtype.kind == "O":
         found = np.array([positions.get(value, -1) for value in values.tolist()], np.int32)
@@ -235,9 +241,22 @@ def encoded(
         value = values[bad[0]] if values.dtype.kind == "O" else values[bad[0]].item()
         shown = ", ".join(map(repr, classes[:12])) + (" ..." if len(classes) > 12 else "")
         raise DataError(
-            f"{where}: label {value!r} of {entry(int(bad[0]))} is not a class{whose or ' of the training split'}; "
+            f"{where}: label {value!r} of {entry(int(bad[0]))} is not a class of {whose or 'the training split'}; "
             f"the classes are {shown}"
         )
+    return found
+
+
+def named(positions: NDArray[np.integer], classes: Sequence[Hashable]) -> NDArray[Any]:
+    """The classes at some positions, as an array; the positions themselves where classes are numbered from 0."""
+    if tuple(classes) == tuple(range(len(classes))):
+        return positions
+    kinds = {type(name) for name in classes}
+    names = np.empty(len(classes), object)
+    names[:] = classes
+    if len(kinds) == 1 and kinds <= {bool, int, float, str}:
+        names = np.array(list(classes))
+    found: NDArray[Any] = names[positions]
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend.arrays import is_on_host, namespace_of
 from xpnet.checks import check_one_of
-from xpnet.data.arrays import classes_of, columns_of, encoded, features_of, targets_of
+from xpnet.data.arrays import classes_of, columns_of, features_of, named, positions_of, targets_of
 from xpnet.data.schema import SCALES
 from xpnet.errors import DataError
 from xpnet.files import open_regular
@@ -26,12 +26,14 @@ class Split:
     images : (n, height, width) pictures or (n, k) rows of features: in a Dataset uint8, float32 or float64, an
         np.memmap if they are too large for the memory (to be read by rows_of), or an array on a GPU. Before they are
         put into a Dataset they may be anything that features_of takes.
-    labels : classification (n,) int32, the position of each class in Dataset.classes; multilabel and regression (n, k)
-        floats; None where they are not known. Before, anything that targets_of takes.
+    labels : as the user calls them, (n,) or (n, k); before, anything that targets_of takes; None if there are none.
+    targets : in a Dataset the labels in the form that training takes: classification (n,) int32, the position of each
+        label in Dataset.classes; multilabel and regression (n, k) floats.
     """
 
     images: Any
     labels: Any
+    targets: Any = field(default=None, kw_only=True)
     where: str = field(default="", kw_only=True)
     """The beginning of an error message; "" for the name of the split."""
     entry: Callable[[int], str] = field(default="row {}".format, kw_only=True)
@@ -52,7 +54,8 @@ class Split:
         labels = None if self.labels is None else self.labels[rows]
         if isinstance(rows, int | np.integer):
             return images, labels
-        return Split(images, labels, checked=self.checked)
+        same = self.targets is self.labels or self.targets is None
+        return replace(self, images=images, labels=labels, targets=labels if same else self.targets[rows])
 
     def __repr__(self) -> str:
         labels = "" if self.labels is None else f", labels {_described(self.labels)}"
@@ -189,45 +192,43 @@ class Dataset:
         found: dict[str, Split] = {}
         for part, split in splits.items():
             where = split.where or f"{self.source}: {part} split"
-            images, labels = split
-            if not split.checked:
-                images = features_of(images, where, split.entry)
-                labels = None if labels is None else self._labels(labels, where, split.entry)
+            if split.checked:
+                found[part] = split
+                continue
+            images = features_of(split.images, where, split.entry)
+            labels, targets = self._labels(split, where)
             if (labels is None) != (splits["train"].labels is None):
                 raise DataError(f"{where}: some splits have labels, others have none")
             if labels is not None and len(labels) != images.shape[0]:
                 raise DataError(f"{where}: {images.shape[0]} images but {len(labels)} labels; they must come in pairs")
-            found[part] = Split(images, labels, checked=True)
-        if splits["train"].labels is None:
-            object.__setattr__(self, "task", "unlabelled")
+            found[part] = Split(images, labels, targets=targets, checked=True)
         return _alike(found)
 
-    def _labels(self, given: Any, where: str, entry: Callable[[int], str]) -> NDArray[Any]:
-        """The labels of a split; the train split, which comes first, decides the task and the classes."""
-        targets = targets_of(given, where, self.task, entry)
+    def _labels(self, split: Split, where: str) -> tuple[Any, Any]:
+        """The labels and the targets of a split; the train split comes first and decides the task and the classes."""
+        if split.labels is None:
+            object.__setattr__(self, "task", "unlabelled" if self.task == "auto" else self.task)
+            return None, None
+        found = targets_of(split.labels, where, self.task, split.entry)
         if self.task == "auto":
-            object.__setattr__(self, "task", targets.task)
+            object.__setattr__(self, "task", found.task)
         if self.task != "classification":
-            if not self.classes and targets.names:
-                object.__setattr__(self, "classes", targets.names)
-            return targets.values
-        classes = self.classes or targets.names
-        if not classes and self.n_classes:
-            classes = tuple(range(self.n_classes))
-        values = targets.values
+            if not self.classes and found.names:
+                object.__setattr__(self, "classes", found.names)
+            return found.values if found.values.shape[1] > 1 else found.values[:, 0], found.values
+        classes = self.classes or found.names or tuple(range(self.n_classes))
         if not classes:
-            classes = classes_of(values)
+            classes = classes_of(found.values)
             if len(classes) == 1:
                 raise DataError(f"{where}: every label is {classes[0]!r}; at least two classes are needed")
-            if len(classes) > max(100, len(values) // 2):
+            if len(classes) > max(100, len(found.values) // 2):
                 raise DataError(
-                    f"{where}: {len(classes)} different labels for {len(values)} rows are hardly classes; numbers are "
-                    "predicted with task regression, and a column of identifiers is no label"
+                    f"{where}: {len(classes)} different labels for {len(found.values)} rows are hardly classes; "
+                    "numbers are predicted with task regression, and a column of identifiers is no label"
                 )
         object.__setattr__(self, "classes", classes)
-        # Columns are numbered, and so may be what has names.
-        positions = bool(targets.names) or (values.dtype.kind in "iu" and not all(map(_is_whole, classes)))
-        return encoded(values, range(len(classes)) if positions else classes, where, entry)
+        targets = positions_of(found, classes, where, split.entry)
+        return named(targets, classes), targets
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -242,9 +243,9 @@ class Dataset:
     @property
     def n_outputs(self) -> int:
         """Number of outputs of a network for this set: its classes, or its columns of targets."""
-        if self.task in ("classification", "unlabelled"):
+        if self.train.targets is None or self.task == "classification":
             return self.n_classes
-        return int(self.train.labels.shape[1])
+        return int(self.train.targets.shape[1])
 
     def take(self, n: int) -> "Dataset":
         """The same set with the first n training examples only.   Raises DataError if there are not as many."""
@@ -260,10 +261,6 @@ class Dataset:
         kind = f"{self.n_classes} classes" if self.task == "classification" else self.task
         shape = "x".join(map(str, self.image_shape))
         return f"<Dataset {self.name}: {counts}; {shape} {self.train.images.dtype}, {kind}>"
-
-
-def _is_whole(name: Hashable) -> bool:
-    return isinstance(name, int) and not isinstance(name, bool)
 
 
 def _as_split(given: Any, part: str) -> Split:
@@ -289,4 +286,4 @@ def _alike(splits: dict[str, Split]) -> dict[str, Split]:
     if len(kinds) > 1:
         dtype = xp.float64 if "float64" in kinds else xp.float32
         images = {part: xp.astype(a, dtype, copy=False) for part, a in images.items()}
-    return {part: Split(images[part], split.labels, checked=True) for part, split in splits.items()}
+    return {part: replace(split, images=images[part]) for part, split in splits.items()}
