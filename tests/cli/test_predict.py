@@ -103,6 +103,13 @@ def test_images_by_index_agree_with_the_model(
         np.testing.assert_allclose([row["probabilities"] for row in found], outputs, rtol=1e-5)
 
 
+@pytest.mark.parametrize("words", [["0-9,20", "3"], ["0-9", "20", "3"], ["0-4,5-9,20,3"]])
+def test_ranges_of_indices(trained: xpnet.Model, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "run", "--csv", "--index", *words]) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert [int(row["index"]) for row in rows] == [*range(10), 20, 3]
+
+
 def test_an_image_is_drawn_beside_its_bars(
     trained: xpnet.Model, small_data: xpnet.Dataset, wrong: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +228,13 @@ def test_csv_of_a_whole_split(
         (["--index", "330", "--split", "train", "--json"], 2, "the train split of patterns.npz has images 0 to 329"),
         (["--index", "60", "--csv"], 2, "index 60 is out of range"),
         (["--index", "1.5"], 2, "--index: '1.5' is not a whole number"),
-        (["--index", "x"], 2, "--index: 'x' is not a whole number"),
+        (["--index", "x"], 2, "--index: 'x' is not a whole number, nor a range such as 0-9"),
+        (["--index", "5-60"], 2, "index 60 is out of range"),
+        (["--index", "3-" + "9" * 200], 2, f"index {'9' * 57}... is out of range"),
+        (["--index", "9-0"], 2, "--index: 9-0 is no range: its last index comes first; write 0-9"),
+        (["--index", "3-5-7"], 2, "--index: '3-5-7' is not a whole number, nor a range such as 0-9"),
+        (["17"], 2, "there is no file 17: did you mean --index 17?"),
+        (["any.png", "0-9"], 2, "there is no file 0-9: did you mean --index 0-9?"),
         (["--split", "validation", "--csv"], 2, "has no validation split, only train and test"),
         (["--json", "--csv"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--show"], 2, "--show, --json and --csv exclude one another"),
@@ -246,6 +259,9 @@ def test_a_model_that_is_none(fails: Callable[..., str]) -> None:
 
 
 def test_pictures_need_no_data(pictures: str, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]) -> None:
+    Path("5").write_bytes(Path("ring.png").read_bytes())
+    assert main(["predict", pictures, "5"]) == 0  # a file, since there is one
+    assert capsys.readouterr().out.startswith("5: 0 (")
     assert main(["predict", pictures, "ring.png", "one stroke.png"]) == 0
     out, err = capsys.readouterr()
     assert not err
@@ -371,6 +387,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("5", [5]),
         ("5\r\n7\r\nq\r\n8\r\n", [5, 7]),
         ("3 4,5, 06\t7\n", [3, 4, 5, 6, 7]),
+        ("3-5,9 0-1\n\n", [3, 4, 5, 9, 0, 1, 2]),
         ("  5  \nQ\n8\n", [5]),
         ("5\nquit\n8\n", [5]),
         ("5\n exit \n8\n", [5]),
@@ -437,6 +454,8 @@ def test_a_line_that_asks_for_help(trained: xpnet.Model, answers: Callable[..., 
         ("-1", "index -1 is out of range: the test split of patterns.npz has images 0 to 59"),
         ("9" * 3000, f"index {'9' * 57}... is out of range: the test split of patterns.npz has images 0 to 59"),
         ("9" * 9000, f"'{'9' * 57}...' is neither an index nor a file"),
+        ("5-60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("9-0", "9-0 is no range: its last index comes first; write 0-9"),
         ("1e3", "'1e3' is neither an index nor a file"),
         ("5.0", "'5.0' is neither an index nor a file"),
         ("+5", "'+5' is neither an index nor a file"),

@@ -1,10 +1,9 @@
 """xpnet predict: images by index or from files, all at once or one by one at a prompt."""
 
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName
 from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
-from xpnet.cli.settings import whole_numbers
+from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, XpnetError
 from xpnet.model import load
@@ -23,7 +22,7 @@ from xpnet.model import load
 __all__ = ["predict"]
 
 HELP = """\
-  17         image 17 of the split; 3 4 5 for several
+  17         image 17 of the split; 3 4 5 or 3-5 for several
   train 17   image 17 of another split, which stays selected
   7.png      the digit in a picture file
   (nothing)  the next image
@@ -38,10 +37,10 @@ def predict(
     /,
     *images: Annotated[Path, Parameter(help="PNG or JPEG pictures of a digit; before any --index.")],
     index: Annotated[
-        list[int] | None,
+        list[range] | None,
         Parameter(
-            converter=whole_numbers,
-            help="Images of the split, by index.",
+            converter=indices,
+            help="Images of the split, by index: 3 5, or 0-9,20.",
             consume_multiple=(1, None),
             negative="",
             metavar="N...",
@@ -74,8 +73,11 @@ def predict(
     reader = Reader(load(model, device, library), data, data_dir)
     if not (images or index or csv):
         return _prompt(reader, split, json=json, show=show)
-    indices: Sequence[int] = index or () if images or index else range(len(reader.part(split).labels))
-    readings = chain(reader.at(split, indices) if indices else (), reader.in_files(images))
+    for word in map(str, images):
+        if not os.path.exists(word) and span_of(word):
+            raise ConfigError(f"there is no file {short(word)}: did you mean --index {short(word)}?")
+    whole = () if images or index else [range(len(reader.part(split)))]
+    readings = chain(reader.at(split, index or whole), reader.in_files(images))
     if json:
         print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
     elif csv:
@@ -151,11 +153,11 @@ class _Questions:
         if line.lower() in ("h", "?", "help"):
             print(HELP, file=sys.stderr)
         elif line.lower() in ("", "r", "w"):
-            yield self._at(self._index(line.lower()))
+            yield from self._at(range(i := self._index(line.lower()), i + 1))
         else:
             for word in _words(line):
-                if re.fullmatch("-?[0-9]{1,4000}", word):
-                    yield self._at(int(word))
+                if span := span_of(word):
+                    yield from self._at(span)
                 elif path := _there(word):
                     yield from self.reader.in_files([path])
                 else:
@@ -163,10 +165,10 @@ class _Questions:
                     hint = f"type {there}, or h for help" if there else "type h for help"
                     raise ConfigError(f"{short(word)!r} is neither an index nor a file; {hint}")
 
-    def _at(self, index: int) -> Reading:
-        [reading] = self.reader.at(self.split, [index])
-        self.last = index
-        return reading
+    def _at(self, span: range) -> Iterator[Reading]:
+        readings = self.reader.at(self.split, [span])
+        self.last = span[-1]
+        return readings
 
     def _index(self, wish: str) -> int:
         """The next index, a random one, or that of the next misclassified image; after the last comes the first."""

@@ -75,14 +75,17 @@ class Reader:
         """The indices of a split in words; None while the data is not loaded."""
         return f"0 to {len(self.part(split).labels) - 1}" if "data" in vars(self) else None
 
-    def at(self, split: str, indices: Sequence[int]) -> Iterator[Reading]:
+    def at(self, split: str, spans: Sequence[range]) -> Iterator[Reading]:
         """Images of a split, by index.   Raises ConfigError, at once, for an index out of range."""
+        if not spans:
+            return iter(())
         images, labels = self.part(split)
-        if outside := [i for i in indices if not 0 <= i < len(labels)]:
+        if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < len(labels)]:
             index, there = short(str(outside[0])), f"{self.data.name} has images {self.range_of(split)}"
             raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
-        blocks = (np.array(indices[i : i + BLOCK]) for i in range(0, len(indices), BLOCK))
-        return chain.from_iterable(self._block(split, images, labels, rows) for rows in blocks)
+        rows = np.concatenate(list(map(np.asarray, spans)))
+        blocks = (rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK))
+        return chain.from_iterable(self._block(split, images, labels, block) for block in blocks)
 
     def _block(
         self, split: str, images: NDArray[Any], labels: NDArray[np.int32], rows: NDArray[np.intp]

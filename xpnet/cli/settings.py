@@ -31,8 +31,10 @@ __all__ = [
     "RecipeName",
     "chosen",
     "flag_name",
+    "indices",
     "opened",
     "shown",
+    "span_of",
     "takes_settings",
     "whole_numbers",
 ]
@@ -133,6 +135,30 @@ def whole_numbers(kind: Any, tokens: Sequence[Token]) -> int | list[int]:
             raise ConfigError(f"{token.value!r} is not a whole number")
     numbers = [int(token.value) for token in tokens]
     return numbers[0] if kind is int else numbers
+
+
+def indices(_: Any, tokens: Sequence[Token]) -> list[range]:
+    """A converter for flags that take indices and ranges of them: 7 9, or 0-9,20."""
+    found = []
+    for word in (word for token in tokens for word in token.value.split(",") if word):
+        if (span := span_of(word)) is None:
+            raise ConfigError(f"{word!r} is not a whole number, nor a range such as 0-9")
+        found.append(span)
+    return found
+
+
+def span_of(word: str) -> range | None:
+    """The indices that a word stands for, 7 or 0-9, both ends included; None for any other word.
+
+    Raises ConfigError for a range without an index.
+    """
+    match = re.fullmatch("(-?[0-9]{1,4000})(?:-([0-9]{1,4000}))?", word)
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise ConfigError(f"{word} is no range: its last index comes first; write {last}-{first}")
+    return range(first, last + 1)
 
 
 def _number(_: Any, tokens: Sequence[Token]) -> int | float | str | None:
