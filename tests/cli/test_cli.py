@@ -500,7 +500,6 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
         (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
         (["run", "--data", "more.npz"], 1, "the model has 3 classes, but more.npz has 5"),
-        ([], 2, "MODELS requires an argument"),
         (["run", "nothere"], 1, "nothere: no such file"),
         (["run", "patterns.npz"], 1, "patterns.npz is damaged or not a safetensors file"),
         (

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,7 +253,50 @@ def test_wrong_use(
 
 def test_a_model_that_is_none(fails: Callable[..., str]) -> None:
     assert "nothere: no such file" in fails(1, "predict", "nothere", "--index", "1")
-    assert "requires an argument" in fails(2, "predict")
+    assert "nothere.safetensors: no such file" in fails(1, "predict", "nothere.safetensors")
+    assert "nothere.png: no such file" in fails(1, "predict", "nothere.png")
+
+
+# --- the newest run --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(trained: xpnet.Model) -> str:
+    """The newer of two runs, which has the older name and the older folder."""
+    Path("runs").mkdir()
+    for name in ("1-newer", "2-older"):
+        shutil.copytree("run", Path("runs", name))
+    Path("runs", "3-empty").mkdir()
+    for name, seconds in (("1-newer", 2e9), ("2-older", 1e9)):
+        os.utime(Path("runs", name, "model.safetensors"), (seconds, seconds))
+    return os.path.join("runs", "1-newer")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "--index", "3"], ["predict", "--csv"], ["evaluate", "--json"], ["plot"], ["summary", "--json"]],
+    ids=" ".join,
+)
+def test_without_a_run_the_newest_is_used(runs: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command, *rest = arguments
+    assert main([command, runs, *rest]) == 0
+    out, err = capsys.readouterr()
+    assert main(arguments) == 0
+    assert capsys.readouterr() == (out, f"using {runs}\n{err}")
+
+
+def test_a_picture_without_a_run_is_read_by_the_newest(pictures: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs", "only").mkdir(parents=True)
+    shutil.copy(pictures, "runs/only/model.safetensors")
+    assert main(["predict", "one stroke.png", "ring.png"]) == 0
+    out, err = capsys.readouterr()
+    assert [block.partition(" (")[0] for block in out.split("\n\n")] == ["one stroke.png: 1", "ring.png: 0", ""]
+    assert err == f"using {Path('runs', 'only')}\n"
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "plot", "summary"])
+def test_without_a_run_and_without_any_there(command: str, fails: Callable[..., str]) -> None:
+    assert fails(2, command) == ("no run is named and there is none in runs: name one, or train one with xpnet train")
 
 
 # --- from files ------------------------------------------------------------------------------------------------------

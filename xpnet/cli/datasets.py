@@ -1,5 +1,6 @@
-"""Shared by the commands that use a trained model: their flags, the data, and a part of it."""
+"""Shared by the commands that use a trained model: their flags, the newest run, the data, and a part of it."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,10 +20,13 @@ __all__ = [
     "SplitName",
     "data_for",
     "form_of",
+    "newest_run",
     "part_of",
 ]
 
-ModelPath = Annotated[Path, Parameter(help="A run directory or a .safetensors file.")]
+ModelPath = Annotated[
+    Path | None, Parameter(help="A run directory or a .safetensors file; by default the newest run in runs.")
+]
 DataName = Annotated[
     str | None, Parameter(help="Name or path of a data set; by default the one the model was trained on.")
 ]
@@ -30,6 +34,16 @@ SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Sp
 DeviceName = Annotated[str, Parameter(help="Where to compute: cpu, cuda, cuda:N or auto.")]
 LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on the CPU and cupy on CUDA.")]
 DataDir = Annotated[Path | None, Parameter(help="Folder to search first for data sets.")]
+
+
+def newest_run() -> Path:
+    """The run in ./runs whose model was saved last; says so on stderr.   Raises ConfigError if there is none."""
+    saved = [(path.stat().st_mtime_ns, path.parent) for path in Path("runs").glob("*/model.safetensors")]
+    if not saved:
+        raise ConfigError("no run is named and there is none in runs: name one, or train one with xpnet train")
+    _, run = max(saved)
+    print(f"using {run}", file=sys.stderr)
+    return run
 
 
 def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, newest_run, part_of
 from xpnet.cli.terminal import class_names, result_console
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
@@ -23,13 +23,13 @@ __all__ = ["evaluate"]
 
 def evaluate(
     models: Annotated[
-        list[Path],
+        list[Path] | None,
         Parameter(
-            help="Run directories or .safetensors files; the outputs of several are averaged.",
+            help="Run directories or .safetensors files, whose outputs are averaged; by default the newest in runs.",
             metavar="MODEL...",
             negative="",
         ),
-    ],
+    ] = None,
     /,
     *,
     data: DataName = None,
@@ -40,6 +40,7 @@ def evaluate(
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
     """Measure a trained model, or several as one: loss, accuracy, accuracy by class, confusion matrix."""
+    models = models or [newest_run()]
     members = [load(path, device, library) for path in models]
     trained = Ensemble(members, list(map(str, models))) if len(members) > 1 else members[0]
     if data is None and len(sets := dict.fromkeys(member.data for member in members)) > 1:

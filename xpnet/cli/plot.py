@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from xpnet import plots
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, newest_run, part_of
 from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names
 from xpnet.errors import ConfigError, ModelError
@@ -25,11 +25,13 @@ __all__ = ["plot"]
 
 def plot(
     runs: Annotated[
-        list[Path],
+        list[Path] | None,
         Parameter(
-            help="Run directories, or .safetensors files for anything but curves.", metavar="RUN...", negative=""
+            help="Run directories, or .safetensors files for anything but curves; by default the newest run in runs.",
+            metavar="RUN...",
+            negative="",
         ),
-    ],
+    ] = None,
     /,
     *,
     confusion: Annotated[bool, Parameter(negative="", help="Draw the confusion matrix.", show_default=False)] = False,
@@ -58,6 +60,7 @@ def plot(
 ) -> None:
     """Draw a run's curves, those of several runs for comparison, or the pictures that the first flags select."""
     required("matplotlib", "xpnet plot", "plot")
+    runs = runs or [newest_run()]
     names = _names(runs)
     n_pictures = (confusion + mistakes + weights) * len(runs)
     if count is not None:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, ModelPath, SplitName
+from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, newest_run
 from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
 from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
-from xpnet.errors import ConfigError, XpnetError
+from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import load
 
 __all__ = ["predict"]
@@ -33,9 +33,14 @@ HELP = """\
 
 
 def predict(
-    model: ModelPath,
-    /,
-    *images: Annotated[Path, Parameter(help="PNG or JPEG pictures of a digit; before any --index.")],
+    *names: Annotated[
+        Path,
+        Parameter(
+            name="[RUN] [PICTURE...]",
+            help="A run directory or a .safetensors file, by default the newest run in runs; then PNG or JPEG pictures "
+            "of a digit, before any --index.",
+        ),
+    ],
     index: Annotated[
         list[range] | None,
         Parameter(
@@ -70,14 +75,12 @@ def predict(
     """
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
-    reader = Reader(load(model, device, library), data, data_dir)
-    if not (images or index or csv):
+    run, pictures = _told_apart(names)
+    reader = Reader(load(run, device, library), data, data_dir)
+    if not (pictures or index or csv):
         return _prompt(reader, split, json=json, show=show)
-    for word in map(str, images):
-        if not os.path.exists(word) and span_of(word):
-            raise ConfigError(f"there is no file {short(word)}: did you mean --index {short(word)}?")
-    whole = () if images or index else [range(len(reader.part(split)))]
-    readings = chain(reader.at(split, index or whole), reader.in_files(images))
+    whole = () if pictures or index else [range(len(reader.part(split)))]
+    readings = chain(reader.at(split, index or whole), reader.in_files(pictures))
     if json:
         print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
     elif csv:
@@ -86,6 +89,20 @@ def predict(
         for reading in readings:
             print_reading(reader, reading, show=show)
     return int(reader.failed)
+
+
+def _told_apart(names: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+    """The model and the pictures that were named.   Raises ConfigError or ModelError for what is neither."""
+    for name in map(str, names):
+        if not os.path.exists(name) and span_of(name):
+            raise ConfigError(f"there is no file {short(name)}: did you mean --index {short(name)}?")
+    if not names:
+        return newest_run(), ()
+    if names[0].is_dir() or names[0].suffix == ".safetensors":
+        return names[0], names[1:]
+    if not names[0].exists():
+        raise ModelError(f"{names[0]}: no such file; name a run directory, a .safetensors file or a picture")
+    return newest_run(), names
 
 
 def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:

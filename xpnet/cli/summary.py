@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from xpnet.cli.datasets import ModelPath
+from xpnet.cli.datasets import ModelPath, newest_run
 from xpnet.cli.terminal import result_console
 from xpnet.model import Model, load
 from xpnet.numerics.network import MLP
@@ -17,12 +17,13 @@ __all__ = ["summary"]
 
 
 def summary(
-    model: ModelPath,
+    model: ModelPath = None,
     /,
     *,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
     """Show a model's layers, shapes and parameters, and the arithmetic per image."""
+    model = model or newest_run()
     trained = load(model, "cpu")
     found = _as_dict(model, trained)
     if as_json:
