@@ -37,7 +37,11 @@ TECHNIQUES: dict[str, Any] = {
 MORE_NETWORKS: list[dict[str, Any]] = [
     *({"optimizer": name} for name in xpnet.optim.OPTIMIZERS if name != "nesterov"),
     *({"activation": name} for name in xpnet.functional.ACTIVATIONS if name not in ("relu", "identity")),
-    *({"loss": name} for name in xpnet.functional.LOSSES if name != "cross-entropy"),
+    *(
+        {"loss": name}
+        for name, loss in xpnet.functional.LOSSES.items()
+        if name != "cross-entropy" and loss.task == "classification"
+    ),
     {"dropout": 0.3},
     {"batch_norm": True},
     {"clip_norm": 0.1, "label_smoothing": 0.1, "class_weight": "balanced"},

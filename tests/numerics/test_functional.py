@@ -77,6 +77,58 @@ def test_mean_squared_error_by_hand(xp: ArrayLibrary) -> None:
     xp.assert_close(loss, np.array((0.25 + 0.0 + 1.0 + 4.0) / 4))
 
 
+ON_NUMBERS = [name for name, loss in F.LOSSES.items() if loss.task != "classification"]
+
+
+def value_and_grad(name: str, xp: ArrayLibrary, *arrays: Any) -> tuple[Any, Any]:
+    """Of a loss of (logits, targets, weights=None), through xp.run."""
+
+    def both(z: Any, t: Any, w: Any = None) -> tuple[Any, Any]:
+        value, vjp = F.LOSSES[name].function(z, t, weights=w, xp=xp.xp)
+        return value, vjp()
+
+    value, grad = xp.run(both, *map(xp, arrays))
+    return value, grad
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "value", "grad"),
+    [
+        ("binary-cross-entropy", [[0.0, 1.0, 0.5]], 2.5e4 / 3, [[1.0, -1.0, 0.5]]),
+        ("binary-cross-entropy", [[1.0, 0.0, 1.0]], 0.0, [[0.0, 0.0, 0.0]]),
+        ("squared-error", [[1.0, -1.0, 1e4]], (9999.0**2 + 9999.0**2) / 3, [[19998.0, -19998.0, 0.0]]),
+        ("huber", [[0.0, 0.0, 0.0]], 9999.5, [[1.0, -1.0, 1.0]]),
+    ],
+)
+def test_losses_on_numbers_of_huge_logits(
+    xp: ArrayLibrary, name: str, targets: list[list[float]], value: float, grad: list[list[float]]
+) -> None:
+    found, slope = value_and_grad(name, xp, np.array([[1e4, -1e4, 1e4]]), np.array(targets))
+    xp.assert_close(found, value)
+    xp.assert_close(slope, np.array(grad) / 3)
+
+
+def test_rates_near_zero(xp: ArrayLibrary) -> None:
+    value, grad = value_and_grad("poisson", xp, np.array([[-1e4, -1e4]]), np.array([[0.0, 3.0]]))
+    xp.assert_close(value, 1.5e4)
+    xp.assert_close(grad, np.array([[0.0, -1.5]]))
+
+
+def test_binary_cross_entropy_keeps_its_digits(xp: ArrayLibrary) -> None:
+    """log(1 + e^-z) is e^-z for large z, where 1 + e^-z is 1."""
+    value, _ = value_and_grad("binary-cross-entropy", xp, np.array([[40.0]]), np.array([[1.0]]))
+    assert xp.numpy(value) == pytest.approx(np.exp(-40.0), rel=1e-5, abs=0.0)
+
+
+@pytest.mark.parametrize("name", ON_NUMBERS)
+def test_a_loss_is_least_where_the_outputs_are_the_targets(name: str) -> None:
+    logits = np.random.default_rng(4).normal(size=(6, 2))
+    targets, _ = F.LOSSES[name].output(logits, xp=np)
+    least, vjp = F.LOSSES[name].function(logits, targets)
+    assert np.abs(vjp()).max() < 1e-15
+    assert all(F.LOSSES[name].function(logits + d, targets)[0] > least for d in (-0.01, 0.01))
+
+
 def test_dropout_drops_the_rate_and_keeps_the_mean(xp: ArrayLibrary) -> None:
     u = (np.arange(1000) + 0.5) / 1000
     y = xp.numpy(xp.run(lambda x, u: F.dropout(x, u, 0.25, xp=xp.xp)[0], xp(np.ones(1000)), xp(u)))
@@ -107,16 +159,18 @@ def test_dense_without_dx_or_bias(xp: ArrayLibrary) -> None:
 @pytest.mark.parametrize("name", F.LOSSES)
 def test_a_weight_counts_an_example_so_many_times(xp: ArrayLibrary, name: str) -> None:
     """Weights 2, 0 and 3 against the example twice, not at all and three times; the mean is over n examples still."""
-    logits, labels, times = np.random.default_rng(2).normal(size=(3, 4)), np.array([1, 3, 0], np.int32), [2, 0, 3]
-    loss = F.LOSSES[name].function
+    rng, times = np.random.default_rng(2), [2, 0, 3]
+    logits, labels, numbers = rng.normal(size=(3, 4)), np.array([1, 3, 0], np.int32), rng.random((3, 4))
+    loss, _, task = F.LOSSES[name]
+    targets, options = (labels, {"label_smoothing": 0.1}) if task == "classification" else (numbers, {})
 
     def both(z: Any, t: Any, w: Any = None) -> tuple[Any, Any]:
-        value, vjp = loss(z, t, weights=w, label_smoothing=0.1, xp=xp.xp)
+        value, vjp = loss(z, t, weights=w, xp=xp.xp, **options)
         return value, vjp()
 
     rows = np.repeat(np.arange(3), times)
-    value, grad = xp.run(both, xp(logits), xp(labels), xp(np.array(times, np.float64)))
-    repeated, each = xp.run(both, xp(logits[rows]), xp(labels[rows]))
+    value, grad = xp.run(both, xp(logits), xp(targets), xp(np.array(times, np.float64)))
+    repeated, each = xp.run(both, xp(logits[rows]), xp(targets[rows]))
     xp.assert_close(value, xp.numpy(repeated) * (5 / 3))
     summed = np.zeros((3, 4))
     np.add.at(summed, rows, xp.numpy(each) * (5 / 3))

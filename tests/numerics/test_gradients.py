@@ -103,6 +103,12 @@ def _variant(library: str, dtype: str) -> Any:
 
 # torch's autograd ----------------------------------------------------------------------------------------------------
 
+ON_NUMBERS = {
+    "binary-cross-entropy": "binary_cross_entropy_with_logits",
+    "squared-error": "mse_loss",
+    "huber": "huber_loss",
+    "poisson": "poisson_nll_loss",
+}
 NETWORKS = [
     MLP((9, 8, 7, 5), activation=activation, loss=loss)
     for activation in F.ACTIVATIONS
@@ -111,6 +117,7 @@ NETWORKS = [
     MLP((9, 5)),
     MLP((9, 8, 5), loss="mse"),
     MLP((9, 8, 5), loss="mse-softmax"),
+    *(MLP((9, 8, 5), loss=name) for name in ON_NUMBERS),
     MLP((9, 8, 5), label_smoothing=0.2),
     MLP((9, 8, 7, 5), batch_norm=True),
     MLP((9, 8, 7, 5), activation="tanh", batch_norm=True, loss="mse-softmax"),
@@ -124,15 +131,16 @@ def test_torch_autograd(network: MLP) -> None:
     import torch
 
     rng = np.random.default_rng(4)
-    x, labels = rng.normal(size=(11, 9)), rng.integers(0, 5, 11)
+    x, labels, numbers = rng.normal(size=(11, 9)), rng.integers(0, 5, 11), rng.random((11, 5))
+    targets = labels if F.LOSSES[network.loss].task == "classification" else numbers
     params = [p + 0.1 * rng.normal(size=p.shape) for p in init_params(network, dtype="float64")]
     running = init_running(network, "float64")
-    loss, grads, logits, new_running = network.loss_and_grads(params, x, labels, running=running)
+    loss, grads, logits, new_running = network.loss_and_grads(params, x, targets, running=running)
 
     theirs = [torch.tensor(p, requires_grad=True) for p in params]
     their_running = [torch.tensor(a) for a in running]
     their_logits = _torch_forward(network, theirs, their_running, torch.tensor(x))
-    their_loss = _torch_loss(network, their_logits, torch.tensor(labels))
+    their_loss = _torch_loss(network, their_logits, torch.tensor(targets))
     their_loss.backward()
 
     assert relative_error(loss, their_loss.item()) < BOUND_AUTOGRAD
@@ -140,6 +148,52 @@ def test_torch_autograd(network: MLP) -> None:
     assert gradcheck.relative_error(grads, [p.grad.numpy() for p in theirs]) < BOUND_AUTOGRAD
     for mine, their in zip(new_running, their_running, strict=True):
         assert relative_error(mine, their.numpy()) < BOUND_AUTOGRAD
+
+
+def test_every_loss_on_numbers_is_compared_with_torch() -> None:
+    assert set(ON_NUMBERS) == {name for name, loss in F.LOSSES.items() if loss.task != "classification"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ON_NUMBERS)
+def test_losses_on_numbers_are_torch_s(xp: ArrayLibrary, name: str, weighted: bool) -> None:
+    """Errors lie on both sides of Huber's delta, and targets between the ends."""
+    open_backend("torch")
+    import torch
+
+    rng = np.random.default_rng(3)
+    logits, targets, weights = 2.0 * rng.normal(size=(7, 3)), rng.random((7, 3)), rng.random(7)
+    z = torch.tensor(logits, requires_grad=True)
+    losses = getattr(torch.nn.functional, ON_NUMBERS[name])(z, torch.tensor(targets), reduction="none")
+    their_loss = (losses * torch.tensor(weights)[:, None] if weighted else losses).mean()
+    their_loss.backward()
+
+    def loss_and_grad(z: Any, t: Any, w: Any) -> tuple[Any, Any]:
+        loss, vjp = F.LOSSES[name].function(z, t, weights=w if weighted else None, xp=xp.xp)
+        return loss, vjp()
+
+    loss, grad = xp.run(loss_and_grad, xp(logits), xp(targets), xp(weights))
+    xp.assert_close(loss, their_loss.item())
+    xp.assert_close(grad, z.grad.numpy())
+
+
+@pytest.mark.parametrize("delta", [0.25, 3.0])
+def test_huber_s_delta_is_torch_s(xp: ArrayLibrary, delta: float) -> None:
+    open_backend("torch")
+    import torch
+
+    logits = np.linspace(-4.0, 4.0, 12).reshape(4, 3)
+    z = torch.tensor(logits, requires_grad=True)
+    their_loss = torch.nn.HuberLoss(delta=delta)(z, torch.zeros_like(z))
+    their_loss.backward()
+
+    def loss_and_grad(z: Any) -> tuple[Any, Any]:
+        loss, vjp = F.huber(z, xp.xp.zeros_like(z), delta, xp=xp.xp)
+        return loss, vjp()
+
+    loss, grad = xp.run(loss_and_grad, xp(logits))
+    xp.assert_close(loss, their_loss.item())
+    xp.assert_close(grad, z.grad.numpy())
 
 
 def _torch_forward(network: MLP, params: list[Any], running: list[Any], x: Any) -> Any:
@@ -167,11 +221,13 @@ def _torch_forward(network: MLP, params: list[Any], running: list[Any], x: Any) 
     return x @ next(rest) + next(rest)
 
 
-def _torch_loss(network: MLP, logits: Any, labels: Any) -> Any:
+def _torch_loss(network: MLP, logits: Any, targets: Any) -> Any:
     import torch
     from torch.nn import functional as TF
 
+    if network.loss in ON_NUMBERS:
+        return getattr(TF, ON_NUMBERS[network.loss])(logits, targets)
     if network.loss == "cross-entropy":
-        return TF.cross_entropy(logits, labels, label_smoothing=network.label_smoothing)
+        return TF.cross_entropy(logits, targets, label_smoothing=network.label_smoothing)
     outputs = {"mse": lambda z: z, "mse-sigmoid": torch.sigmoid, "mse-softmax": lambda z: torch.softmax(z, 1)}
-    return TF.mse_loss(outputs[network.loss](logits), TF.one_hot(labels, 5).to(torch.float64))
+    return TF.mse_loss(outputs[network.loss](logits), TF.one_hot(targets, 5).to(torch.float64))

@@ -117,7 +117,10 @@ def test_dropout_is_for_training_only(rates: dict[str, float]) -> None:
         network.loss_and_grads(params, x, np.zeros(2, np.int32))
 
 
-@pytest.mark.parametrize(("loss", "total"), [("cross-entropy", 1.0), ("mse-softmax", 1.0), ("mse-sigmoid", None)])
+@pytest.mark.parametrize(
+    ("loss", "total"),
+    [("cross-entropy", 1.0), ("mse-softmax", 1.0), ("mse-sigmoid", None), ("binary-cross-entropy", None)],
+)
 def test_each_loss_has_outputs_of_its_own(loss: str, total: float | None) -> None:
     network = MLP((4, 6, 3), loss=loss)
     x = np.random.default_rng(0).random((5, 4))
@@ -158,6 +161,8 @@ def test_normalised_network_predicts_with_running_statistics() -> None:
         ({"dropout": float("nan")}, "not nan"),
         ({"input_dropout": 1.0}, r"input_dropout must be in \[0, 1\), not 1"),
         ({"label_smoothing": -0.1}, "label_smoothing must be"),
+        ({"label_smoothing": 0.1, "loss": "huber"}, "label_smoothing is for class labels, and the loss huber has none"),
+        ({"label_smoothing": 0.1, "loss": "binary-cross-entropy"}, "label_smoothing is for class labels"),
     ],
 )
 def test_bad_descriptions(arguments: dict[str, object], message: str) -> None:

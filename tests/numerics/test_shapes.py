@@ -15,7 +15,7 @@ from xpnet.numerics.counter_rng import bits
 from xpnet.numerics.network import MLP
 
 X, W, B = np.ones((6, 5)), np.ones((5, 4)), np.ones(4)
-LOGITS, LABELS, STEP = np.ones((6, 4)), np.zeros(6, np.int32), np.array([0])
+LOGITS, LABELS, NUMBERS, STEP = np.ones((6, 4)), np.zeros(6, np.int32), np.zeros((6, 4)), np.array([0])
 
 
 def cross_entropy(logits: Any, labels: Any, weights: Any, *, xp: Any) -> Any:
@@ -28,6 +28,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "relu": lambda z, xp: F.ACTIVATIONS["relu"](z, xp=xp)[0],
     "cross-entropy": cross_entropy,
     "mse": lambda logits, labels, xp: F.LOSSES["mse-softmax"].function(logits, labels, xp=xp)[0],
+    "huber": lambda logits, targets, xp: F.LOSSES["huber"].function(logits, targets, xp=xp)[0],
+    "scale": lambda u, shift, xp: F.scale_features(u, shift.dtype, shift=shift, xp=xp),
     "bits": lambda step, xp: bits(3, step, seed=0, stream=0, xp=xp),
     "forward": lambda x, W, b, xp: MLP((5, 4)).forward([W, b], x, xp=xp)[0],
 }
@@ -37,6 +39,8 @@ RIGHT = {
     "relu": (X,),
     "cross-entropy": (LOGITS, LABELS, np.ones(6)),
     "mse": (LOGITS, LABELS),
+    "huber": (LOGITS, NUMBERS),
+    "scale": (LABELS[:, None], np.ones(1)),
     "bits": (STEP,),
     "forward": (X, W, B),
 }
@@ -52,6 +56,11 @@ WRONG = {
     "cross-entropy, one weight": ("cross-entropy", (LOGITS, LABELS, np.ones(1))),
     "cross-entropy, labels as floats": ("cross-entropy", (LOGITS, LABELS.astype(float), np.ones(6))),
     "mse, one label": ("mse", (LOGITS, LABELS[:1])),
+    "huber, a row of targets": ("huber", (LOGITS, NUMBERS[:1])),
+    "huber, a column of targets": ("huber", (LOGITS, NUMBERS[:, :1])),
+    "huber, targets as integers": ("huber", (LOGITS, NUMBERS.astype(np.int32))),
+    "scale, a shift of one for two columns": ("scale", (X[:, :2], np.ones(1))),
+    "scale, a shift by row": ("scale", (X, np.ones((6, 1)))),
     "bits, two steps": ("bits", (np.array([0, 1]),)),
     "bits, a step as a float": ("bits", (np.array([0.0]),)),
     "forward, images of another width": ("forward", (np.ones((6, 3)), np.ones((3, 4)), B)),

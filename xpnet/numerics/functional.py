@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from array_api_compat import array_namespace, device
 
@@ -24,21 +24,26 @@ __all__ = [
     "ACTIVATIONS",
     "LOSSES",
     "batch_norm",
+    "binary_cross_entropy",
     "clip_by_global_norm",
     "dense",
     "dropout",
+    "exponential",
     "gelu",
+    "huber",
     "identity",
     "leaky_relu",
     "mean_squared_error",
     "normalize",
     "one_hot",
+    "poisson",
     "relu",
     "scale_features",
     "scaled_tanh",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
+    "squared_error",
     "tanh",
 ]
 
@@ -297,6 +302,18 @@ def softmax(z: Float[Array, "n k"], *, xp: Any = None) -> tuple[Float[Array, "n 
     return p, lambda dp: p * (dp - xp.sum(dp * p, axis=1, keepdims=True))
 
 
+def exponential(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*shape"], Vjp]:
+    """Positive numbers from logits, the rates of the Poisson loss; not a hidden layer.
+
+        y = e^z ;   dz = dy y
+
+    Returns y, of z's dtype, and vjp(dy) -> dz.
+    """
+    xp = array_namespace(z) if xp is None else xp
+    y = xp.exp(z)
+    return y, lambda dy: dy * y
+
+
 ACTIVATIONS: dict[str, Callable[..., tuple[Array, Vjp]]] = {
     "relu": relu,
     "leaky-relu": leaky_relu,
@@ -308,7 +325,7 @@ ACTIVATIONS: dict[str, Callable[..., tuple[Array, Vjp]]] = {
 }
 
 
-# Losses: means per example -------------------------------------------------------------------------------------------
+# Losses on class labels ----------------------------------------------------------------------------------------------
 
 
 def one_hot(labels: Int[Array, " n"], n_classes: int, *, dtype: Any, xp: Any = None) -> Float[Array, "n {n_classes}"]:
@@ -347,15 +364,7 @@ def softmax_cross_entropy(
     target = one_hot(labels, k, dtype=logits.dtype, xp=xp)
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / k
-    losses = target * (xp.log(total) - shifted)
-    if weights is not None:
-        losses = losses * weights[:, None]
-
-    def vjp(dloss: Array | float = 1.0) -> Array:
-        dlogits = (e / total - target) * (dloss / n)
-        return dlogits if weights is None else dlogits * weights[:, None]
-
-    return xp.sum(losses) / n, vjp
+    return _mean(target * (xp.log(total) - shifted), lambda: e / total - target, n, weights, xp)
 
 
 def mean_squared_error(
@@ -378,39 +387,153 @@ def mean_squared_error(
     Returns the loss and vjp(dloss=1.0) -> dlogits.
     """
     xp = array_namespace(logits, labels) if xp is None else xp
-    n, k = logits.shape
+    k = logits.shape[1]
     y, output_vjp = output(logits, xp=xp)
     target = one_hot(labels, k, dtype=logits.dtype, xp=xp)
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / k
-    error = y - target
-    weighted = error if weights is None else error * weights[:, None]
+    loss, vjp = squared_error(y, target, weights=weights, xp=xp)
+    return loss, lambda dloss=1.0: output_vjp(vjp(dloss))
+
+
+# Losses on numbers: means over examples and outputs ------------------------------------------------------------------
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "n k"],
+    targets: Float[Array, "n k"],
+    *,
+    weights: Float[Array, " n"] | None = None,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
+    """Mean cross-entropy, in nats, of k independent yes-or-no questions about every example.
+
+        loss = -1/(n k) sum_ik w_i (t_ik log p_ik + (1 - t_ik) log(1 - p_ik)),  p = sigmoid(z) of the logits z
+             = 1/(n k) sum_ik w_i (max(z_ik, 0) - z_ik t_ik + log(1 + e^-|z_ik|)), finite for every z
+        dlogits = dloss w (p - t) / (n k)                                                (torch's BCEWithLogitsLoss)
+
+    targets t : in [0, 1], of the logits' dtype.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
+    Source: Bishop 2006, section 4.3.2.
+    """
+    xp = array_namespace(logits, targets) if xp is None else xp
+    losses = xp.maximum(logits, 0.0) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
+    return _mean(losses, lambda: sigmoid(logits, xp=xp)[0] - targets, math.prod(logits.shape), weights, xp)
+
+
+def squared_error(
+    logits: Float[Array, "n k"],
+    targets: Float[Array, "n k"],
+    *,
+    weights: Float[Array, " n"] | None = None,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
+    """Mean squared error between the logits themselves and real-valued targets.
+
+        loss = 1/(n k) sum_ik w_i (z_ik - t_ik)^2,  z the logits
+        dlogits = dloss 2 w (z - t) / (n k)                                              (torch's MSELoss)
+
+    targets t : of the logits' dtype.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
+    Source: Bishop 2006, section 3.1.1.
+    """
+    xp = array_namespace(logits, targets) if xp is None else xp
+    error = logits - targets
+    return _mean(error * error, lambda: 2.0 * error, math.prod(logits.shape), weights, xp)
+
+
+def huber(
+    logits: Float[Array, "n k"],
+    targets: Float[Array, "n k"],
+    delta: float = 1.0,
+    *,
+    weights: Float[Array, " n"] | None = None,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
+    """Mean of a loss that is quadratic for small errors and linear for large ones, to which outliers matter less.
+
+        loss = 1/(n k) sum_ik w_i c_ik (e_ik - c_ik / 2),  e = z - t of the logits z,  c = min(max(e, -delta), delta)
+               (e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2))
+        dlogits = dloss w c / (n k)                                                      (torch's HuberLoss)
+
+    targets t : of the logits' dtype.   delta : > 0, in the targets' unit.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
+    Source: Huber 1964.
+    """
+    xp = array_namespace(logits, targets) if xp is None else xp
+    error = logits - targets
+    clipped = xp.maximum(xp.minimum(error, delta), -delta)
+    return _mean(clipped * (error - 0.5 * clipped), lambda: clipped, math.prod(logits.shape), weights, xp)
+
+
+def poisson(
+    logits: Float[Array, "n k"],
+    targets: Float[Array, "n k"],
+    *,
+    weights: Float[Array, " n"] | None = None,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
+    """Mean negative log-likelihood, in nats, of counts of which the logits are the log rates.
+
+        loss = 1/(n k) sum_ik w_i (e^{z_ik} - t_ik z_ik),  z the logits; without log t!, which no parameter changes
+        dlogits = dloss w (e^z - t) / (n k)                                              (torch's PoissonNLLLoss)
+
+    It grows as e^z does, and is infinite where that overflows.
+    targets t : counts, >= 0, of the logits' dtype.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
+    Source: Nelder and Wedderburn 1972.
+    """
+    xp = array_namespace(logits, targets) if xp is None else xp
+    rates = xp.exp(logits)
+    return _mean(rates - targets * logits, lambda: rates - targets, math.prod(logits.shape), weights, xp)
+
+
+def _mean(losses: Array, slopes: Callable[[], Array], count: int, weights: Array | None, xp: Any) -> tuple[Array, Vjp]:
+    """The weighted sum of losses (n, k) by count, and the way back to the logits: slopes() are dlosses/dlogits."""
+    if weights is not None:
+        losses = losses * weights[:, None]
 
     def vjp(dloss: Array | float = 1.0) -> Array:
-        return output_vjp(weighted * (2.0 * dloss / (n * k)))
+        dlogits = slopes() * (dloss / count)
+        return dlogits if weights is None else dlogits * weights[:, None]
 
-    return xp.sum(weighted * error) / (n * k), vjp
+    return xp.sum(losses) / count, vjp
 
 
 class Loss(NamedTuple):
-    """A loss on logits, and the activation that turns the same logits into the network's outputs."""
+    """A loss on logits.
+
+    function : function(logits, targets, weights=None, xp=None) -> (loss, vjp).
+    output : the activation that turns the same logits into the network's outputs.
+    task : what the targets are: "classification" labels (n,), or numbers (n, k), in [0, 1] for "multilabel".
+    """
 
     function: Callable[..., tuple[Array, Vjp]]
     output: Callable[..., tuple[Array, Vjp]]
+    task: Literal["classification", "multilabel", "regression"]
 
 
 def _squared_error_on(output: Callable[..., tuple[Array, Vjp]]) -> Loss:
     def loss(logits: Array, labels: Array, **options: Any) -> tuple[Array, Vjp]:
         return mean_squared_error(logits, labels, output=output, **options)
 
-    return Loss(loss, output)
+    return Loss(loss, output, "classification")
 
 
+# The squared errors that are called mse are those of one-hot labels.
 LOSSES: dict[str, Loss] = {
-    "cross-entropy": Loss(softmax_cross_entropy, softmax),
+    "cross-entropy": Loss(softmax_cross_entropy, softmax, "classification"),
     "mse": _squared_error_on(identity),
     "mse-sigmoid": _squared_error_on(sigmoid),
     "mse-softmax": _squared_error_on(softmax),
+    "binary-cross-entropy": Loss(binary_cross_entropy, sigmoid, "multilabel"),
+    "squared-error": Loss(squared_error, identity, "regression"),
+    "huber": Loss(huber, identity, "regression"),
+    "poisson": Loss(poisson, exponential, "regression"),
 }
 
 

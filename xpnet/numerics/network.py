@@ -39,10 +39,10 @@ INITIALIZERS = (
 class MLP:
     """A multilayer perceptron: dense layers, each hidden one followed by normalisation, activation and dropout.
 
-    sizes : widths of the layers, the input's first and the number of classes last, such as (784, 128, 10).
+    sizes : widths of the layers, the input's first and the number of classes or numbers last, such as (784, 128, 10).
     activation : of the hidden layers, a key of functional.ACTIVATIONS.
     loss : a key of functional.LOSSES; it applies the output's activation itself.
-    label_smoothing : share of the target spread evenly over all classes, in [0, 1).
+    label_smoothing : share of the target spread evenly over all classes, in [0, 1); for losses on class labels.
     dropout, input_dropout : drop rates of the hidden units and of the inputs while training, in [0, 1).
     batch_norm : whether hidden layers are normalised over the batch.
     initializer : one of INITIALIZERS; "auto" is he-normal for rectifiers, glorot-uniform for the rest.
@@ -71,6 +71,9 @@ class MLP:
         check_range("dropout", self.dropout, 0.0, 1.0)
         check_range("input_dropout", self.input_dropout, 0.0, 1.0)
         check_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        if self.label_smoothing and LOSSES[self.loss].task != "classification":
+            message = f"label_smoothing is for class labels, and the loss {self.loss} has none: leave it out"
+            raise ConfigError(message, setting="label_smoothing")
 
     def __str__(self) -> str:
         return "-".join(map(str, self.sizes)) + f" {self.activation}"
@@ -196,7 +199,7 @@ class MLP:
         self,
         params: Arrays,
         x: Float[Array, "n {self.sizes[0]}"],
-        labels: Int[Array, " n"],
+        targets: Int[Array, " n"] | Float[Array, "n {self.sizes[-1]}"],
         *,
         weights: Float[Array, " n"] | None = None,
         running: Arrays | None = None,
@@ -206,14 +209,14 @@ class MLP:
     ) -> tuple[Float[Array, ""], Arrays, Float[Array, "n {self.sizes[-1]}"], Arrays]:
         """One training example or batch forward and back.
 
-        params : the flat list.   x : of the params' dtype.   labels : in 0..sizes[-1]-1.
+        params : the flat list.   x : of the params' dtype.
+        targets : labels in 0..sizes[-1]-1, or numbers of the params' dtype, as the loss has it.
         weights : of the params' dtype, >= 0, the weight of each example; None for 1.
         running, step, seed : as in forward.
         Returns the loss, the gradients in the order of params, the logits, the running statistics.
         """
         xp = array_namespace(x, *params) if xp is None else xp
         logits, vjp, running = self.forward(params, x, running=running, training=True, step=step, seed=seed, xp=xp)
-        loss, loss_vjp = LOSSES[self.loss].function(
-            logits, labels, weights=weights, label_smoothing=self.label_smoothing, xp=xp
-        )
+        smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        loss, loss_vjp = LOSSES[self.loss].function(logits, targets, weights=weights, xp=xp, **smoothing)
         return loss, vjp(loss_vjp()), logits, running

@@ -120,20 +120,23 @@ def cases() -> list[Case]:
         z = normal(*shape)
         return z + 0.05 * np.sign(z)
 
-    labels = rng.integers(0, k, n).astype(np.int32)
+    labels, numbers = rng.integers(0, k, n).astype(np.int32), rng.random((n, k))
+    targets = {name: labels if loss.task == "classification" else numbers for name, loss in F.LOSSES.items()}
     found = [
         _case("dense", F.dense, [normal(n, n_in), normal(n_in, k), normal(k)]),
         _case("dropout", lambda x, u, xp: F.dropout(x, u, 0.3, xp=xp), [normal(n, k)], [rng.random((n, k))]),
         _case("batch_norm", _batch_norm, [normal(n, k), normal(k), normal(k)]),
         _case("normalize", F.normalize, [normal(n, k), normal(k), normal(k)], [normal(k), 0.5 + rng.random(k)]),
         _case("softmax", F.softmax, [normal(n, k)]),
+        _case("exponential", F.exponential, [normal(n, k)]),
     ]
     found += [_case(name, function, [off_kink(n, k)]) for name, function in F.ACTIVATIONS.items()]
     for name, loss in F.LOSSES.items():
-        found.append(_case(name, loss.function, [2.0 * normal(n, k)], [labels]))
-        found.append(_case(f"{name}, smoothed", _smoothed(loss.function), [2.0 * normal(n, k)], [labels]))
+        found.append(_case(name, loss.function, [2.0 * normal(n, k)], [targets[name]]))
+        if loss.task == "classification":
+            found.append(_case(f"{name}, smoothed", _smoothed(loss.function), [2.0 * normal(n, k)], [labels]))
         found.append(
-            _case(f"{name}, weighted", _weighted(loss.function), [2.0 * normal(n, k)], [labels, rng.random(n)])
+            _case(f"{name}, weighted", _weighted(loss.function), [2.0 * normal(n, k)], [targets[name], rng.random(n)])
         )
     x, step = normal(n, n_in), np.array([3])
     networks = [MLP((n_in, 7, 6, k), activation=activation) for activation in F.ACTIVATIONS]
@@ -147,7 +150,7 @@ def cases() -> list[Case]:
     for network in networks:
         params = [p + 0.1 * normal(*p.shape) for p in init_params(network, dtype="float64")]
         running = init_running(network, "float64")
-        found.append(Case(_title(network), _whole(network), params, [x, labels, step, *running]))
+        found.append(Case(_title(network), _whole(network), params, [x, targets[network.loss], step, *running]))
     return found
 
 
@@ -183,14 +186,14 @@ def _smoothed(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _weighted(loss: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda logits, labels, weights, xp: loss(logits, labels, weights=weights, xp=xp)
+    return lambda logits, targets, weights, xp: loss(logits, targets, weights=weights, xp=xp)
 
 
 def _whole(network: MLP) -> Callable[..., tuple[Any, Callable[[Any], list[Any]]]]:
     def function(*arrays: Any, xp: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
         n = len(network.param_shapes())
-        params, (x, labels, step, *running) = list(arrays[:n]), arrays[n:]
-        loss, grads, _, _ = network.loss_and_grads(params, x, labels, running=running, step=step, seed=1, xp=xp)
+        params, (x, targets, step, *running) = list(arrays[:n]), arrays[n:]
+        loss, grads, _, _ = network.loss_and_grads(params, x, targets, running=running, step=step, seed=1, xp=xp)
         return loss, lambda u: [g * u for g in grads]
 
     return function
