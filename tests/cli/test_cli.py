@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -25,10 +26,11 @@ from tests.conftest import write_npz
 from xpnet.cli import main
 from xpnet.data import write_idx
 from xpnet.numerics.augment import STANDARD, Distortion
+from xpnet.numerics.streams import SPLIT
 from xpnet.recipes import read_recipe, recipe_names
 from xpnet.studies.gradcheck import Comparison
 from xpnet.training.config import TrainConfig
-from xpnet.training.initializers import init_params
+from xpnet.training.initializers import generator, init_params
 from xpnet.training.run import Run
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
@@ -612,6 +614,94 @@ def test_evaluate_asks_for_data_that_is_gone(fails: Callable[..., str], trained:
     Path("patterns.npz").unlink()
     assert "patterns.npz', which was not found" in (message := fails(2, "evaluate", trained))
     assert "--data" in message
+
+
+# --- the images that a run held out ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(patterns: str, small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]) -> dict[str, list[int]]:
+    """The rows of each part of the training split of the run "run", which held out a tenth."""
+    arguments = [*QUICK, "--validation", "0.1", "--seed", "3", "--out", "run"]
+    assert main(["train", "--data", patterns, *arguments]) == 0
+    capsys.readouterr()
+    order = generator(3, SPLIT).permutation(330)
+    return {"validation": sorted(order[:33].tolist()), "train": sorted(order[33:].tolist())}
+
+
+def test_the_validation_split_of_a_run_is_what_it_held_out(
+    held: dict[str, list[int]], small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = xpnet.load("run", "cpu")
+    last = xpnet.training.history.read_history(Path("run"))[-1]
+    for part, rows in held.items():
+        does = "held out" if part == "validation" else "trained on"
+        note = f"{part}: the {len(rows)} of 330 training examples that the run {does}; an index counts among these"
+        assert main(["evaluate", "run", "--split", part, "--json"]) == 0
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        assert note in err.splitlines()
+        assert found["images"] == len(rows)
+        if part == "validation":
+            assert found["loss"] == pytest.approx(last.validation_loss, rel=1e-5)
+            assert found["accuracy"] == pytest.approx(last.validation_accuracy)
+        assert main(["predict", "run", "--split", part, "--csv"]) == 0
+        out, err = capsys.readouterr()
+        assert err.count(note) == 1
+        rows_of_csv = list(csv.DictReader(out.splitlines()))
+        assert [int(row["index"]) for row in rows_of_csv] == list(range(len(rows)))
+        images, labels = small_data.train
+        assert [int(row["label"]) for row in rows_of_csv] == labels[rows].tolist()
+        assert [int(row["prediction"]) for row in rows_of_csv] == model.predict(images[rows]).tolist()
+        assert main(["plot", "run", "--split", part, "--confusion"]) == 0
+        assert note in capsys.readouterr().err
+    assert main(["evaluate", "run/model.safetensors", "--split", "validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 33
+
+
+def test_several_runs_must_have_held_out_the_same_images(
+    held: dict[str, list[int]], patterns: str, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("same", "3"), ("other", "4")):
+        assert main(["train", "--data", patterns, *QUICK, "--validation", "0.1", "--seed", seed, "--out", name]) == 0
+    assert main(["train", "--data", patterns, *QUICK, "--out", "none"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "same", "--split", "validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 33
+    for other in ("other", "none"):
+        message = fails(2, "evaluate", "run", other, "--split", "validation")
+        assert message == "the runs did not hold out the same images of patterns.npz: use them one by one"
+
+
+def test_data_from_which_a_run_held_nothing_out(
+    held: dict[str, list[int]], small_data: xpnet.Dataset, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_npz("other.npz", small_data)
+    for command in ("evaluate", "predict", "plot"):
+        extra = {"predict": ["--csv"], "plot": ["--mistakes"]}.get(command, [])
+        message = fails(2, command, "run", "--data", "other.npz", "--split", "validation", *extra)
+        assert re.fullmatch(
+            r"run held its validation images out of '.*patterns.npz', and other.npz has no validation split: choose "
+            "another --split, or leave out --data",
+            message,
+        )
+    assert main(["evaluate", "run", "--data", "other.npz", "--split", "train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 330
+    assert small_data.test is not None
+    train, test = tuple(small_data.train), tuple(small_data.test)
+    Path("other.pkl").write_bytes(pickle.dumps((train, (test[0][:7], test[1][:7]), test)))
+    assert main(["evaluate", "run", "--data", "other.pkl", "--split", "validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 7
+
+
+def test_data_that_has_grown_since_the_run(
+    held: dict[str, list[int]], small_data: xpnet.Dataset, fails: Callable[..., str]
+) -> None:
+    write_npz("patterns.npz", replace(small_data, train=small_data.train[:300]))
+    assert fails(2, "evaluate", "run", "--split", "validation") == (
+        "run was trained on 297 images, but without those held out patterns.npz now has 270: it is no longer known "
+        "which they were"
+    )
 
 
 # --- gradcheck -------------------------------------------------------------------------------------------------------

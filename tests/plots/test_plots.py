@@ -786,7 +786,6 @@ def test_plot_of_rows_of_features(
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (2, [], "RUNS requires an argument"),
         (1, ["nothere"], "nothere: no such run directory"),
         (1, ["nothere", "--weights"], "nothere: no such file; a model is a run directory or a .safetensors file"),
         (1, ["empty"], "history.csv: no such file; name a run directory"),

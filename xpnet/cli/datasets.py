@@ -1,15 +1,22 @@
 """Shared by the commands that use a trained model: their flags, the newest run, the data, and a part of it."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from cyclopts import Parameter
+from numpy.typing import NDArray
 
 from xpnet.cli.terminal import download_bar
 from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
 from xpnet.errors import ConfigError, ModelError
+from xpnet.files import parse_toml, read_text
 from xpnet.model import Model
+from xpnet.training.checkpoint import newest_checkpoint
+from xpnet.training.config import TrainConfig
+from xpnet.training.prepare import held_out
 
 __all__ = [
     "DataDir",
@@ -72,11 +79,60 @@ def form_of(data: Dataset) -> str:
     return f"{form} streamed from the file" if is_mapped(data.train.images) else form
 
 
-def part_of(data: Dataset, name: str) -> Split:
-    """A split by its name: train, validation or test.   Raises ConfigError, naming those that exist."""
+def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
+    """A split by its name: train, validation or test.
+
+    runs : whose models use it. Where they held images out of data's training split, validation means those, and train
+        the others, which is said on stderr.
+    Raises ConfigError if there is none, naming those that exist, or if runs did not hold out the same images.
+    """
+    if name != "test" and (rows := _drawn(data, name, runs)) is not None:
+        does = "held out" if name == "validation" else "trained on"
+        whose = "the run" if len(runs) == 1 else "the runs"
+        print(
+            f"{name}: the {len(rows):,} of {len(data.train):,} training examples that {whose} {does}; an index counts "
+            "among these",
+            file=sys.stderr,
+        )
+        part: Split = data.train[rows]
+        return part
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     found = parts[name]
     if found is None:
         there = " and ".join(key for key, part in parts.items() if part is not None)
         raise ConfigError(f"{data.name} has no {name} split, only {there}")
     return found
+
+
+def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:
+    """The rows of data's training split that runs trained on, or held out; None if they held none out of it."""
+    settings = {run: _settings(run) for run in runs}
+    holding = {run: config for run, config in settings.items() if config is not None and config.validation}
+    own = {run: config for run, config in holding.items() if config.data in (data.name, data.source)}
+    if name == "validation" and data.validation is None and (others := holding.keys() - own.keys()):
+        run = min(others)
+        raise ConfigError(
+            f"{run} held its validation images out of {holding[run].data!r}, and {data.name} has no validation split: "
+            "choose another --split, or leave out --data"
+        )
+    if not own:
+        return None
+    if len({(config.validation, config.seed) for config in own.values()}) > 1 or len(own) < len(settings):
+        raise ConfigError(f"the runs did not hold out the same images of {data.name}: use them one by one")
+    run, config = own.popitem()
+    trained_on, held = held_out(len(data.train), config)
+    checkpoint, _ = newest_checkpoint((run if run.is_dir() else run.parent) / "checkpoints")
+    if checkpoint is not None and checkpoint.data["examples"] != len(trained_on):
+        raise ConfigError(
+            f"{run} was trained on {checkpoint.data['examples']:,} images, but without those held out {data.name} now "
+            f"has {len(trained_on):,}: it is no longer known which they were"
+        )
+    return held if name == "validation" else trained_on
+
+
+def _settings(run: Path) -> TrainConfig | None:
+    """The settings of a model in a run directory; None of one that lies elsewhere.   Raises ConfigError."""
+    path = (run if run.is_dir() else run.parent) / "config.toml"
+    if not (run.is_dir() or run.name == "model.safetensors") or not path.is_file():
+        return None
+    return TrainConfig().replace(**parse_toml(read_text(path, "settings"), str(path)))

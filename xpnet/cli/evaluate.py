@@ -48,7 +48,7 @@ def evaluate(
             f"the models were trained on different data, {', '.join(map(repr, sets))}: choose the data with --data"
         )
     dataset = data_for(members[0], data, data_dir)
-    images, labels = part_of(dataset, split)
+    images, labels = part_of(dataset, split, models)
     measured = trained.measure(images, labels)
     confusion = confusion_matrix(labels, measured.outputs.argmax(axis=1), measured.outputs.shape[1])
     if as_json:

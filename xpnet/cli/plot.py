@@ -80,7 +80,7 @@ def plot(
         model, figures = load(run, device, library), {}
         if confusion or mistakes:
             dataset = data_for(model, data, data_dir)
-            images, labels = part_of(dataset, split)
+            images, labels = part_of(dataset, split, [run])
             outputs = model.outputs(images)
             classes = class_names(dataset, outputs.shape[1])
         if confusion:

@@ -76,7 +76,7 @@ def predict(
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
     run, pictures = _told_apart(names)
-    reader = Reader(load(run, device, library), data, data_dir)
+    reader = Reader(load(run, device, library), data, data_dir, run)
     if not (pictures or index or csv):
         return _prompt(reader, split, json=json, show=show)
     whole = () if pictures or index else [range(len(reader.part(split)))]

@@ -52,12 +52,13 @@ class Reading(NamedTuple):
 class Reader:
     """A model and the data that it reads from, which is loaded when it is first needed.
 
-    data, data_dir : as in data_for.
+    data, data_dir : as in data_for.   run : the path of the model.
     failed : whether it reported an error.   error_prefix : the beginning of its messages.
     """
 
-    def __init__(self, model: Model, data: str | None, data_dir: Path | None) -> None:
-        self.model, self.data_name, self.data_dir = model, data, data_dir
+    def __init__(self, model: Model, data: str | None, data_dir: Path | None, run: Path) -> None:
+        self.model, self.data_name, self.data_dir, self.run = model, data, data_dir, run
+        self.parts: dict[str, Split] = {}
         self.names = class_names(data or model.data, model.network.sizes[-1])
         self.has_probabilities = LOSSES[model.network.loss].output is softmax
         self.error_prefix, self.failed = "xpnet: error: ", False
@@ -69,7 +70,9 @@ class Reader:
 
     def part(self, split: str) -> Split:
         """A split of the data.   Raises as data does, and ConfigError if there is none."""
-        return part_of(self.data, split)
+        if split not in self.parts:
+            self.parts[split] = part_of(self.data, split, [self.run])
+        return self.parts[split]
 
     def range_of(self, split: str) -> str | None:
         """The indices of a split in words; None while the data is not loaded."""

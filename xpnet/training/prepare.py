@@ -22,7 +22,7 @@ from xpnet.training.initializers import generator, init_params, init_running
 from xpnet.training.loader import WINDOW_BYTES, Examples
 from xpnet.training.run import Run
 
-__all__ = ["DESCRIBED", "check_arguments", "fingerprint", "prepare"]
+__all__ = ["DESCRIBED", "check_arguments", "fingerprint", "held_out", "prepare"]
 
 # What is read of the data at a time to compute its fingerprint.
 BLOCK_BYTES = 1 << 24
@@ -114,25 +114,33 @@ def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: thr
     return digest.hexdigest()
 
 
+def held_out(n: int, config: TrainConfig) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows of n training examples that a run trains on, and those that config.validation holds out, in order.
+
+    Raises ConfigError if nothing would be held out, or nothing left to train on.
+    """
+    held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
+    if not 0 < held < n:
+        message = (
+            f"validation {config.validation:g} would hold out {held} of {n} training examples: choose 1 to {n - 1}"
+        )
+        raise ConfigError(message, setting="validation")
+    order = generator(config.seed, SPLIT).permutation(n)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
 def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
     """The examples of each split: train, and validation and test where there are any.
 
     config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
-    Raises ConfigError if nothing would be held out, or nothing left to train on.
+    Raises ConfigError as held_out does.
     """
     train = Examples(*data.train)
     validation, test = (None if split is None else Examples(*split) for split in (data.validation, data.test))
     if config.validation:
-        n = train.n
-        held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
-        if not 0 < held < n:
-            message = (
-                f"validation {config.validation:g} would hold out {held} of {n} training examples: choose 1 to {n - 1}"
-            )
-            raise ConfigError(message, setting="validation")
-        order = generator(config.seed, SPLIT).permutation(n)
-        validation = Examples(data.train.images, data.train.labels, rows=np.sort(order[:held]))
-        train = Examples(data.train.images, data.train.labels, rows=np.sort(order[held:]))
+        rows, held = held_out(train.n, config)
+        validation = Examples(data.train.images, data.train.labels, rows=held)
+        train = Examples(data.train.images, data.train.labels, rows=rows)
     if config.early_stopping is not None and validation is None:
         message = "early_stopping needs a validation split: set validation to 0.1, for example"
         raise ConfigError(message, setting="early_stopping")
