@@ -94,7 +94,7 @@ class _Xpnet(Trainer):
         self._number = 0
         with computing(self._run):
             self._loop = Loop(self._run, self._splits["train"])
-            self._evaluate = make_evaluate(network, self._backend)
+            self._evaluate = make_evaluate(network, self._backend, self._run.schema)
 
     def epoch(self) -> float:
         self._number += 1
@@ -106,7 +106,7 @@ class _Xpnet(Trainer):
     def accuracy(self) -> float:
         with computing(self._run):
             test, state = Loader(self._splits["test"], self._backend), self._loop.state
-            return self._evaluate(state.params, state.running, test).accuracy
+            return float(self._evaluate(state.params, state.running, test).accuracy)
 
     def restart(self) -> None:
         self._number = 0

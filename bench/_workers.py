@@ -54,7 +54,7 @@ class Server:
     def run(self, data: Dataset | None, config: xpnet.TrainConfig) -> list[tuple[float, float]]:
         self._data = data = data or self._data
         assert data is not None
-        network = config.network(data.n_features, data.n_classes)
+        network = config.network(data.n_features, data.n_outputs, data.task)
         if self._system == "xpnet":
             history = xpnet.fit(network, data, config, backend=xpnet.select(config.device), callbacks=[]).history
             return [(epoch.seconds, float(epoch.test_accuracy or 0.0)) for epoch in history]

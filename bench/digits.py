@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if real is None:
         parser.error(f"{options.data} has no test images")
     backend, config = xpnet.select(options.device), xpnet.TrainConfig()
-    network = config.network(data.n_features, data.n_classes)
+    network = config.network(data.n_features, data.n_outputs, data.task)
     accuracies = []
     confusion = np.zeros((10, 10), int)
     for seed in range(options.seeds):

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 import xpnet
 from bench._common import Parser
+from xpnet.data import Schema
 from xpnet.numerics.augment import STANDARD, distort
 from xpnet.numerics.functional import LOSSES, scale_features
 from xpnet.optim import OPTIMIZERS, init_state
@@ -145,7 +146,9 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     images = rng.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
     labels = rng.integers(0, sizes[-1], n).astype(np.int32)
     n_steps = n // batch_size
-    step = make_step(network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps, image_shape=(28, 28))
+    step = make_step(
+        network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps, schema=Schema(image_shape=(28, 28))
+    )
     order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
     params = init_params(network)
     zeros: list[Any] = [np.zeros(1, dtype) for dtype in (np.int64, np.float32, np.int64, np.int64)]

@@ -22,6 +22,7 @@ from rich.console import Console
 import xpnet
 from xpnet.cli import main
 from xpnet.cli.terminal import Bar, draw_bars
+from xpnet.data import Schema
 
 QUICK = ["--device", "cpu", "--epochs", "1", "--hidden", "none", "--lr", "0.02", "--batch-size", "110"]
 COLOUR = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
@@ -54,7 +55,7 @@ def save_model(path: str, weights: np.ndarray, bias: np.ndarray, **description: 
     """Write the model of a network without hidden layers."""
     network = xpnet.MLP(weights.shape, loss=description.pop("loss", "cross-entropy"))
     params = [weights.astype(np.float32), bias.astype(np.float32)]
-    xpnet.Model(network, params, [], xpnet.select("cpu"), **description).save(path)
+    xpnet.Model(network, params, [], xpnet.select("cpu"), Schema(**description)).save(path)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from PIL import Image
 from safetensors.numpy import load as deserialize
 
 import xpnet
-from xpnet.data import pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from xpnet.data import Schema, pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
 from xpnet.model import Stored, save, storage
@@ -351,7 +351,7 @@ def _model_seeds() -> Iterator[bytes]:
     ):
         for dtype in ("float32", "float64"):
             params, running = init_params(network, dtype=dtype), init_running(network, dtype)
-            stored = Stored(network, params, running, "digits", (2, 2))
+            stored = Stored(network, params, running, Schema("digits", (2, 2)))
             yield _written(lambda path, stored=stored: save(path, stored))  # type: ignore[misc]
 
 

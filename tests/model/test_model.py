@@ -18,7 +18,8 @@ from safetensors.numpy import save
 import xpnet
 from tests.conftest import open_backend
 from xpnet.backend import Backend, select
-from xpnet.errors import ModelError
+from xpnet.data import Schema
+from xpnet.errors import DataError, ModelError
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.initializers import init_params, init_running
 
@@ -28,7 +29,7 @@ def make_model(library: str = "numpy", device: str = "cpu", dtype: str = "float3
     backend = open_backend(library, device)
     params = [backend.to_device(p) for p in init_params(network, 1, dtype)]
     running = [backend.to_device(a + 0.5) for a in init_running(network, dtype)]
-    return xpnet.Model(network, params, running, backend, "patterns", (6, 6))
+    return xpnet.Model(network, params, running, backend, Schema("patterns", (6, 6)))
 
 
 LIBRARIES = [
@@ -72,18 +73,18 @@ def test_predict_takes_images_of_any_layout() -> None:
     assert np.array_equal(classes, model.predict(images / 255.0))
     assert model.outputs(images[:0]).shape == (0, 3)
     for wrong in (np.zeros((2, 5, 5), np.uint8), np.zeros(36, np.uint8)):
-        with pytest.raises(ModelError, match="takes images of 36 pixels"):
+        with pytest.raises(ModelError, match="36 features"):
             model.predict(wrong)
-    with pytest.raises(ModelError, match="label 3 at index 1"):
+    with pytest.raises(DataError, match="label 3 of row 1 is not a class of the model; the classes are 0, 1, 2"):
         model.evaluate(images, np.array([0, 3, 0, 0, 0], np.int32))
     as_list: Any = [0, 1, 2, 0, 1]
     assert model.evaluate(images, np.array(as_list)) == model.evaluate(images, as_list)
-    for labels in (np.zeros(4, np.int32), np.zeros((5, 3), np.int32), np.zeros(5)):
-        with pytest.raises(ModelError, match="5 images need as many whole-number labels"):
-            model.evaluate(images, labels)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="0 images need"):
+    for labels in (np.zeros(4, np.int32), np.eye(3)):
+        with pytest.raises(ModelError, match="5 examples need as many labels"):
+            model.evaluate(images, labels)
+    with pytest.raises(DataError, match="labels must be"):
         model.evaluate(images[:0], np.zeros(0, np.int32))
-    with pytest.raises(ModelError, match=r"pass.* as image\[None\]"):
+    with pytest.raises(ModelError, match=r"pass.* as x\[None\]"):
         model.predict(images[0])
     for pixels in (images.astype(np.float64), images - 1.0, images * np.nan, images.astype(np.int32)):
         with pytest.raises(ModelError, match=r"pixels must be uint8, or floats in \[0, 1\]"):
@@ -200,11 +201,11 @@ def test_an_ensemble_refuses_what_its_members_refuse() -> None:
     with pytest.raises(ModelError, match="at least one member"):
         xpnet.Ensemble([])
     ensemble = xpnet.Ensemble([make_member(0), make_member(1)])
-    with pytest.raises(ModelError, match="takes images of 36 pixels"):
+    with pytest.raises(ModelError, match="36 features"):
         ensemble.predict(images[0])
-    with pytest.raises(ModelError, match="5 images need as many whole-number labels"):
+    with pytest.raises(ModelError, match="5 examples need as many labels"):
         ensemble.evaluate(images, labels[:4])
-    with pytest.raises(ModelError, match="label 3 at index 1"):
+    with pytest.raises(DataError, match="label 3 of row 1 is not a class of the model; the classes are 0, 1, 2"):
         ensemble.evaluate(images, np.array([0, 3, 0, 0, 0]))
 
 

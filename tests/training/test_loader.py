@@ -72,11 +72,11 @@ def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, sub
     for epoch in (1, 2):
         windows = list(found.shuffled(generator(0, epoch)))
         assert len(windows) == (1 if whole else -(-examples.n // 80))
-        assert all(len(window.labels) == found.steps * 8 for window in windows[:-1])
+        assert all(len(window.targets) == found.steps * 8 for window in windows[:-1])
         for window in windows:
             assert window.order is not None
-            assert sorted(window.order) == list(range(len(window.labels)))
-            assert np.array_equal(window.labels, numbers(window) % 3)
+            assert sorted(window.order) == list(range(len(window.targets)))
+            assert np.array_equal(window.targets, numbers(window) % 3)
             if subset:
                 assert window.weights == pytest.approx(numbers(window) / 7)
         orders.append(np.concatenate([numbers(window)[window.order] for window in windows]))
@@ -108,7 +108,7 @@ def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int
     found = Loader(Examples(mapped.train.images, mapped.train.labels, rows=np.arange(n)), open_backend("numpy"), 8)
     for windows in (list(found), list(found.shuffled(generator(0)))):
         assert sorted(np.concatenate([numbers(window) for window in windows])) == list(range(n))
-        assert all(len(window.labels) for window in windows)
+        assert all(len(window.targets) for window in windows)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_images_beyond_the_free_memory_are_streamed(
     for window, expected in zip(moved.shuffled(generator(0)), from_file, strict=True):
         host = Window(*(None if each is None else cuda.to_host(each) for each in window))
         assert np.array_equal(numbers(host)[host.order], expected)
-        assert np.array_equal(host.labels, numbers(host) % 3)
+        assert np.array_equal(host.targets, numbers(host) % 3)
         addresses.add(window.images.data.ptr)
     assert len(addresses) == 1, "captured graphs read where the first window lay"
     assert caplog.messages == ["streaming 0.0 GB of images to cuda:0, which has 0.0 GB free"]

@@ -17,6 +17,7 @@ import pytest
 
 import xpnet
 from tests.conftest import ArrayLibrary, open_backend, relative_error
+from xpnet.data import Schema
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.numerics.augment import Distortion, distort
 from xpnet.training.callbacks import Callback, EarlyStopping
@@ -796,7 +797,7 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
 
     network = MLP_EVERYTHING
     config = TrainConfig(optimizer="adam", clip_norm=1.0, dtype=xp.dtype)
-    step = make_step(network, config, xp=xp.xp, batch_size=4, n_steps=3)
+    step = make_step(network, config, xp=xp.xp, batch_size=4, n_steps=3, schema=Schema())
     params = [xp(p) for p in init_params(network, dtype="float64")]
 
     def one(dtype: str) -> Any:

@@ -10,6 +10,8 @@ import numpy as np
 
 from xpnet.errors import DeviceError
 
+from .arrays import home_of, to_numpy
+
 Step = TypeVar("Step", bound=Callable[..., Any])
 
 
@@ -96,6 +98,11 @@ class Backend:
         Returns the library's array, C-contiguous and writable, sharing no memory with host_array.
         """
         raise NotImplementedError
+
+    def adopt(self, array: Any) -> Any:
+        """An array of any library that xpnet knows on this device: itself where it lies on this GPU, else a copy."""
+        there = self.device != "cpu" and home_of(array) == (self.name, self.device)
+        return array if there else self.to_device(to_numpy(array))
 
     def to_host(self, array: Any) -> np.ndarray:
         """Copy an array of this backend to NumPy, the only way back; waits until the array is computed.

@@ -84,7 +84,7 @@ def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tup
     backend = config.backend()
     with download_bar() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
-    return backend, data, config.network(data.n_features, data.n_classes)
+    return backend, data, config.network(data.n_features, data.n_outputs, data.task)
 
 
 def _stored(run: Path) -> TrainConfig:

@@ -191,7 +191,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
         f"{', '.join(counts)} {form_of(data)}, {data.n_classes} classes",
         "device": device_line(backend),
-        "network": f"{network}, {n_params:,} parameters, {config.loss}",
+        "network": f"{network}, {n_params:,} parameters, {network.loss}",
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
         f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}{tf32}, seed {config.seed}",
         "also": ", ".join(extras),

@@ -191,7 +191,7 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     """
     if not quiet:
         print("training once more with the best settings, to measure them on the test set", file=sys.stderr)
-    network = tuned.final.network(data.n_features, data.n_classes)
+    network = tuned.final.network(data.n_features, data.n_outputs, data.task)
     callbacks = [] if quiet else [Progress()]
     try:
         result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=run, resume=True)

@@ -2,16 +2,22 @@
 
 from xpnet.errors import DataError
 
+from .arrays import TASKS
 from .dataset import Dataset, Split, is_mapped, rows_of
 from .formats import read, read_csv, read_idx, read_npz, read_pickle, write_idx
 from .pictures import read_picture, to_mnist_form
+from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
 from .sets import SETS
 
 __all__ = [
+    "SCALES",
     "SETS",
+    "TASKS",
     "DataError",
     "Dataset",
+    "Scaling",
+    "Schema",
     "Split",
     "download",
     "is_mapped",

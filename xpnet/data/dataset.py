@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xpnet.backend.arrays import is_on_host, namespace_of
 from xpnet.checks import check_one_of
 from xpnet.data.arrays import classes_of, columns_of, features_of, named, positions_of, targets_of
-from xpnet.data.schema import SCALES
+from xpnet.data.schema import SCALES, form_of
 from xpnet.errors import DataError
 from xpnet.files import open_regular
 
@@ -168,7 +168,7 @@ class Dataset:
     def __post_init__(self) -> None:
         check_one_of("scale", self.scale, SCALES)
         splits = {part: _as_split(split, part) for part, split in self._splits().items()}
-        if not all(split.checked for split in splits.values()):
+        if self.task == "auto" or not all(split.checked for split in splits.values()):
             splits = self._checked(splits)
         for part, split in splits.items():
             object.__setattr__(self, part, split)
@@ -190,9 +190,10 @@ class Dataset:
         if columns := columns_of(splits["train"].images):
             object.__setattr__(self, "columns", tuple(columns))
         found: dict[str, Split] = {}
+        anew = self.task == "auto"  # a split of another set says nothing of the task, nor of the classes
         for part, split in splits.items():
             where = split.where or f"{self.source}: {part} split"
-            if split.checked:
+            if split.checked and not anew:
                 found[part] = split
                 continue
             images = features_of(split.images, where, split.entry)
@@ -234,6 +235,11 @@ class Dataset:
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one example: (height, width), or (n_features,) for a row of features."""
         return tuple(self.train.images.shape[1:])
+
+    @property
+    def picture_form(self) -> str:
+        """The form of its pictures: as given, or recognised."""
+        return self.form or form_of(self.train.images)
 
     @property
     def n_features(self) -> int:

@@ -1,6 +1,22 @@
 """A trained network on a device: its outputs, its scores, and the file that holds it."""
 
-from .model import Ensemble, Measured, Model, Scores, confusion_matrix, load
+from .model import Ensemble, Measured, Model, confusion_matrix, load
+from .scoring import RegressionScores, Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from .storage import Stored, save
 
-__all__ = ["Ensemble", "Measured", "Model", "Scores", "Stored", "confusion_matrix", "load", "save"]
+__all__ = [
+    "Ensemble",
+    "Measured",
+    "Model",
+    "RegressionScores",
+    "Scores",
+    "Stored",
+    "confusion_matrix",
+    "features_on",
+    "hits_of",
+    "load",
+    "save",
+    "scores_of",
+    "spread_of",
+    "targets_on",
+]

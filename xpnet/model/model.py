@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend, select
-from xpnet.data import rows_of
+from xpnet.backend.arrays import namespace_of
+from xpnet.data import Scaling, Schema, is_mapped, rows_of
+from xpnet.data.arrays import features_of, named, positions_of, targets_of
 from xpnet.errors import DeviceError, ModelError
+from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
-from xpnet.numerics.functional import LOSSES, mean_squared_error, scale_features
+from xpnet.numerics.functional import LOSSES, mean_squared_error
 from xpnet.numerics.network import MLP
 
-__all__ = ["Ensemble", "Measured", "Model", "Scores", "batches", "confusion_matrix", "load"]
+__all__ = ["Ensemble", "Measured", "Model", "batches", "confusion_matrix", "load"]
 
 logger = logging.getLogger("xpnet")
 
@@ -27,23 +31,18 @@ Arrays = list[Any]
 BATCH_SIZE = 1000
 
 
-class Scores(NamedTuple):
-    """How well a network does on a set of images: mean loss per example and share classified correctly, in [0, 1]."""
-
-    loss: float
-    accuracy: float
-
-
 class Measured(NamedTuple):
     """The results of a model or an ensemble on labelled images.
 
-    scores : its loss and accuracy.   outputs : (n, n_classes), on the host.
-    members : the Scores of each of an ensemble's members; () for a single model.
+    scores : Scores, or RegressionScores.   outputs : (n, n_outputs), on the host.
+    targets : the labels as (n,) positions of the classes, or (n, k) floats.
+    members : the scores of each of an ensemble's members; () for a single model.
     """
 
-    scores: Scores
+    scores: Any
     outputs: NDArray[Any]
-    members: tuple[Scores, ...] = ()
+    targets: NDArray[Any]
+    members: tuple[Any, ...] = ()
 
 
 def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> NDArray[np.intp]:
@@ -59,58 +58,104 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
 class Model:
     """A network with its parameters, ready to use.
 
-    network : its description.   params, running : its arrays, on the backend's device.
-    data : name of the set it was trained on.   image_shape : of one image there.
+    network : its description.   params, running : its arrays, on the backend's device.   schema : of its data.
     """
 
     network: MLP
     params: Arrays
     running: Arrays
     backend: Backend
-    data: str = ""
-    image_shape: tuple[int, ...] = ()
+    schema: Schema = dataclasses.field(default_factory=Schema)
 
-    def outputs(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Class probabilities, or the outputs that the network's loss defines.
+    @property
+    def data(self) -> str:
+        """Name of the set it was trained on."""
+        return self.schema.data
 
-        images : host array (n, height, width) or (n, n_features), uint8 or float in [0, 1].
-        Returns a host array (n, n_classes).   Raises ModelError if the images have another number of pixels.
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one example there: (height, width) or (n_features,); () if it is not known."""
+        return self.schema.image_shape
+
+    @property
+    def task(self) -> str:
+        """What it was trained for: classification, multilabel or regression."""
+        return LOSSES[self.network.loss].task
+
+    @property
+    def classes(self) -> tuple[Hashable, ...]:
+        """What each output stands for; () for the outputs of a regression without names."""
+        numbered = () if self.task == "regression" else tuple(range(self.network.sizes[-1]))
+        return self.schema.classes or numbered
+
+    def outputs(self, X: Any) -> NDArray[Any]:
+        """Class probabilities, of a regression its predictions, or the outputs that the network's loss defines.
+
+        X : features, anything that features_of takes, in the range that the model was trained on. For a model of
+            pixels that are bytes, or numbers from 0 to 255, or in [0, 1].
+        Returns a host array (n, n_outputs).
+        Raises ModelError if the examples have another number of features, DataError if one is not a number.
         """
-        outputs, _ = self._read(self._flat(images), None)
-        return outputs
+        return self._outputs(self._logits(self._flat(X)))
 
-    def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
-        """The most probable class of each image: (n,) integers on the host; images and errors as in outputs."""
-        classes: NDArray[np.intp] = np.argmax(self.outputs(images), axis=1)
-        return classes
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of each example, as the labels were called in training.
 
-    def evaluate(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Scores:
-        """Mean loss, without label smoothing, and accuracy; images, labels and errors as in measure."""
-        return self.measure(images, labels).scores
-
-    def measure(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Measured:
-        """Scores and outputs, by one pass over the images.
-
-        images : as in outputs, at least one.   labels : (n,) integers on the host.
-        Raises ModelError if the images have another number of pixels, images and labels differ in number, or a label is
-        not a class of the network.
+        Multilabel: (n, k) of 0 and 1. Regression: (n,) or (n, k) numbers.   X, errors : as in outputs.
+        Returns a host array (n,).
         """
-        flat, labels = self._flat(images), np.asarray(labels)
-        if labels.shape != (len(flat),) or labels.dtype.kind not in "iu" or not len(flat):
-            raise ModelError(
-                f"{len(flat)} images need as many whole-number labels, at least one; "
-                f"these are {labels.dtype} of shape {labels.shape}"
-            )
-        outside = np.flatnonzero((labels < 0) | (labels >= self.network.sizes[-1]))
-        if outside.size:
-            i = outside[0]
-            raise ModelError(f"label {labels[i]} at index {i}: the model has {self.network.sizes[-1]} classes, from 0")
-        outputs, loss = self._read(flat, labels.astype(np.int32))
-        return Measured(Scores(loss, _accuracy(outputs, labels)), outputs)
+        return self._predicted(self.outputs(X))
+
+    def evaluate(self, X: Any, y: Any) -> Any:
+        """Scores: the loss, without label smoothing, and the accuracy; or RegressionScores; arguments as in measure."""
+        return self.measure(X, y).scores
+
+    def measure(self, X: Any, y: Any) -> Measured:
+        """Scores and outputs, by one pass over the examples.
+
+        X : as in outputs, at least one example.   y : labels as in training, anything that targets_of takes.
+        Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a
+        label is not a class of the model.
+        """
+        flat, targets = self._flat(X), self._targets(y)
+        n = flat.shape[0]
+        if targets.shape[:1] != (n,) or not n:
+            raise ModelError(f"{n} examples need as many labels, at least one; these are of shape {targets.shape}")
+        logits, loss = self._logits(flat), LOSSES[self.network.loss]
+        xp, scaled = np, targets
+        with np.errstate(over="ignore", invalid="ignore"):
+            if targets.dtype.kind == "f":
+                scaled = targets_on(targets, logits.dtype, self.schema, xp=xp)
+            losses, hits = [], []
+            for rows in batches(n):
+                of_batch, _ = loss.function(logits[rows], scaled[rows], xp=xp)
+                losses.append(float(of_batch) * (min(rows.stop, n) - rows.start))
+                hits.append(hits_of(self.network.loss, logits[rows], scaled[rows], xp=xp))
+            outputs = self._outputs(logits)
+            spread = spread_of(targets, self.schema) if self.task == "regression" else None
+            scores = scores_of(sum(losses), np.atleast_1d(sum(hits)), n, spread)
+            if self.task == "regression":
+                scores = scores._replace(mae=float(np.abs(outputs - targets).mean()))
+        return Measured(scores, outputs, targets)
+
+    def confusion_matrix(self, X: Any, y: Any) -> NDArray[np.intp]:
+        """How often each class was classified as each: (n_classes, n_classes) counts; arguments as in measure."""
+        if self.task != "classification":
+            raise ModelError(f"a confusion matrix needs classes, but the model was trained for {self.task}")
+        found = self.measure(X, y)
+        return confusion_matrix(found.targets, np.argmax(found.outputs, axis=1), self.network.sizes[-1])
+
+    def to(self, device: str, library: str | None = None) -> "Model":
+        """The same model on another device, or with another library; arguments and errors as in select."""
+        return _on(select(device, library), self._stored())
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, completely or not at all.   Raises OSError where the file cannot be written."""
         save(path, self._stored())
+
+    def __repr__(self) -> str:
+        data = f", trained on {self.data}" if self.data else ""
+        return f"<Model {self.network}, {self.network.loss}{data}, on {self.backend.device} with {self.backend.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For copy, pickle and joblib: host arrays and the description; the backend is selected again."""
@@ -119,39 +164,87 @@ class Model:
 
     def _stored(self) -> Stored:
         params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
-        return Stored(self.network, params, running, self.data, self.image_shape)
+        return Stored(self.network, params, running, self.schema)
 
-    def _read(self, flat: NDArray[Any], labels: NDArray[np.int32] | None) -> tuple[NDArray[Any], float]:
-        """Outputs and, where there are labels, the mean loss, which takes the logits: a probability may round to 0."""
-        xp, loss = self.backend.xp, LOSSES[self.network.loss]
+    def _logits(self, flat: Any) -> NDArray[Any]:
+        """The logits on the host, in the params' dtype."""
+        xp, n = self.backend.xp, flat.shape[0]
+        features = self._scaling(flat)
         parts = []
         # Parameters that ran away show in the result, without NumPy's warnings.
         with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            total = xp.zeros_like(self.params[-1][:1])
-            for rows in batches(len(flat)):
-                batch = rows_of(flat, np.arange(rows.start, rows.stop))
-                scale = 255.0 if batch.dtype == np.uint8 else None
-                x = scale_features(self.backend.to_device(batch), self.params[0].dtype, scale=scale, xp=xp)
+            schema = dataclasses.replace(self.schema, features=features).on(self.backend.to_device)
+            for rows in batches(n):
+                batch = rows_of(flat, np.arange(rows.start, rows.stop)) if is_mapped(flat) else flat[rows, :]
+                x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=xp)
                 logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
-                parts.append(self.backend.to_host(loss.output(logits, xp=xp)[0]))
-                if labels is not None:
-                    of_batch, _ = loss.function(logits, self.backend.to_device(labels[rows]), xp=xp)
-                    total = total + of_batch * len(batch)
-            outputs = np.concatenate(parts) if parts else np.empty((0, self.network.sizes[-1]))
-            return outputs, float(self.backend.to_host(total)[0]) / max(len(flat), 1)
+                parts.append(self.backend.to_host(logits))
+        if parts:
+            return np.concatenate(parts)
+        return np.empty((0, self.network.sizes[-1]), self.backend.to_host(self.params[-1]).dtype)
 
-    def _flat(self, images: NDArray[Any]) -> NDArray[Any]:
-        images = np.asanyarray(images)  # a mapped file stays one
-        pixels, n_in = int(np.prod(images.shape[1:])), self.network.sizes[0]
-        if images.ndim < 2 or pixels != n_in:
-            hint = "; pass a single image as image[None]" if images.size == n_in else ""
+    def _scaling(self, flat: Any) -> Scaling:
+        """How some features are to be scaled: pixels by what they are, everything else as in training.
+
+        Raises ModelError for pixels that cannot be any.
+        """
+        trained = self.schema.features
+        if trained.kind != "pixels":
+            return trained
+        xp = namespace_of(flat)
+        white = trained.scale or 255.0
+        if flat.dtype == xp.uint8 or not flat.shape[0]:
+            return dataclasses.replace(trained, scale=white)
+        low, high = float(xp.min(flat)), float(xp.max(flat))
+        if low < 0 or high > max(255.0, white):
             raise ModelError(
-                f"the model takes images of {n_in} pixels, but these have {pixels} (shape {images.shape}){hint}"
+                f"pixels must be in [0, 1], or from 0 to {max(255.0, white):g}; these are from {low:g} to {high:g}"
             )
-        if images.dtype != np.uint8 and (images.dtype.kind != "f" or not np.all((images >= 0.0) & (images <= 1.0))):
-            beyond = " outside of it" if images.dtype.kind == "f" else ""
-            raise ModelError(f"pixels must be uint8, or floats in [0, 1]; these are {images.dtype}{beyond}")
-        return images.reshape(len(images), n_in)
+        return dataclasses.replace(trained, scale=white if high > 1 else None)
+
+    def _outputs(self, logits: NDArray[Any]) -> NDArray[Any]:
+        """The network's outputs, calibrated, and of a regression in the targets' own unit."""
+        output = LOSSES[self.network.loss].output
+        with np.errstate(over="ignore", invalid="ignore"):
+            temperature = self.schema.temperature
+            outputs, _ = output(logits if temperature == 1.0 else logits / temperature, xp=np)
+            return self.schema.targets.back(outputs) if self.task == "regression" else outputs
+
+    def _predicted(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        if self.task == "regression":
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if self.task == "multilabel":
+            return (outputs > 0.5).astype(np.intp)
+        return named(np.argmax(outputs, axis=1), self.classes)
+
+    def _targets(self, y: Any) -> NDArray[Any]:
+        """Labels in the form that the loss takes: (n,) positions, or (n, k) floats."""
+        found = targets_of(y, "labels", self.task)
+        if self.task == "classification":
+            return positions_of(found, self.classes, "labels", whose="the model")
+        if found.values.shape[1] != self.network.sizes[-1]:
+            raise ModelError(f"labels of {found.values.shape[1]} columns, but the model has {self.network.sizes[-1]}")
+        return found.values
+
+    def _flat(self, X: Any) -> Any:
+        """Features as rows of the network's width."""
+        n_in, given = self.network.sizes[0], np.shape(X) if isinstance(X, list | tuple) else getattr(X, "shape", ())
+        if given and given[0] == 0:
+            return np.empty((0, n_in), np.float32)
+        if tuple(given) == (n_in,):
+            raise ModelError(f"one example of {n_in} features, of shape {tuple(given)}; pass it as x[None]")
+        features = features_of(X, "features")
+        shape = tuple(features.shape)
+        if math.prod(shape[1:]) != n_in:
+            hint = "; pass one example as x[None]" if math.prod(shape) == n_in else ""
+            raise ModelError(
+                f"the model takes {n_in} features, but these have {math.prod(shape[1:])} (shape {shape}){hint}"
+            )
+        xp, shift = namespace_of(features), self.schema.features.shift
+        flat = xp.reshape(features, (shape[0], n_in))
+        if shift is None or not np.issubdtype(shift.dtype, np.float64):
+            return flat
+        return xp.astype(flat, xp.float64)  # digits that the training data had
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,8 +269,13 @@ class Ensemble:
         if not self.members:
             raise ModelError("an ensemble needs at least one member")
         traits = [
-            (f"{net.sizes[0]} inputs", f"{net.sizes[-1]} classes", f"the loss {net.loss}")
-            for net in (member.network for member in self.members)
+            (
+                f"{member.network.sizes[0]} inputs",
+                f"{member.network.sizes[-1]} classes",
+                f"the loss {member.network.loss}",
+                f"the classes {', '.join(map(str, member.classes[:12]))}",
+            )
+            for member in self.members
         ]
         for name, its in zip(self.names, traits, strict=True):
             for trait, expected in zip(its, traits[0], strict=True):
@@ -186,38 +284,46 @@ class Ensemble:
                         f"{name} has {trait}, but {self.names[0]} {expected}: members of an ensemble must agree"
                     )
 
-    def outputs(self, images: NDArray[Any]) -> NDArray[np.float64]:
-        """The mean of the members' outputs, taken in float64; images, shape and errors as in Model.outputs."""
-        return _mean([member.outputs(images) for member in self.members])
+    def outputs(self, X: Any) -> NDArray[np.float64]:
+        """The mean of the members' outputs, taken in float64; X, shape and errors as in Model.outputs."""
+        return _mean([member.outputs(X) for member in self.members])
 
-    def predict(self, images: NDArray[Any]) -> NDArray[np.intp]:
-        """The most probable class of each image: (n,) integers on the host; images and errors as in outputs."""
-        classes: NDArray[np.intp] = np.argmax(self.outputs(images), axis=1)
-        return classes
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of each example, or what Model.predict returns for other tasks; X as there."""
+        return self.members[0]._predicted(self.outputs(X))
 
-    def evaluate(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Scores:
-        """Mean loss and accuracy; images, labels and errors as in Model.measure, the loss as in measure."""
-        return self.measure(images, labels).scores
+    def evaluate(self, X: Any, y: Any) -> Any:
+        """Mean loss and accuracy; X, y and errors as in Model.measure, the loss as in measure."""
+        return self.measure(X, y).scores
 
-    def measure(self, images: NDArray[Any], labels: NDArray[np.integer]) -> Measured:
+    def measure(self, X: Any, y: Any) -> Measured:
         """Scores and outputs of the ensemble, and the scores of its members, by one pass of each over the images.
 
             loss = -1/n sum_i log y_i,label                  for members of cross-entropy
-            loss = 1/(n k) sum_ik (y_ik - [label_i = k])^2   for those of a squared error
+            loss = 1/(n k) sum_ik (y_ik - [label_i = k])^2   for those of a squared error on classes
+            loss = the mean of the members' losses           for other tasks
 
         A probability counts as no less than 1.2e-38, the least normal float32, which limits the cost of an example.
-        images, labels and errors as in Model.measure.
+        X, y and errors as in Model.measure.
         """
-        found, labels = [member.measure(images, labels) for member in self.members], np.asarray(labels)
-        outputs = _mean([each.outputs for each in found])
-        if self.members[0].network.loss == "cross-entropy":
-            of_labels = np.maximum(outputs[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
-            loss = -np.log(of_labels).mean()
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                loss, _ = mean_squared_error(outputs, labels)
-        scores = Scores(float(loss), _accuracy(outputs, labels))
-        return Measured(scores, outputs, tuple(each.scores for each in found))
+        found, first = [member.measure(X, y) for member in self.members], self.members[0]
+        outputs, targets = _mean([each.outputs for each in found]), found[0].targets
+        loss: Any = np.mean([each.scores.loss for each in found])
+        with np.errstate(over="ignore", invalid="ignore"):
+            if first.task == "regression":
+                errors = np.square(outputs - targets).sum(axis=0)
+                scores: Any = scores_of(loss, errors, 1, spread_of(targets, Schema()))
+                scores = scores._replace(mae=float(np.abs(outputs - targets).mean()))
+            elif first.task == "multilabel":
+                scores = Scores(float(loss), float(np.mean(((outputs > 0.5) == (targets > 0.5)).all(axis=1))))
+            else:
+                if first.network.loss == "cross-entropy":
+                    of_labels = np.maximum(outputs[np.arange(len(targets)), targets], np.finfo(np.float32).tiny)
+                    loss = -np.log(of_labels).mean()
+                else:
+                    loss, _ = mean_squared_error(outputs, targets)
+                scores = Scores(float(loss), float(np.mean(np.argmax(outputs, axis=1) == targets)))
+        return Measured(scores, outputs, targets, tuple(each.scores for each in found))
 
 
 def load(path: str | Path, device: str = "auto", library: str | None = None) -> Model:
@@ -233,7 +339,7 @@ def load(path: str | Path, device: str = "auto", library: str | None = None) -> 
 def _on(backend: Backend, stored: Stored) -> Model:
     """The model of some host arrays, on a device."""
     params, running = ([backend.to_device(a) for a in arrays] for arrays in (stored.params, stored.running))
-    return Model(stored.network, params, running, backend, stored.data, stored.image_shape)
+    return Model(stored.network, params, running, backend, stored.schema)
 
 
 def _unpickled(stored: Stored, device: str, library: str, tf32: bool, graph: bool) -> Model:
@@ -250,10 +356,6 @@ def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean: NDArray[np.float64] = np.mean(outputs, axis=0, dtype=np.float64)
     return mean
-
-
-def _accuracy(outputs: NDArray[Any], labels: NDArray[np.integer]) -> float:
-    return float(np.mean(np.argmax(outputs, axis=1) == labels))
 
 
 def batches(n: int) -> Iterator[slice]:

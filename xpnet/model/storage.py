@@ -1,13 +1,16 @@
 """The file of a model.
 
-It is a single safetensors file that holds the arrays, under the names of MLP.param_shapes and running_shapes, and one
-JSON text that describes the network, its training data, and the SHA-256 of all that and of the arrays. The arrays come
-from the host, so that a model trained on any device loads on any other. Nothing in the file is executed.
+It is a single safetensors file that holds the arrays, under the names of MLP.param_shapes and running_shapes, with
+those of the scalings, and one JSON text that describes the network, its data, and the SHA-256 of all that and of the
+arrays. The arrays come from the host, so that a model trained on any device loads on any other. Nothing in the file is
+executed.
 """
 
 import dataclasses
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
+from xpnet.data.schema import FORMS, SCALES, Scaling, Schema
 from xpnet.errors import ModelError, one_line
 from xpnet.files import read_whole, sha256_of, write_atomically
 from xpnet.numerics.network import MLP
@@ -24,7 +28,8 @@ __all__ = ["Stored", "read", "save"]
 
 Arrays = list[NDArray[Any]]
 
-FORMAT = "xpnet model 1"
+FORMAT = "xpnet model 2"
+OLD_FORMAT = "xpnet model 1"  # of images only, whose classes are 0, 1, ...
 MAX_BYTES = 1 << 31  # of a model file: half a billion parameters
 MAX_HEADER = 1 << 20  # of its JSON: some five thousand layers
 
@@ -32,31 +37,41 @@ MAX_HEADER = 1 << 20  # of its JSON: some five thousand layers
 class Stored(NamedTuple):
     """A model without a device.
 
-    network : its description.   params, running : its arrays, on the host.
-    data : name of the set it was trained on.   image_shape : of one image there.
+    network : its description.   params, running : its arrays, on the host.   schema : of its data.
     """
 
     network: MLP
     params: Arrays
     running: Arrays
-    data: str = ""
-    image_shape: tuple[int, ...] = ()
+    schema: Schema = Schema()
 
 
 def save(path: str | Path, stored: Stored) -> None:
     """Write a model file, completely or not at all.   Raises OSError."""
-    network = stored.network
-    arrays = [np.ascontiguousarray(a) for a in (*stored.params, *stored.running)]
+    network, schema = stored.network, stored.schema
+    scalings = {"features": schema.features, "targets": schema.targets}
+    arrays = dict(zip(_shapes(network), (*stored.params, *stored.running), strict=True))
+    for name, scaling in scalings.items():
+        parts = {"shift": scaling.shift, "scale": scaling.scale}
+        arrays |= {f"{name}.{part}": a for part, a in parts.items() if isinstance(a, np.ndarray)}
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     description = {
         "format": FORMAT,
         "network": dataclasses.asdict(network),
-        "data": stored.data,
-        "image_shape": list(stored.image_shape),
+        "data": schema.data,
+        "image_shape": list(schema.image_shape),
+        # What JSON lacks is kept as text.
+        "classes": [name if isinstance(name, str | int | float) else str(name) for name in schema.classes],
+        **{
+            name: {"kind": scaling.kind, "scale": None if isinstance(scaling.scale, np.ndarray) else scaling.scale}
+            for name, scaling in scalings.items()
+        },
+        "form": schema.form,
+        "temperature": schema.temperature,
     }
     # One key only: safetensors writes several in an order that changes from run to run.
-    metadata = {"xpnet": json.dumps({**description, "sha256": _digest(description, arrays)})}
-    names = [*network.param_shapes(), *network.running_shapes()]
-    write_atomically(Path(path), serialize(dict(zip(names, arrays, strict=True)), metadata))
+    metadata = {"xpnet": json.dumps({**description, "sha256": _digest(description, list(arrays.values()))})}
+    write_atomically(Path(path), serialize(arrays, metadata))
 
 
 def read(path: str | Path) -> Stored:
@@ -95,24 +110,23 @@ def _parsed(content: bytes) -> Stored:
         raise ModelError("a safetensors file, but not a model of xpnet")
     try:
         description = json.loads(metadata["xpnet"])
-        if description["format"] != FORMAT:
+        if description["format"] not in (FORMAT, OLD_FORMAT):
             raise ModelError(f"in the format {description['format']!r}; this xpnet reads {FORMAT!r}")
         # Before anything is made for each layer.
         if len(description["network"]["sizes"]) > n_arrays:
             raise ValueError("more layers than arrays")
         network = MLP(**description["network"])
-        data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
-        # Few and small, since their product is taken.
-        if not isinstance(data, str) or len(image_shape) > 4 or not all(0 < n < 2**63 for n in image_shape):
-            raise ValueError("unexpected names or shapes")
+        schema = _schema(description, network, arrays)
         expected = description.pop("sha256")
-        shapes = network.param_shapes() | network.running_shapes()
+        names = [*_shapes(network), *(name for name in _SCALINGS if name in arrays)]
+        shapes = _shapes(network) | {name: a.shape for name, a in arrays.items() if name in _SCALINGS}
         if {name: a.shape for name, a in arrays.items()} != shapes:
             raise ModelError(f"damaged: its arrays are not those of a {network} network")
-        host = [arrays[name] for name in shapes]
+        host = [arrays[name] for name in names]
+        own = host[: len(_shapes(network))]
         if (
-            len({a.dtype for a in host}) > 1
-            or host[0].dtype not in (np.float32, np.float64)
+            len({a.dtype for a in own}) > 1
+            or any(a.dtype not in (np.float32, np.float64) for a in host)
             or _digest(description, host) != expected
         ):
             raise ModelError("damaged: its checksum is wrong")
@@ -121,7 +135,58 @@ def _parsed(content: bytes) -> Stored:
     except Exception as error:  # the description may be any JSON
         raise ModelError(f"damaged: its description of the network cannot be read ({error})") from None
     n_params = len(network.param_shapes())
-    return Stored(network, host[:n_params], host[n_params:], one_line(data), image_shape)
+    return Stored(network, own[:n_params], own[n_params:], schema)
+
+
+_SCALINGS = tuple(f"{name}.{part}" for name in ("features", "targets") for part in ("shift", "scale"))
+
+
+def _shapes(network: MLP) -> dict[str, tuple[int, ...]]:
+    return network.param_shapes() | network.running_shapes()
+
+
+def _schema(description: dict[str, Any], network: MLP, arrays: Mapping[str, NDArray[Any]]) -> Schema:
+    """The schema of a description.   Raises any exception if it cannot be one."""
+    data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
+    # Few and small, since their product is taken.
+    if not isinstance(data, str) or len(image_shape) > 4 or not all(0 < n < 2**63 for n in image_shape):
+        raise ValueError("unexpected names or shapes")
+    known = Schema(one_line(data), image_shape)
+    if description["format"] == OLD_FORMAT:
+        return known
+    classes, temperature = description["classes"], description["temperature"]
+    fine = (
+        len(classes) in (0, network.sizes[-1])
+        and all(isinstance(name, str | int | float) for name in classes)
+        and len(set(classes)) == len(classes)
+        and isinstance(temperature, float)
+        and 0 < temperature < math.inf
+        and description["form"] in FORMS
+    )
+    if not fine:
+        raise ValueError("unexpected classes, form or temperature")
+    return dataclasses.replace(
+        known,
+        classes=tuple(one_line(name) if isinstance(name, str) else name for name in classes),
+        features=_scaling("features", description, network.sizes[0], arrays),
+        targets=_scaling("targets", description, network.sizes[-1], arrays),
+        form=description["form"],
+        temperature=temperature,
+    )
+
+
+def _scaling(name: str, description: dict[str, Any], n: int, arrays: Mapping[str, NDArray[Any]]) -> Scaling:
+    kind, number = description[name]["kind"], description[name]["scale"]
+    shift, scale = arrays.get(f"{name}.shift"), arrays.get(f"{name}.scale", number)
+    fine = (
+        kind in SCALES[1:]
+        and (number is None or (isinstance(number, float) and number > 0))
+        and all(a.shape == (n,) for a in (shift, scale) if isinstance(a, np.ndarray))
+        and not (isinstance(scale, np.ndarray) and not (scale > 0).all())
+    )
+    if not fine:
+        raise ValueError(f"an unexpected scaling of its {name}")
+    return Scaling(kind, shift, scale)
 
 
 def _digest(description: dict[str, Any], arrays: list[NDArray[Any]]) -> str:

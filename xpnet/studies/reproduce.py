@@ -263,7 +263,7 @@ class _Trainer:
 
     def run(self, name: str, recipe: Recipe, config: TrainConfig, callbacks: Sequence[Callback]) -> Record | None:
         """The record of one run, trained to its end; None where the deadline comes first."""
-        network = config.network(self.data.n_features, self.data.n_classes)
+        network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
         directory = self._directory(config)
         finished, checkpoints = directory / "result.json", directory / "checkpoints"
         if finished.exists():
@@ -342,7 +342,7 @@ class _Trainer:
             settings=_settings(config),
             seeds=[config.seed],
             data=self.data.name,
-            network=str(config.network(self.data.n_features, self.data.n_classes)),
+            network=str(config.network(self.data.n_features, self.data.n_outputs, self.data.task)),
             wrong=wrong.tolist(),
             n_test=len(self.labels),
             epochs=epochs,
@@ -381,7 +381,7 @@ def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> Trai
     """The settings of a recipe on a data set.   Raises ConfigError, which names the recipe, unless they fit it."""
     try:
         config = TrainConfig().replace(**recipe.settings)
-        run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+        run, _ = prepare(config.network(data.n_features, data.n_outputs, data.task), data, config, backend)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None
     # Files of the same name in two folders are two data sets.

@@ -18,6 +18,7 @@ import tomli_w
 
 from xpnet.backend import LIBRARIES, Backend, select
 from xpnet.checks import check_one_of, check_range, interval, nearest, typed
+from xpnet.data import SCALES, TASKS
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion
 from xpnet.numerics.functional import ACTIVATIONS, LOSSES
@@ -102,6 +103,30 @@ class TrainConfig:
         fixed=True,
         in_header=True,
     )
+    label: str | None = _setting(
+        None,
+        "Column of the labels in a table, by name or by number, from 0, or from -1 at the end; by default recognised",
+        SOURCE,
+        fixed=True,
+    )
+    test: str | None = _setting(
+        None, "File of test examples; by default the data's own test split, if it has one", SOURCE, fixed=True
+    )
+    task: str = _setting(
+        "auto",
+        "Kind of labels; auto: numbers with fractions are regression, rows of 0 and 1 multilabel",
+        SOURCE,
+        known=("auto", *TASKS),
+        fixed=True,
+    )
+    scale: str = _setting(
+        "auto",
+        "Scaling of the features, by the training examples: pixels to [0, 1], standard to mean 0 and deviation 1, "
+        "minmax to [0, 1] by column; auto is pixels for pictures and standard for tables",
+        SOURCE,
+        known=SCALES,
+        fixed=True,
+    )
     device: str = _setting(
         *("auto", "Where to compute: cpu, cuda, cuda:N or auto", SOURCE), decides=False, fixed=True, in_header=True
     )
@@ -138,8 +163,13 @@ class TrainConfig:
     batch_norm: bool = _setting(False, "Batch normalisation of the hidden layers", NETWORK)
     dropout: float = _setting(0.0, "Dropout rate of the hidden units", NETWORK, **_SHARE)
     input_dropout: float = _setting(0.0, "Dropout rate of the pixels", NETWORK, **_SHARE)
-    loss: str = _setting(
-        "cross-entropy", "Loss, with its output activation", NETWORK, known=tuple(LOSSES), in_header=True
+    loss: str | None = _setting(
+        None,
+        "Loss, with its output activation; by default that of the task: cross-entropy, binary-cross-entropy or "
+        "squared-error",
+        NETWORK,
+        known=tuple(LOSSES),
+        in_header=True,
     )
     label_smoothing: float = _setting(0.0, "Share of the target spread evenly over all classes", NETWORK, **_SHARE)
     class_weight: str | None = _setting(
@@ -248,10 +278,11 @@ class TrainConfig:
         """The settings that the optimizer takes, besides the rate, which varies."""
         return {name: getattr(self, name) for name in _taken_by(self.optimizer)}
 
-    def network(self, n_in: int, n_classes: int) -> MLP:
-        """The network that these settings describe, for images of n_in pixels and n_classes classes."""
+    def network(self, n_in: int, n_outputs: int, task: str = "classification") -> MLP:
+        """The network that these settings describe, for n_in features and n_outputs classes or other outputs."""
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
-        return MLP((n_in, *self.hidden, n_classes), **settings)
+        settings["loss"] = self.loss or next(name for name, loss in LOSSES.items() if loss.task == task)
+        return MLP((n_in, *self.hidden, n_outputs), **settings)
 
     def backend(self) -> Backend:
         """The array library on the device that these settings name.   Raises DeviceError where it cannot be used."""

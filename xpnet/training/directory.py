@@ -159,7 +159,7 @@ class RunDirectory(Writer):
         self._find(run)
         write_history(self.path / "history.csv", run.history)
         # From the host's copies: the device may be what failed.
-        stored = Stored(run.network, run.params, run.running, run.config.data, run.image_shape)
+        stored = Stored(run.network, run.params, run.running, run.schema)
         save(self.path / "model.safetensors", stored)
 
     def _write_checkpoint(self, run: Run, checkpoint: Checkpoint, best: int | None) -> None:

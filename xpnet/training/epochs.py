@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xpnet.backend import Backend
 from xpnet.errors import NonFiniteError
-from xpnet.model import Scores
+from xpnet.model import scores_of
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import compose, restore
 from xpnet.training.evaluate import make_evaluate
@@ -43,7 +46,7 @@ class _Stopwatch:
 def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
     """Train epoch after epoch, from wherever the run is, to its end or until it is stopped."""
     loop = Loop(run, splits["train"])
-    evaluate = make_evaluate(run.network, run.backend)
+    evaluate = make_evaluate(run.network, run.backend, run.schema.on(run.backend.to_device))
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
     keepers = checkpointers(run, observers)
     rolls_back = run.config.on_nonfinite == "rollback"
@@ -57,7 +60,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
             done, seconds = _train_epoch(run, loop, observers, keep)
             ended = done == run.n_steps
             if ended:
-                run.history.append(_measured(run, loop, seconds, evaluate, held_out))
+                run.history.append(_measured(run, loop, seconds, evaluate, held_out, splits["train"].spread))
                 run.done, done, seconds = 0, 0, 0.0
                 run.note_best()
             if keep is not None:  # before a callback can fail
@@ -111,19 +114,24 @@ def _measured(
     run: Run,
     loop: Loop,
     seconds: float,
-    evaluate: Callable[..., Scores],
+    evaluate: Callable[..., Any],
     held_out: dict[str, Loader],
+    spread: NDArray[np.float64] | None,
 ) -> Epoch:
     """The figures of the epoch that has been trained, which leaves its parameters in run.   Raises NonFiniteError."""
     backend, n, number = run.backend, run.n_examples, run.epoch
     state = loop.state
     params, running = loop.model_on_host()
-    loss, hits, healthy = (backend.to_host(a)[0] for a in (state.loss, state.hits, state.healthy))
-    figures: dict[str, Any] = {"train_loss": float(loss) / n, "train_accuracy": int(hits) / n}
-    for name, loader in held_out.items():
-        scores = evaluate(*loop.model, loader)
-        figures |= {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
-    run.check_finite(run.n_steps, int(healthy), params, [*running, *figures.values()])
+    loss, hits, healthy = map(backend.to_host, (state.loss, state.hits, state.healthy))
+    found = {"train": scores_of(float(loss[0]), hits, n, spread)}
+    found |= {name: evaluate(*loop.model, loader) for name, loader in held_out.items()}
+    figures: dict[str, Any] = {
+        f"{split}_{name}": value
+        for split, scores in found.items()
+        for name, value in scores._asdict().items()
+        if value is not None
+    }
+    run.check_finite(run.n_steps, int(healthy[0]), params, [*running, *figures.values()])
     run.params, run.running, run.model_epoch = params, running, number
     return Epoch(
         epoch=number,

@@ -1,4 +1,4 @@
-"""The loss and accuracy of a network on a split, measured on the device between two epochs."""
+"""The scores of a network on a split, measured on the device between two epochs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,46 +6,55 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.model import Scores
+from xpnet.data import Schema
+from xpnet.model import features_on, hits_of, scores_of, targets_on
 from xpnet.model.model import batches
-from xpnet.numerics.functional import LOSSES, scale_features
+from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 from xpnet.training.loader import Loader
 
-__all__ = ["make_evaluate"]
+__all__ = ["make_evaluate", "no_hits"]
 
 Array = Any
 Arrays = list[Any]
 
 
-def make_evaluate(network: MLP, backend: Backend) -> Callable[[Arrays, Arrays, Loader], Scores]:
-    """A function evaluate(params, running, loader) -> Scores, over all examples of a loader of the same backend.
+def no_hits(network: MLP, dtype: str) -> np.ndarray:
+    """What hits_of counts, before any example."""
+    regression = LOSSES[network.loss].task == "regression"
+    return np.zeros(network.sizes[-1], dtype) if regression else np.zeros(1, np.int64)
 
+
+def make_evaluate(network: MLP, backend: Backend, schema: Schema) -> Callable[[Arrays, Arrays, Loader], Any]:
+    """A function evaluate(params, running, loader) -> scores, over all examples of a loader of the same backend.
+
+    schema : of the data; its scalings are arrays on the device.
     The loss is the network's without label smoothing. Sums gather on the device and are read once, at the end.
     """
     xp = backend.xp
     loss_of = LOSSES[network.loss].function
 
     def add_batch(
-        totals: tuple[Array, Array], params: Arrays, running: Arrays, images: Array, labels: Array
+        totals: tuple[Array, Array], params: Arrays, running: Arrays, images: Array, targets: Array
     ) -> tuple[Array, Array]:
-        scale = 255.0 if images.dtype == xp.uint8 else None
-        x = scale_features(images, params[0].dtype, scale=scale, xp=xp)
+        x = features_on(images, params[0].dtype, schema, xp=xp)
+        y = targets_on(targets, params[0].dtype, schema, xp=xp)
         logits, _, _ = network.forward(params, x, running=running, xp=xp)
-        loss, _ = loss_of(logits, labels, xp=xp)
-        hits = xp.count_nonzero(xp.argmax(logits, axis=1) == labels)
-        return totals[0] + loss * labels.shape[0], totals[1] + hits
+        loss, _ = loss_of(logits, y, xp=xp)
+        return totals[0] + loss * targets.shape[0], totals[1] + hits_of(network.loss, logits, y, xp=xp)
 
     step = backend.compile(add_batch)
 
-    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Scores:
-        totals = xp.zeros_like(params[-1][:1]), backend.to_device(np.zeros(1, np.int64))
+    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Any:
+        dtype = backend.to_host(params[-1]).dtype.name
+        totals = xp.zeros_like(params[-1][:1]), backend.to_device(no_hits(network, dtype))
         n = 0
         for window in loader:
-            for rows in batches(window.labels.shape[0]):
-                totals = step(totals, params, running, window.images[rows, :], window.labels[rows])
-            n += window.labels.shape[0]
-        loss, hits = (float(backend.to_host(total)[0]) for total in totals)
-        return Scores(loss / n, hits / n)
+            for rows in batches(window.targets.shape[0]):
+                targets = window.targets[rows] if window.targets.ndim == 1 else window.targets[rows, :]
+                totals = step(totals, params, running, window.images[rows, :], targets)
+            n += window.targets.shape[0]
+        loss, hits = map(backend.to_host, totals)
+        return scores_of(float(loss[0]), hits, n, loader.spread)
 
     return evaluate

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xpnet.errors import ModelError
 from xpnet.files import read_whole, write_atomically
@@ -19,7 +20,9 @@ MAX_EPOCHS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One line of the history. Losses are means per example, accuracies in [0, 1]; None if there is no such split.
+    """One line of the history: losses are means per example, accuracies in [0, 1]; None if there is no such split.
+
+    A regression has the coefficient of determination, r2, instead of the accuracy; its losses are of scaled targets.
 
     The training figures are those of the batches as they were trained on: before each update, with dropout and
     distortion, and with label smoothing and the examples' weights in the loss, which the other splits' losses do
@@ -28,11 +31,14 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: Any = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    train_r2: float | None = None
+    validation_r2: float | None = None
+    test_r2: float | None = None
     learning_rate: float
     seconds: float
     samples_per_second: float
@@ -42,8 +48,9 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write history.csv, a line for each epoch, completely or not at all.   Raises OSError."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns())
-    writer.writerows(dataclasses.astuple(epoch) for epoch in history)
+    columns = _columns("r2" if history and history[0].train_r2 is not None else "accuracy")
+    writer.writerow(columns)
+    writer.writerows([getattr(epoch, column) for column in columns] for epoch in history)
     write_atomically(path, text.getvalue().encode())
 
 
@@ -69,10 +76,12 @@ def read_history(path: str | Path) -> list[Epoch]:
 
 def _parse(rows: Iterator[list[str]]) -> list[Epoch]:
     """The epochs from the lines of a history.   Raises ModelError, and csv.Error."""
-    columns = _columns()
-    if next(rows, None) != columns:
-        raise ModelError(f"not the history of a run: its first line must be {','.join(columns)}")
-    optional = [field.default is None for field in dataclasses.fields(Epoch)]
+    head = next(rows, None)
+    columns = next((names for names in map(_columns, ("accuracy", "r2")) if names == head), None)
+    if columns is None:
+        raise ModelError(f"not the history of a run: its first line must be {','.join(_columns('accuracy'))}")
+    may_lack = {field.name: field.default is None for field in dataclasses.fields(Epoch)}
+    optional = [may_lack[name] and not name.startswith("train") for name in columns]
     history: list[Epoch] = []
     for number, row in enumerate(rows, 2):
         if len(history) == MAX_EPOCHS:
@@ -85,5 +94,7 @@ def _parse(rows: Iterator[list[str]]) -> list[Epoch]:
     return history
 
 
-def _columns() -> list[str]:
-    return [field.name for field in dataclasses.fields(Epoch)]
+def _columns(metric: str) -> list[str]:
+    """The names of the columns, where a split is judged by a metric besides its loss."""
+    splits = (f"{split}_{figure}" for split in ("train", "validation", "test") for figure in ("loss", metric))
+    return ["epoch", *splits, "learning_rate", "seconds", "samples_per_second"]

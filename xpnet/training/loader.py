@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
+from xpnet.backend.arrays import is_on_host, namespace_of, to_numpy
 from xpnet.data import DataError, is_mapped, rows_of
 
-__all__ = ["Examples", "Loader", "Window"]
+__all__ = ["Examples", "Loader", "Window", "bytes_of_row"]
 
 Array = Any
 
@@ -35,22 +36,29 @@ WINDOW_BYTES = 1 << 25
 class Examples:
     """Some of a split's examples, on the host.
 
-    images : (n_all, ...), uint8 or float in [0, 1]; an np.memmap stays in its file.   labels : (n_all,) int32.
+    images : (n_all, ...), uint8 or float; an np.memmap stays in its file, an array on a GPU there.
+    targets : (n_all,) int32, or (n_all, k) floats.   spread : of these targets in a regression, see spread_of, or None.
     rows : (n,) which of them; None for all.   weights : (n,) of these examples; None if all weigh the same.
     """
 
-    images: NDArray[Any]
-    labels: NDArray[np.int32]
+    images: Any
+    targets: NDArray[Any]
     rows: NDArray[np.intp] | None = None
     weights: NDArray[Any] | None = None
+    spread: NDArray[np.float64] | None = None
 
     @property
     def n(self) -> int:
         """Number of examples."""
-        return len(self.labels if self.rows is None else self.rows)
+        return len(self.targets if self.rows is None else self.rows)
 
-    def take(self, positions: NDArray[np.intp] | None) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]:
-        """The images, labels and weights at some positions, or at all: new arrays, except those taken completely.
+    @property
+    def chosen_targets(self) -> NDArray[Any]:
+        """The targets of these examples: (n,) or (n, k)."""
+        return self.targets if self.rows is None else self.targets[self.rows]
+
+    def take(self, positions: NDArray[np.intp] | None) -> tuple[Any, NDArray[Any], NDArray[Any] | None]:
+        """The images, targets and weights at some positions, or at all: new arrays, except those taken completely.
 
         positions : (k,) in 0..n-1, or None for all.
         """
@@ -58,18 +66,19 @@ class Examples:
         rows = positions if rows is None else rows
         weights = self.weights if self.weights is None or positions is None else self.weights[positions]
         if rows is None:
-            return self.images, self.labels, weights
-        return rows_of(self.images, rows), self.labels[rows], weights
+            return self.images, self.targets, weights
+        return rows_of(self.images, rows), self.targets[rows], weights
 
 
 class Window(NamedTuple):
     """Examples on the device, those of some consecutive steps.
 
-    images (n, n_features), labels (n,), weights (n,) or None.   order : (n,) int64, in which they are taken, or None.
+    images (n, n_features), targets (n,) or (n, k), weights (n,) or None.
+    order : (n,) int64, in which they are taken, or None.
     """
 
     images: Array
-    labels: Array
+    targets: Array
     weights: Array | None
     order: Array | None
 
@@ -84,20 +93,22 @@ class Loader:
 
     def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1, streamed: bool | None = None) -> None:
         self._examples = examples
-        n, image_bytes = examples.n, examples.images.nbytes // len(examples.images)
+        n, image_bytes = examples.n, bytes_of_row(examples.images)
+        self.spread = examples.spread
         self._feed = backend.feed()
         self._whole = None
         self.steps = math.ceil(n / batch_size)
-        self._file = examples.images.filename if is_mapped(examples.images) else None  # type: ignore[attr-defined]
+        self._file = examples.images.filename if is_mapped(examples.images) else None
         free = backend.free_memory()
         if streamed is None:
-            streamed = self._file is not None or (free is not None and n * image_bytes > MOST_OF_MEMORY * free)
+            moves = free is not None and is_on_host(examples.images)
+            streamed = self._file is not None or (moves and n * image_bytes > MOST_OF_MEMORY * (free or 0))
         self.streamed = streamed
         if not streamed:
-            images, labels, weights = examples.take(None)
+            images, targets, weights = examples.take(None)
             self._whole = Window(
-                backend.to_device(images.reshape(n, -1)),
-                backend.to_device(labels),
+                backend.adopt(namespace_of(images).reshape(images, (n, -1))),
+                backend.to_device(targets),
                 None if weights is None else backend.to_device(weights),
                 None,
             )
@@ -152,10 +163,10 @@ class Loader:
             return (found[found < n] + first) % n
 
         def push(i: int) -> None:
-            images, labels, weights = self._examples.take(positions(i))
+            images, targets, weights = self._examples.take(positions(i))
             self._check_unchanged()
-            order = None if generator is None else generator.permutation(len(labels))
-            self._feed.push(images.reshape(len(labels), -1), labels, weights, order)
+            order = None if generator is None else generator.permutation(len(targets))
+            self._feed.push(images.reshape(len(targets), -1), targets, weights, order)
 
         for i in range(0, skip * step, step):  # those that are not read have been drawn all the same
             if generator is not None:
@@ -174,6 +185,12 @@ class Loader:
     def _check_unchanged(self) -> None:
         if _stamp(self._file) != self._stamp:
             raise DataError(f"{self._file}: changed while in use (it was written to); leave it unchanged")
+
+
+def bytes_of_row(features: Any) -> int:
+    """Bytes of one example's features."""
+    size: int = to_numpy(features[:1, ...]).nbytes
+    return size
 
 
 def _stamp(path: str | os.PathLike[str] | None) -> tuple[int, int, int] | None:

@@ -94,7 +94,7 @@ class TensorBoardLog(Writer):
         event = self._library.proto.event_pb2.Event(step=figures.pop("epoch"), wall_time=time.time())
         for name, value in figures.items():
             split, _, quantity = name.rpartition("_")
-            tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy") else name
+            tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy", "r2") else name
             if value is not None:
                 event.summary.value.add(tag=tag, simple_value=value)
         with self.writing():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xpnet.numerics.network import MLP
 from xpnet.numerics.streams import ORDER
 from xpnet.optim import init_state
+from xpnet.training.evaluate import no_hits
 from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader
 from xpnet.training.run import Run
@@ -49,7 +50,7 @@ class Loop:
             batch_size=run.batch_size,
             n_steps=n_steps,
             window=window,
-            image_shape=run.image_shape,
+            schema=run.schema.on(backend.to_device),
         )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
@@ -72,9 +73,9 @@ class Loop:
         skipped = done // self._loader.steps
         end = skipped * self._loader.steps
         draws = generator(run.config.seed, ORDER, number)
-        for images, labels, weights, order in self._loader.shuffled(draws, skipped):
+        for images, targets, weights, order in self._loader.shuffled(draws, skipped):
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
-            end += math.ceil(labels.shape[0] / run.batch_size)
+            end += math.ceil(targets.shape[0] / run.batch_size)
             while done < end:
                 # And a checkpoint is between two calls.
                 due = done - done % self._interval + self._interval
@@ -82,7 +83,7 @@ class Loop:
                 step, steps = (self._steps, self._steps_per_call) if together else (self._step, 1)
                 done += steps
                 offsets = self._offsets if done < n_steps else self._last_offsets
-                self.state = step(self.state, images, labels, order, self._rates, offsets, weights)
+                self.state = step(self.state, images, targets, order, self._rates, offsets, weights)
                 yield done
 
     @property
@@ -132,8 +133,9 @@ class Loop:
 
     def _zeros(self) -> tuple[Array, Array, Array]:
         """State's loss, hits and healthy at the start of an epoch."""
-        dtypes = self._run.config.dtype, np.int64, np.int64
-        loss, hits, healthy = (self._run.backend.to_device(np.zeros(1, dtype)) for dtype in dtypes)
+        dtype = self._run.config.dtype
+        zeros = np.zeros(1, dtype), no_hits(self._run.network, dtype), np.zeros(1, np.int64)
+        loss, hits, healthy = map(self._run.backend.to_device, zeros)
         return loss, hits, healthy
 
 

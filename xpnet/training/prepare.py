@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.backend import Backend
-from xpnet.data import SETS, Dataset, is_mapped, rows_of
+from xpnet.backend.arrays import to_numpy
+from xpnet.data import SETS, Dataset, Schema, Split, is_mapped, rows_of
 from xpnet.errors import ConfigError
+from xpnet.model import spread_of
 from xpnet.numerics.augment import check_shape
+from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 from xpnet.numerics.streams import SPLIT
 from xpnet.optim import SCHEDULES
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import generator, init_params, init_running
-from xpnet.training.loader import WINDOW_BYTES, Examples
+from xpnet.training.loader import WINDOW_BYTES, Examples, bytes_of_row
 from xpnet.training.run import Run
+from xpnet.training.scaling import scaling_of_features, scaling_of_targets
 
 __all__ = ["DESCRIBED", "check_arguments", "fingerprint", "held_out", "prepare"]
 
@@ -71,18 +75,23 @@ def prepare(
             "cannot use: choose another batch size",
             setting="batch_size",
         )
-    image_bytes = data.train.images.nbytes // len(data.train.images)
+    image_bytes = bytes_of_row(data.train.images)
     if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
         raise ConfigError(
             f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
             f"which is streamed from its file because of its size: choose at most {WINDOW_BYTES // image_bytes:,}",
             setting="batch_size",
         )
+    schema = _schema(splits["train"], data, config, network)
+    if LOSSES[network.loss].task == "regression":
+        splits = {
+            name: dataclasses.replace(s, spread=spread_of(s.chosen_targets, schema)) for name, s in splits.items()
+        }
     run = Run(
         network,
         config,
         backend,
-        data.image_shape,
+        schema,
         n,
         batch_size,
         _rates(config, math.ceil(n / batch_size)),
@@ -99,15 +108,15 @@ def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: thr
     """
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
-        for array in split or ():
-            digest.update(f"{array.dtype.str} {array.shape} ".encode())
-            rows = max(1, BLOCK_BYTES * len(array) // array.nbytes)
-            for start in range(0, len(array), rows):
+        for array in () if split is None else (split.images, split.targets):
+            n, row = array.shape[0], to_numpy(array[:1, ...] if array.ndim > 1 else array[:1])
+            digest.update(f"{row.dtype.str} {tuple(array.shape)} ".encode())
+            rows = max(1, BLOCK_BYTES // row.nbytes)
+            for start in range(0, n, rows):
                 if over is not None and over.is_set():
                     return ""
-                digest.update(
-                    np.ascontiguousarray(rows_of(array, np.arange(start, min(start + rows, len(array))))).data
-                )
+                block = to_numpy(rows_of(array, np.arange(start, min(start + rows, n))))
+                digest.update(np.ascontiguousarray(block).data)
         digest.update(b"|")
     if sample_weight is not None:
         digest.update(np.asarray(sample_weight, np.float64).tobytes())
@@ -135,12 +144,11 @@ def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
     config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
     Raises ConfigError as held_out does.
     """
-    train = Examples(*data.train)
-    validation, test = (None if split is None else Examples(*split) for split in (data.validation, data.test))
+    train = _examples(data.train)
+    validation, test = (None if split is None else _examples(split) for split in (data.validation, data.test))
     if config.validation:
         rows, held = held_out(train.n, config)
-        validation = Examples(data.train.images, data.train.labels, rows=held)
-        train = Examples(data.train.images, data.train.labels, rows=rows)
+        validation, train = dataclasses.replace(train, rows=held), dataclasses.replace(train, rows=rows)
     if config.early_stopping is not None and validation is None:
         message = "early_stopping needs a validation split: set validation to 0.1, for example"
         raise ConfigError(message, setting="early_stopping")
@@ -152,17 +160,17 @@ def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | No
     """The weight of each example: its sample weight times its class's weight, scaled to a mean of 1."""
     if sample_weight is None and config.class_weight is None:
         return None
-    labels, rows = train.labels, slice(None) if train.rows is None else train.rows
+    targets, rows = train.targets, slice(None) if train.rows is None else train.rows
     weights = np.ones(train.n)
     if sample_weight is not None:
         try:
             given = np.asarray(sample_weight)
         except ValueError:
             raise ConfigError("sample_weight must be one list of numbers, not rows of different lengths") from None
-        if given.shape != labels.shape or given.dtype.kind not in "biuf":
+        if given.shape != targets.shape[:1] or given.dtype.kind not in "biuf":
             raise ConfigError(
-                f"sample_weight must be a number for each of the {len(labels)} training examples, not {given.dtype} of "
-                f"shape {given.shape}"
+                f"sample_weight must be a number for each of the {len(targets)} training examples, not {given.dtype} "
+                f"of shape {given.shape}"
             )
         if not (np.isfinite(given).all() and (given >= 0).all()):
             raise ConfigError("sample_weight must be finite and at least 0 throughout")
@@ -170,8 +178,10 @@ def _weights(train: Examples, config: TrainConfig, sample_weight: ArrayLike | No
         weights /= weights.max() or 1.0  # so that no sum overflows
     if config.class_weight == "balanced":
         # By what its examples weigh, so that sample weights do not undo the balance.
-        per_class = np.bincount(labels[rows], weights)
-        weights /= np.where(per_class > 0, per_class, 1.0)[labels[rows]]
+        if targets.ndim > 1:
+            raise ConfigError("class_weight balanced needs classes, one for each example", setting="class_weight")
+        per_class = np.bincount(targets[rows], weights)
+        weights /= np.where(per_class > 0, per_class, 1.0)[targets[rows]]
     if not weights.any():
         raise ConfigError("sample_weight leaves no training example with a weight above 0")
     scaled: NDArray[np.float64] = weights / weights.mean()
@@ -184,8 +194,7 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         raise ConfigError(
             f"the network takes {network.sizes[0]} inputs, but the images of {data.name} have {data.n_features} pixels"
         )
-    if network.sizes[-1] < data.n_classes:
-        raise ConfigError(f"the network has {network.sizes[-1]} outputs, but {data.name} has {data.n_classes} classes")
+    _check_outputs(network, data)
     return config.replace(
         **{name: getattr(network, name) for name in DESCRIBED if name != "hidden"},
         hidden=network.sizes[1:-1],
@@ -196,6 +205,43 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         graph=backend.graph,
         lr=config.rate,
     )
+
+
+def _check_outputs(network: MLP, data: Dataset) -> None:
+    """Raise ConfigError unless the outputs and the loss of a network are those that a set's labels need."""
+    task, n_outputs = LOSSES[network.loss].task, network.sizes[-1]
+    if data.train.targets is None:
+        raise ConfigError(
+            f"{data.name} has no labels to learn from; with a trained model, its classes can be predicted"
+        )
+    if task != data.task:
+        fitting = ", ".join(name for name, loss in LOSSES.items() if loss.task == data.task)
+        raise ConfigError(
+            f"the loss {network.loss} is for {task}, but the labels of {data.name} are for {data.task}: choose one of "
+            f"{fitting}, or another task for the data",
+            setting="loss",
+        )
+    if task == "classification" and n_outputs < data.n_classes:
+        raise ConfigError(f"the network has {n_outputs} outputs, but {data.name} has {data.n_classes} classes")
+    if task != "classification" and n_outputs != data.n_outputs:
+        raise ConfigError(f"the network has {n_outputs} outputs, but {data.name} has {data.n_outputs} targets a row")
+
+
+def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP) -> Schema:
+    """What the model is to know of its data."""
+    scale = data.scale if config.scale == "auto" else config.scale
+    return Schema(
+        config.data,
+        data.image_shape,
+        data.classes if len(data.classes) == network.sizes[-1] else (),
+        scaling_of_features(train, scale, data.name),
+        scaling_of_targets(train, network.loss),
+        data.picture_form,
+    )
+
+
+def _examples(split: Split) -> Examples:
+    return Examples(split.images, split.targets)
 
 
 def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
+from xpnet.data import Schema
 from xpnet.errors import NonFiniteError
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
@@ -27,7 +28,7 @@ Arrays = list[Any]
 class Run:
     """The state of a training run, which callbacks see and may end with stop.
 
-    network : trained.   config : resolved settings.   backend : where.   image_shape : of one image.
+    network : trained.   config : resolved settings.   backend : where.   schema : of the data.
     n_examples : training examples.   batch_size : examples per step; an epoch's last step has the rest.
     rates : (steps of the run,), the learning rate of each.
     history : one Epoch for each finished epoch.   done : steps of the epoch after them that have been issued.
@@ -43,7 +44,7 @@ class Run:
     network: MLP
     config: TrainConfig
     backend: Backend
-    image_shape: tuple[int, ...]
+    schema: Schema
     n_examples: int
     batch_size: int
     rates: NDArray[np.float64]
@@ -120,7 +121,7 @@ class Run:
     def model(self) -> Model:
         """A Model of params and running, on the device."""
         params, running = ([self.backend.to_device(a) for a in arrays] for arrays in (self.params, self.running))
-        return Model(self.network, params, running, self.backend, self.config.data, self.image_shape)
+        return Model(self.network, params, running, self.backend, self.schema)
 
 
 def _norm(arrays: Arrays) -> float:

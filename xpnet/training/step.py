@@ -9,8 +9,10 @@ of healthy steps accumulate on the device and are read once per epoch.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xpnet.data import Schema
+from xpnet.model import features_on, hits_of, targets_on
 from xpnet.numerics.augment import distort
-from xpnet.numerics.functional import clip_by_global_norm, scale_features
+from xpnet.numerics.functional import clip_by_global_norm
 from xpnet.numerics.network import MLP
 from xpnet.optim import OPTIMIZERS, limit_norms, moving_average
 from xpnet.training.config import TrainConfig
@@ -27,7 +29,8 @@ class State(NamedTuple):
     params, running, optimizer : flat lists of arrays.   average : of params and running, or [].
     step : (1,) int64, steps done since the start of the run. One element rather than none at all, because operations
         on NumPy's 0-d arrays return scalars, and scalars of a fixed type promote and warn where arrays do not.
-    loss : (1,) sum of the losses of all examples in this epoch.   hits : (1,) int64, examples classified correctly.
+    loss : (1,) sum of the losses of all examples in this epoch.
+    hits : (1,) int64, examples classified correctly; in a regression (k,) in the params' dtype, see hits_of.
     healthy : (1,) int64, steps of this epoch up to the first whose loss was not finite.
     """
 
@@ -49,19 +52,19 @@ def make_step(
     batch_size: int,
     n_steps: int,
     window: int | None = None,
-    image_shape: tuple[int, ...] = (),
+    schema: Schema,
 ) -> Callable[..., State]:
     """The function that trains on one batch.
 
     network, config : the network and the settings.   xp : the backend's namespace.
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
     window : steps after which other examples are on the device; None for all of the epoch's.
-    image_shape : (height, width), where the images are distorted.
-    Returns step(state, images, labels, order, rates, offsets, weights=None) -> state, with all arrays on one device:
-        images (n, n_in) uint8 or float; labels (n,) integers; order (n,) int64, in which the examples are taken;
-        rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the batch's size,) int64,
-        0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the window;
-        weights (n,), in the params' dtype, of the examples, or None.
+    schema : of the data; its scalings are arrays on the device.
+    Returns step(state, images, targets, order, rates, offsets, weights=None) -> state, with all arrays on one device:
+        images (n, n_in) uint8 or float; targets (n,) integers or (n, k) floats; order (n,) int64, in which the
+        examples are taken; rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the
+        batch's size,) int64, 0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the
+        window; weights (n,), in the params' dtype, of the examples, or None.
     """
     optimizer = OPTIMIZERS[config.optimizer]
     options = config.hyperparameters
@@ -69,7 +72,7 @@ def make_step(
     def step(
         state: State,
         images: Array,
-        labels: Array,
+        targets: Array,
         order: Array,
         rates: Array,
         offsets: Array,
@@ -80,11 +83,10 @@ def make_step(
         if window is not None:
             i = i % window
         rows = xp.take(order, i * batch_size + offsets, axis=0)
-        scale = 255.0 if images.dtype == xp.uint8 else None
-        x = scale_features(xp.take(images, rows, axis=0), params[0].dtype, scale=scale, xp=xp)
+        x = features_on(xp.take(images, rows, axis=0), params[0].dtype, schema, xp=xp)
         if config.augment is not None:
-            x = distort(x, image_shape, config.augment, state.step, seed=config.seed, xp=xp)
-        y = xp.take(labels, rows, axis=0)
+            x = distort(x, schema.image_shape, config.augment, state.step, seed=config.seed, xp=xp)
+        y = targets_on(xp.take(targets, rows, axis=0), params[0].dtype, schema, xp=xp)
         w = None if weights is None else xp.take(weights, rows, axis=0)
         loss, grads, logits, running = network.loss_and_grads(
             params, x, y, weights=w, running=state.running, step=state.step, seed=config.seed, xp=xp
@@ -99,7 +101,7 @@ def make_step(
         if config.average:
             average = moving_average(average, params + running, state.step, decay=config.average, xp=xp)
         loss_sum = state.loss + loss * offsets.shape[0]
-        hits = state.hits + xp.count_nonzero(xp.argmax(logits, axis=1) == y)
+        hits = state.hits + hits_of(network.loss, logits, y, xp=xp)
         # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
         healthy = state.healthy + xp.astype(xp.isfinite(loss_sum), state.healthy.dtype)
         return State(params, running, slots, average, state.step + 1, loss_sum, hits, healthy)

@@ -2,7 +2,7 @@
 
     space = {"lr": {"low": 0.02, "high": 0.5, "log": True}, "hidden": {"choices": [[128], [256], [128, 128]]}}
     tuned = tune(data, space, trials=20)
-    result = xpnet.fit(tuned.final.network(data.n_features, data.n_classes), data, tuned.final)
+    result = xpnet.fit(tuned.final.network(data.n_features, data.n_outputs, data.task), data, tuned.final)
 
 Accuracy is used rather than loss, since losses cannot be compared between two loss functions, nor between two degrees
 of label smoothing. No trial sees the test split.

@@ -162,7 +162,7 @@ class _Search:
         pruning, accuracy = _Pruning(trial), 0.0
         try:
             config = self.config.replace(**self._settings(trial))
-            network = config.network(self.data.n_features, self.data.n_classes)
+            network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
             result = fit(network, self.data, config, backend=backend, callbacks=[pruning])
             accuracy = result.history[result.model_epoch - 1].validation_accuracy or 0.0
         except (ConfigError, NonFiniteError) as error:
@@ -239,7 +239,7 @@ class _Pruning(Callback):
 
 
 def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConfig:
-    run, _ = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+    run, _ = prepare(config.network(data.n_features, data.n_outputs, data.task), data, config, backend)
     return run.config
 
 

@@ -1,0 +1,124 @@
+"""How a run scales its features and its targets, by the statistics of the examples that it trains on."""
+
+import logging
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend.arrays import namespace_of, to_numpy
+from xpnet.data import is_mapped, rows_of
+from xpnet.data.schema import PIXELS, Scaling
+from xpnet.errors import ConfigError
+from xpnet.numerics.functional import LOSSES
+from xpnet.training.loader import Examples
+
+__all__ = ["scaling_of_features", "scaling_of_targets"]
+
+logger = logging.getLogger("xpnet")
+
+# Features that are examined at a time, in float64.
+BLOCK_BYTES = 1 << 25
+
+
+class _Moments(NamedTuple):
+    """Of each column: its least and largest value, its mean and its standard deviation; (k,) float64."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+def scaling_of_features(train: Examples, scale: str, name: str) -> Scaling:
+    """The scaling of the features.
+
+    train : the examples that are trained on, and no others.   scale : one of SCALES; "auto" is pixels for bytes and
+        pictures without negative values, standard for all else.   name : of the data, for the log.
+    """
+    images = train.images
+    is_bytes = images.dtype == namespace_of(images).uint8
+    if scale == "none":
+        return Scaling()
+    if scale == "pixels" or (scale == "auto" and (is_bytes or images.ndim == 3)):
+        low, high = _range(train)
+        if low >= 0 or scale == "pixels":
+            return _of_pixels(high, is_bytes, name)
+    found = _moments(train)
+    # A column that never varies in training says nothing: it becomes 0, whatever it may be later.
+    constant = found.low == found.high
+    if scale == "minmax":
+        shift, spread = found.low, found.high - found.low
+    else:
+        shift, spread = found.mean, found.deviation
+    spread = np.where(constant, math.inf, spread)
+    dtype = to_numpy(images[:1, ...]).dtype if not is_bytes else np.dtype(np.float32)
+    return Scaling("minmax" if scale == "minmax" else "standard", shift.astype(dtype), spread.astype(dtype))
+
+
+def scaling_of_targets(train: Examples, loss: str) -> Scaling:
+    """The scaling of a regression's targets: to mean 0 and deviation 1, except for counts.
+
+    Raises ConfigError for counts below 0.
+    """
+    if LOSSES[loss].task != "regression":
+        return Scaling()
+    targets = train.chosen_targets.astype(np.float64)
+    if loss == "poisson":
+        if targets.min() < 0:
+            raise ConfigError(f"the loss poisson is for counts, but a target is {targets.min():g}: use squared-error")
+        return Scaling()
+    deviation = targets.std(axis=0)
+    return Scaling("standard", targets.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+
+def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
+    """Pixels by the largest value that they can have, as far as the largest one that there is shows it."""
+    if high <= 1 and not is_bytes:
+        return Scaling("pixels")
+    if 127 < high <= 255 or high == 0:
+        return PIXELS
+    logger.info("%s: the largest pixel is %g, so pixels are divided by %g instead of 255", name, high, high)
+    return Scaling("pixels", None, float(high))
+
+
+def _blocks(train: Examples) -> Any:
+    """The features as float64, (n, k), some rows at a time; of a mapped file the first ones only."""
+    images, n = train.images, train.n
+    xp, k = namespace_of(images), math.prod(images.shape[1:])
+    step = max(1, BLOCK_BYTES // (8 * k))
+    for start in range(0, min(n, step) if is_mapped(images) else n, step):
+        stop = min(start + step, n)
+        if train.rows is None and not is_mapped(images):
+            block = images[start:stop, ...]
+        else:
+            rows = np.arange(start, stop) if train.rows is None else train.rows[start:stop]
+            block = rows_of(images, rows)
+        yield xp.reshape(block, (stop - start, k))
+
+
+def _range(train: Examples) -> tuple[float, float]:
+    """The least and the largest of all features."""
+    found = [(_number(block, "min"), _number(block, "max")) for block in _blocks(train)]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _number(block: Any, name: str) -> float:
+    return float(getattr(namespace_of(block), name)(block))
+
+
+def _moments(train: Examples) -> _Moments:
+    n, k = train.n, math.prod(train.images.shape[1:])
+    low, high, total = np.full(k, math.inf), np.full(k, -math.inf), np.zeros(k)
+    for block in _blocks(train):
+        xp = namespace_of(block)
+        low = np.minimum(low, to_numpy(xp.min(block, axis=0)))
+        high = np.maximum(high, to_numpy(xp.max(block, axis=0)))
+        total += to_numpy(xp.sum(xp.astype(block, xp.float64), axis=0))
+    mean, squares = total / n, np.zeros(k)
+    for block in _blocks(train):
+        xp = namespace_of(block)
+        off = to_numpy(xp.astype(block, xp.float64)) - mean
+        squares += np.square(off).sum(axis=0)
+    return _Moments(low, high, mean, np.sqrt(squares / n))
