@@ -86,9 +86,13 @@ def test_predict_takes_images_of_any_layout() -> None:
         model.evaluate(images[:0], np.zeros(0, np.int32))
     with pytest.raises(ModelError, match=r"pass.* as x\[None\]"):
         model.predict(images[0])
-    for pixels in (images.astype(np.float64), images - 1.0, images * np.nan, images.astype(np.int32)):
-        with pytest.raises(ModelError, match=r"pixels must be uint8, or floats in \[0, 1\]"):
+    for same in (images.astype(np.float64), images.astype(">i4"), images.tolist(), images[:, None]):
+        assert np.array_equal(model.predict(same), classes)
+    for pixels in (images - 1.0, images * 2.0):
+        with pytest.raises(ModelError, match=r"pixels must be in \[0, 1\], or from 0 to 255; these are from"):
             model.predict(pixels)
+    with pytest.raises(DataError, match="nan at row 0, pixel"):
+        model.predict(images * np.nan)
 
 
 def test_predictions_do_not_depend_on_their_company() -> None:
