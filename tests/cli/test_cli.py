@@ -24,7 +24,8 @@ import xpnet.training.checkpoint
 import xpnet.training.history
 from tests.conftest import write_npz
 from xpnet.cli import main
-from xpnet.data import write_idx
+from xpnet.data import Scaling, Schema, write_idx
+from xpnet.model import calibration_error
 from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.numerics.streams import SPLIT
 from xpnet.recipes import read_recipe, recipe_names
@@ -446,6 +447,10 @@ def test_evaluate_agrees_with_the_history(trained: str, patterns: str, capsys: p
     confusion = np.array(found["confusion"])
     assert confusion.sum() == 60
     assert np.diagonal(confusion).sum() / 60 == found["accuracy"]
+    test, model = xpnet.load_data(patterns).test, xpnet.load(trained, "cpu")
+    assert test is not None
+    images, labels = test
+    assert found["calibration_error"] == pytest.approx(calibration_error(model.outputs(images), labels))
     for i, each in enumerate(found["classes"]):
         assert each == {"class": str(i), "images": confusion[i].sum(), "accuracy": confusion[i, i] / confusion[i].sum()}
 
@@ -464,6 +469,48 @@ def test_confusion_has_a_row_for_each_label(
         for guess in range(3):
             assert confusion[label][guess] == np.sum((labels == label) & (read == guess))
     assert confusion != np.transpose(confusion).tolist()
+
+
+def test_evaluate_other_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.arange(8.0).reshape(4, 2)
+    numbers, several = np.array([0.0, 2.0, 5.0, 6.0]), np.array([[1, 0], [1, 1], [0, 0], [1, 1]])
+    data = {}
+    for task, y in (("regression", numbers), ("multilabel", several), ("unlabelled", None)):
+        data[task] = xpnet.Dataset.from_arrays(X, y, test=(X, y), name=task, scale=None)
+    monkeypatch.setattr("xpnet.cli.datasets.load_data", lambda name, **_: data[name])
+    weights = {"regression": np.array([[1.0], [0.0]]), "multilabel": np.array([[1.0, 0.0], [0.0, 1.0]])}
+    losses = {"regression": "squared-error", "multilabel": "binary-cross-entropy"}
+    for task, weight in weights.items():
+        W, b = weight.astype(np.float32), np.full(weight.shape[1], -1.5, np.float32) * (task == "multilabel")
+        schema = Schema("digits", (2,), features=Scaling(), classes=("red", "ripe") if task == "multilabel" else ())
+        network = xpnet.MLP(W.shape, loss=losses[task])
+        xpnet.Model(network, [W, b], [], xpnet.select("cpu"), schema).save(f"{task}.safetensors")
+
+    def evaluated(task: str) -> tuple[str, dict[str, Any]]:
+        use = ["evaluate", f"{task}.safetensors", "--data", task, "--device", "cpu"]
+        assert main(use) == 0
+        out = capsys.readouterr().out
+        assert main([*use, "--json"]) == 0
+        return out, json.loads(capsys.readouterr().out)
+
+    out, found = evaluated("regression")
+    errors = X[:, 0] - numbers
+    assert found["mae"] == pytest.approx(np.abs(errors).mean())
+    assert found["r2"] == pytest.approx(1 - (errors**2).sum() / ((numbers - numbers.mean()) ** 2).sum())
+    assert f"R2        {found['r2']:.4f}\nerror     0.25 (mean, absolute)\nloss " in out
+    assert "accuracy" not in out
+    out, found = evaluated("multilabel")
+    assert found["accuracy"] == 0.5
+    assert [(row["class"], row["images"], row["accuracy"]) for row in found["classes"]] == [
+        ("red", 3, 0.5),
+        ("ripe", 2, 0.75),
+    ]
+    assert "red   3  50.00 %\nripe  2  75.00 %\n" in out
+    for use in (["plot", "regression.safetensors", "--mistakes"], ["plot", "multilabel.safetensors", "--confusion"]):
+        assert main([*use, "--data", "multilabel"]) == 2
+        assert "--confusion and --mistakes need classes, but" in capsys.readouterr().err
+    assert main(["evaluate", "regression.safetensors", "--data", "unlabelled"]) == 2
+    assert "unlabelled has no labels to compare with" in capsys.readouterr().err
 
 
 def test_evaluate_prints_a_table_that_fits(trained: str, capsys: pytest.CaptureFixture[str]) -> None:

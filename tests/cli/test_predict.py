@@ -21,8 +21,9 @@ from rich.console import Console
 
 import xpnet
 from xpnet.cli import main
+from xpnet.cli.readings import UNSURE
 from xpnet.cli.terminal import Bar, draw_bars
-from xpnet.data import Schema
+from xpnet.data import Scaling, Schema
 
 QUICK = ["--device", "cpu", "--epochs", "1", "--hidden", "none", "--lr", "0.02", "--batch-size", "110"]
 COLOUR = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
@@ -127,7 +128,8 @@ def test_an_image_is_drawn_beside_its_bars(
         outputs = trained.outputs(images[i : i + 1])[0]
         k = int(outputs.argmax())
         verdict = "right" if i == right else f"WRONG: it is {labels[i]}"
-        assert heading == f"test {i}: {k} ({100 * outputs[k]:.1f} %), {verdict}"
+        unsure = "unsure, perhaps " if outputs[k] < UNSURE else ""
+        assert heading == f"test {i}: {unsure}{k} ({100 * outputs[k]:.1f} %), {verdict}"
         assert len(lines) == 3
         assert all(re.fullmatch(r"[ .:\-=+*#%@]{6}", line[:6]) for line in lines)
         for j, line in enumerate(lines):
@@ -203,6 +205,114 @@ def test_classes_have_names_where_the_set_is_known(
     assert sum("T-shirt/top" in line for line in bars) == 1
 
 
+def given_data(monkeypatch: pytest.MonkeyPatch, X: Any, y: Any, test: tuple[Any, Any], **options: Any) -> None:
+    """Let arrays be the data of every model."""
+    data = xpnet.Dataset.from_arrays(X, y, test=test, name="digits", **options)
+    monkeypatch.setattr("xpnet.cli.datasets.load_data", lambda *_, **__: data)
+
+
+@pytest.mark.parametrize("classes", [("cat", "dog", "an eel"), (1, 3, 8)])
+def test_classes_are_called_as_in_training(
+    classes: tuple[Any, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = np.zeros((6, 2, 2), np.uint8), [classes[k] for k in (0, 1, 2, 2, 1, 0)]
+    given_data(monkeypatch, X, y, (X[:3], y[:3]))
+    save_model("mine.safetensors", np.zeros((4, 3)), 9 * np.eye(3)[2], data="digits", classes=classes)
+    use = ["predict", "mine.safetensors", "--device", "cpu", "--index", "0", "2"]
+    assert main([*use, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["label"], row["prediction"], row["class"]) for row in found] == [
+        (classes[0], classes[2], str(classes[2])),
+        (classes[2], classes[2], str(classes[2])),
+    ]
+    assert main([*use, "--csv"]) == 0
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [(row[1], row[2], row[4]) for row in rows] == [
+        (str(classes[0]), str(classes[2]), "false"),
+        (str(classes[2]), str(classes[2]), "true"),
+    ]
+    assert main(use) == 0
+    out = capsys.readouterr().out
+    assert f"test 0: {classes[2]} (100.0 %), WRONG: it is {classes[0]}\n" in out
+    assert f"test 2: {classes[2]} (100.0 %), right\n" in out
+    assert re.search(rf"▸ +{classes[2]} █", out)
+
+
+def test_a_label_that_is_no_class_of_the_model(monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]) -> None:
+    X = np.zeros((4, 2, 2), np.uint8)
+    given_data(monkeypatch, X, ["cat", "dog"] * 2, (X, ["cow", "dog"] * 2), classes=("cat", "dog", "cow"))
+    save_model("mine.safetensors", np.zeros((4, 3)), np.zeros(3), data="digits", classes=("cat", "dog", "eel"))
+    for command in (["predict", "--csv"], ["evaluate"]):
+        assert "'cow'" in fails(1, command[0], "mine.safetensors", *command[1:])
+
+
+def test_several_labels_at_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = np.zeros((3, 2, 2), np.uint8), np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1]])
+    given_data(monkeypatch, X, y, (X, y))
+    bias = np.array([2.0, -2.0, 1.0])
+    description = {"loss": "binary-cross-entropy", "data": "digits", "classes": ("red", "round", "ripe")}
+    save_model("mine.safetensors", np.zeros((4, 3)), bias, **description)
+    use = ["predict", "mine.safetensors", "--device", "cpu", "--index", "0-2"]
+    assert main([*use, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["label"] for row in found] == [["red", "round"], [], ["red", "ripe"]]
+    assert [row["prediction"] for row in found] == [["red", "ripe"]] * 3
+    np.testing.assert_allclose(found[0]["probabilities"], 1 / (1 + np.exp(-bias)), rtol=1e-5)
+    assert main([*use, "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "0,red round,red ripe,false,",
+        "1,,red ripe,false,",
+        "2,red ripe,red ripe,true,",
+    ]
+    assert main(use) == 0
+    out = capsys.readouterr().out
+    for heading in ("0: red, ripe, WRONG: it is red, round", "1: red, ripe, WRONG: it is none", "2: red, ripe, right"):
+        assert f"test {heading}\n" in out
+    assert out.count("▸") == 6
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_predictions_that_are_numbers(
+    n: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = np.arange(6.0).reshape(3, 2), np.array([[1.5, -1.0], [2.0, 3.0], [4.25, 0.0]])[:, :n]
+    given_data(monkeypatch, X, y, (X, y), task="regression", scale=None)
+    description = {"loss": "squared-error", "data": "digits", "image_shape": (2,), "features": Scaling()}
+    save_model("mine.safetensors", np.eye(2)[:, :n], np.zeros(n), **description)
+    use = ["predict", "mine.safetensors", "--device", "cpu", "--index", "2"]
+    assert main([*use, "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found == {
+        "source": {"split": "test", "index": 2},
+        "label": [4.25, 0.0] if n == 2 else 4.25,
+        "prediction": [4.0, 5.0] if n == 2 else 4.0,
+    }
+    assert main([*use, "--csv"]) == 0
+    heads, cells = capsys.readouterr().out.splitlines()
+    if n == 1:
+        assert (heads, cells) == ("index,label,prediction,right,file", "2,4.25,4.0,,")
+    else:
+        assert heads == "index,label 0,label 1,prediction 0,prediction 1,right,file"
+        assert cells == "2,4.25,0.0,4.0,5.0,,"
+    assert main(use) == 0
+    found, known = ("4, 5", "4.25, 0") if n == 2 else ("4", "4.25")
+    assert capsys.readouterr().out == f"test 2: {found}, it is {known}\n\n"
+
+
+@pytest.mark.parametrize(("bound", "unsure"), [("0.5", False), ("0.6", True), ("0", False), ("1", True)])
+def test_what_is_less_probable_than_the_bound_is_unsure(
+    trained: xpnet.Model, bound: str, unsure: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model("mine.safetensors", np.zeros((36, 3)), np.array([0.0, 1.0, 0.0]), data=trained.data)
+    use = ["predict", "mine.safetensors", "--index", "0", "--device", "cpu", "--unsure", bound]
+    assert main(use) == 0
+    assert capsys.readouterr().out.startswith(f"test 0: {'unsure, perhaps ' * unsure}1 (57.6 %), ")
+    assert main([*use, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["unsure"] == unsure
+    assert main([*use, "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(f",{str(unsure).lower()}")
+
+
 def test_csv_of_a_whole_split(
     trained: xpnet.Model, small_data: xpnet.Dataset, wrong: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +348,7 @@ def test_csv_of_a_whole_split(
         (["17"], 2, "there is no file 17: did you mean --index 17?"),
         (["any.png", "0-9"], 2, "there is no file 0-9: did you mean --index 0-9?"),
         (["--split", "validation", "--csv"], 2, "has no validation split, only train and test"),
+        (["--unsure", "50"], 2, "--unsure must be in [0, 1], not 50"),
         (["--json", "--csv"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--show"], 2, "--show, --json and --csv exclude one another"),
         (["--index", "0", "--data", "mnits"], 1, "did you mean 'mnist'?"),
@@ -356,7 +467,7 @@ def test_one_bad_picture_does_not_keep_the_others(pictures: str, capsys: pytest.
 
 def test_a_model_of_784_inputs_reads_pictures(pictures: str, capsys: pytest.CaptureFixture[str]) -> None:
     for shape in ((784,), ()):
-        save_model("flat.safetensors", np.zeros((784, 3)), np.eye(3)[2], data="flat.csv", image_shape=shape)
+        save_model("flat.safetensors", np.zeros((784, 3)), 9 * np.eye(3)[2], data="flat.csv", image_shape=shape)
         assert main(["predict", "flat.safetensors", "ring.png"]) == 0
         assert capsys.readouterr().out.startswith("ring.png: 2 (")
     save_model("wide.safetensors", np.zeros((784, 3)), np.zeros(3), data="wide.npz", image_shape=(14, 56))

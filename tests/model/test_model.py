@@ -20,6 +20,7 @@ from tests.conftest import open_backend
 from xpnet.backend import Backend, select
 from xpnet.data import Schema
 from xpnet.errors import DataError, ModelError
+from xpnet.model import calibration_error
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.initializers import init_params, init_running
 
@@ -382,3 +383,27 @@ def test_a_model_is_kept_by_joblib(tmp_path: Path) -> None:
     model = make_model()
     joblib.dump(model, tmp_path / "model")
     assert np.array_equal(joblib.load(tmp_path / "model").params[0], model.params[0])
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_the_calibration_error_of_outputs_made_by_hand() -> None:
+    tops = np.array([0.95, 0.95, 0.95, 0.95, 0.6, 0.6, 1.0])
+    outputs = np.stack([tops, 1 - tops], axis=1)
+    labels = np.array([0, 0, 0, 1, 1, 0, 0])
+    # 15 bins: four of 0.95 in one with the 1.0, of which 4 of 5 are right; two of 0.6, of which half are.
+    expected = (abs(4.8 - 4) + abs(1.2 - 1)) / 7
+    assert calibration_error(outputs, labels) == pytest.approx(expected)
+    assert calibration_error(outputs, labels, bins=1) == pytest.approx(abs(6.0 - 5) / 7)
+    assert calibration_error(np.eye(3), np.arange(3)) == 0.0
+    assert math.isnan(calibration_error(np.array([[np.nan, 0.5]]), np.array([1])))
+
+
+def test_the_calibration_error_of_labels_drawn_by_their_probabilities_is_small() -> None:
+    rng = np.random.default_rng(0)
+    outputs = rng.dirichlet(np.ones(4), 50_000)
+    labels = (outputs.cumsum(axis=1) > rng.random((50_000, 1))).argmax(axis=1)
+    assert calibration_error(outputs, labels) < 0.01
+    sharper = outputs**2 / (outputs**2).sum(axis=1, keepdims=True)
+    assert calibration_error(sharper, labels) > 0.1

@@ -86,7 +86,7 @@ def show(
         )
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
-    n = len(part.labels)
+    n = len(part)
     indices = index or list(range(min(count, n)))
     if outside := [i for i in indices if not 0 <= i < n]:
         raise ConfigError(
@@ -95,12 +95,15 @@ def show(
     from rich.table import Table
 
     console = result_console()
-    names = class_names(data, data.n_classes)
+    names = class_names(data.name, data.classes)
     width = data.image_shape[1]
     across = max(1, (console.width + 2) // (width + 2))
     pictures: list[tuple[str, NDArray[Any]]] = []
     for i in indices:
-        pictures.append((f"{i}: {names[part.labels[i]]}", part.images[i]))
+        label = (
+            "" if part.labels is None else names[part.targets[i]] if data.task == "classification" else part.labels[i]
+        )
+        pictures.append((f"{i}: {label}" if label != "" else str(i), part.images[i]))
         if distortion is not None:  # as many as complete the line, or one below the image
             pictures += [("", copy) for copy in _distorted(part.images[i], distortion, i, max(across - 1, 1))]
     for start in range(0, len(pictures), across):

@@ -27,6 +27,7 @@ __all__ = [
     "SplitName",
     "data_for",
     "form_of",
+    "labelled",
     "newest_run",
     "part_of",
 ]
@@ -63,9 +64,11 @@ def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
         raise ConfigError(f"the model was trained on {name!r}, which was not found: choose the data with --data")
     with download_bar() as bar:
         found = load_data(name, data_dir=data_dir, progress=bar)
-    n_in, n_classes = model.network.sizes[0], model.network.sizes[-1]
+    n_in, n_classes = model.network.sizes[0], len(model.classes)
     if found.n_features != n_in:
         raise ModelError(f"the model takes {n_in} pixels, but the images of {found.name} have {found.n_features}")
+    if model.task != "classification" or found.task != "classification":
+        return found
     # A file's classes are counted by its labels, and a part of a set may lack the last ones.
     if found.n_classes > n_classes or (found.name in SETS and found.n_classes != n_classes):
         raise ModelError(f"the model has {n_classes} classes, but {found.name} has {found.n_classes}")
@@ -102,6 +105,13 @@ def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
         there = " and ".join(key for key, part in parts.items() if part is not None)
         raise ConfigError(f"{data.name} has no {name} split, only {there}")
     return found
+
+
+def labelled(split: Split, data: Dataset) -> Split:
+    """A split, if it has labels.   Raises ConfigError."""
+    if split.labels is None:
+        raise ConfigError(f"{data.name} has no labels to compare with; xpnet predict classifies it")
+    return split
 
 
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:

@@ -1,6 +1,7 @@
 """xpnet evaluate."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +10,22 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, newest_run, part_of
+from xpnet.cli.datasets import (
+    DataDir,
+    DataName,
+    DeviceName,
+    LibraryName,
+    SplitName,
+    data_for,
+    labelled,
+    newest_run,
+    part_of,
+)
 from xpnet.cli.terminal import class_names, result_console
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError
-from xpnet.model import Ensemble, Measured, Model, confusion_matrix, load
+from xpnet.model import Ensemble, Measured, Model, calibration_error, confusion_matrix, load
+from xpnet.numerics.functional import LOSSES, softmax
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +51,12 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
 ) -> None:
-    """Measure a trained model, or several as one: loss, accuracy, accuracy by class, confusion matrix."""
+    """Measure a trained model, or several as one: loss, accuracy, accuracy by class, confusion matrix.
+
+    Where the outputs are probabilities, the expected calibration error says
+    how far they are from the shares that are right. Of a regression, R2 and
+    the mean absolute error take the place of all that.
+    """
     models = models or [newest_run()]
     members = [load(path, device, library) for path in models]
     trained = Ensemble(members, list(map(str, models))) if len(members) > 1 else members[0]
@@ -48,59 +65,87 @@ def evaluate(
             f"the models were trained on different data, {', '.join(map(repr, sets))}: choose the data with --data"
         )
     dataset = data_for(members[0], data, data_dir)
-    images, labels = part_of(dataset, split, models)
+    images, labels = labelled(part_of(dataset, split, models), dataset)
     measured = trained.measure(images, labels)
-    confusion = confusion_matrix(labels, measured.outputs.argmax(axis=1), measured.outputs.shape[1])
+    found = _as_dict(models, members, dataset, split, measured)
     if as_json:
-        print(json.dumps(_as_dict(models, members, dataset, split, measured, confusion), indent=2))
+        print(json.dumps(found, indent=2))
     else:
-        _print(models, members, dataset, split, measured, confusion)
+        _print(found, members, dataset, measured)
 
 
-def _as_dict(
-    paths: list[Path], models: list[Model], data: Dataset, split: str, measured: Measured, confusion: NDArray[np.intp]
-) -> dict[str, Any]:
-    n, hits = confusion.sum(axis=1), np.diagonal(confusion)
+def _as_dict(paths: list[Path], models: list[Model], data: Dataset, split: str, measured: Measured) -> dict[str, Any]:
     names, networks = [str(path) for path in paths], [str(model.network) for model in models]
-    several = bool(measured.members)
+    several, first = bool(measured.members), models[0]
     found = {
         "model": names if several else names[0],
         "network": networks if several else networks[0],
-        "device": models[0].backend.device,
-        "library": models[0].backend.name,
+        "device": first.backend.device,
+        "library": first.backend.name,
         "data": data.name,
         "source": data.source,
         "split": split,
-        "images": int(n.sum()),
-        "loss": measured.scores.loss,
-        "accuracy": measured.scores.accuracy,
-        "classes": [
-            {"class": name, "images": int(count), "accuracy": int(hit) / int(count) if count else None}
-            for name, count, hit in zip(class_names(data, len(n)), n, hits, strict=True)
-        ],
-        "confusion": confusion.tolist(),
+        "images": len(measured.outputs),
+        **measured.scores._asdict(),
     }
+    if first.task == "classification":
+        found |= _by_class(measured, class_names(data.name, first.classes))
+    elif first.task == "multilabel":
+        right = ((measured.outputs > 0.5) == (measured.targets > 0.5)).mean(axis=0)
+        found["classes"] = [
+            {"class": str(name), "images": int(count), "accuracy": float(share)}
+            for name, count, share in zip(first.classes, measured.targets.sum(axis=0), right, strict=True)
+        ]
+    if LOSSES[first.network.loss].output is softmax:
+        error = calibration_error(measured.outputs, measured.targets)
+        found["calibration_error"] = error if math.isfinite(error) else None
     if several:
         found["members"] = [
-            {"path": name, "network": network, "accuracy": scores.accuracy, "loss": scores.loss}
+            {"path": name, "network": network, **scores._asdict()}
             for name, network, scores in zip(names, networks, measured.members, strict=True)
         ]
     return found
 
 
-def _print(
-    paths: list[Path], models: list[Model], data: Dataset, split: str, measured: Measured, confusion: NDArray[np.intp]
-) -> None:
-    console, backend, scores = result_console(), models[0].backend, measured.scores
+def _by_class(measured: Measured, names: list[str]) -> dict[str, Any]:
+    confusion = confusion_matrix(measured.targets, measured.outputs.argmax(axis=1), len(names))
+    classes = [
+        {"class": name, "images": int(count), "accuracy": int(hit) / int(count) if count else None}
+        for name, count, hit in zip(names, confusion.sum(axis=1), np.diagonal(confusion), strict=True)
+    ]
+    return {"classes": classes, "confusion": confusion.tolist()}
+
+
+def _print(found: dict[str, Any], models: list[Model], data: Dataset, measured: Measured) -> None:
     networks = ", ".join(dict.fromkeys(str(model.network) for model in models))
-    name = f"ensemble of {len(models)}" if measured.members else paths[0]
-    print(f"model     {name}: {networks}, on {backend.device} with {backend.name}")
-    print(f"data      {data.name}, {confusion.sum():,} {split} images ({data.source})")
-    for path, model, its in zip(paths, models, measured.members, strict=False):  # a single model has no members
-        print(f"member    {100 * its.accuracy:.2f} %, {path}: {model.network}")
-    print(f"accuracy  {100 * scores.accuracy:.2f} %")
-    print(f"loss      {scores.loss:.4f}\n")
-    names = class_names(data, len(confusion))
+    members = found.get("members", [])
+    name = f"ensemble of {len(models)}" if members else found["model"]
+    print(f"model     {name}: {networks}, on {found['device']} with {found['library']}")
+    print(f"data      {data.name}, {found['images']:,} {found['split']} images ({data.source})")
+    regression = models[0].task == "regression"
+    for its in members:
+        score = f"R2 {its['r2']:.4f}" if regression else f"{100 * its['accuracy']:.2f} %"
+        print(f"member    {score}, {its['path']}: {its['network']}")
+    if regression:
+        print(f"R2        {found['r2']:.4f}")
+        print(f"error     {found['mae']:.5g} (mean, absolute)")
+    else:
+        print(f"accuracy  {100 * found['accuracy']:.2f} %")
+    print(f"loss      {found['loss']:.4f}")
+    if found.get("calibration_error") is not None:
+        print(f"ECE       {found['calibration_error']:.4f} (expected calibration error)")
+    if "confusion" in found:
+        print()
+        _print_confusion([row["class"] for row in found["classes"]], np.array(found["confusion"]))
+    elif "classes" in found:
+        print("\nfor each label, the images that have it, and how often whether they have it is right")
+        width = max(len(row["class"]) for row in found["classes"])
+        for row in found["classes"]:
+            print(f"{row['class']:<{width}}  {row['images']:,}  {100 * row['accuracy']:.2f} %")
+
+
+def _print_confusion(names: list[str], confusion: NDArray[np.intp]) -> None:
+    console = result_console()
     table = _table(names, confusion, complete=True)
     unbounded = console.options.update(max_width=sys.maxsize)
     if console.measure(table, options=unbounded).maximum <= console.width:

@@ -9,7 +9,17 @@ from cyclopts import Parameter
 
 from xpnet import plots
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, newest_run, part_of
+from xpnet.cli.datasets import (
+    DataDir,
+    DataName,
+    DeviceName,
+    LibraryName,
+    SplitName,
+    data_for,
+    labelled,
+    newest_run,
+    part_of,
+)
 from xpnet.cli.settings import whole_numbers
 from xpnet.cli.terminal import class_names
 from xpnet.errors import ConfigError, ModelError
@@ -79,16 +89,17 @@ def plot(
     for run in runs:
         model, figures = load(run, device, library), {}
         if confusion or mistakes:
+            if model.task != "classification":
+                raise ConfigError(f"--confusion and --mistakes need classes, but {run} was trained for {model.task}")
             dataset = data_for(model, data, data_dir)
-            images, labels = part_of(dataset, split, [run])
-            outputs = model.outputs(images)
-            classes = class_names(dataset, outputs.shape[1])
+            images, labels = labelled(part_of(dataset, split, [run]), dataset)
+            found, classes = model.measure(images, labels), class_names(dataset.name, model.classes)
         if confusion:
             figures["confusion"] = plots.confusion(
-                confusion_matrix(labels, outputs.argmax(axis=1), len(classes)), classes
+                confusion_matrix(found.targets, found.outputs.argmax(axis=1), len(classes)), classes
             )
         if mistakes:
-            figures["mistakes"] = plots.mistakes(images, labels, outputs, classes, **many)
+            figures["mistakes"] = plots.mistakes(images, found.targets, found.outputs, classes, **many)
         if weights:
             W = model.backend.to_host(model.params[0])
             figures["weights"] = plots.weights(W, model.image_shape, **many)

@@ -12,8 +12,9 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
+from xpnet.checks import check_range
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, newest_run
-from xpnet.cli.readings import Reader, Reading, as_json, print_csv, print_reading, short
+from xpnet.cli.readings import UNSURE, Reader, Reading, as_json, print_csv, print_reading, short
 from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, ModelError, XpnetError
@@ -53,6 +54,9 @@ def predict(
     ] = None,
     split: SplitName = "test",
     data: DataName = None,
+    unsure: Annotated[
+        float, Parameter(help="Call a prediction unsure that is less probable; 0 for none.", metavar="P")
+    ] = UNSURE,
     show: Annotated[
         bool, Parameter(negative="", help="Draw each picture as the network sees it.", show_default=False)
     ] = False,
@@ -75,8 +79,9 @@ def predict(
     """
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
+    check_range("--unsure", unsure, 0.0, 1.0, high_open=False)
     run, pictures = _told_apart(names)
-    reader = Reader(load(run, device, library), data, data_dir, run)
+    reader = Reader(load(run, device, library), data, data_dir, run, unsure)
     if not (pictures or index or csv):
         return _prompt(reader, split, json=json, show=show)
     whole = () if pictures or index else [range(len(reader.part(split)))]
@@ -189,7 +194,7 @@ class _Questions:
 
     def _index(self, wish: str) -> int:
         """The next index, a random one, or that of the next misclassified image; after the last comes the first."""
-        n = len(self.reader.part(self.split).labels)
+        n = len(self.reader.part(self.split))
         if wish == "r":
             return int(np.random.default_rng().integers(n))
         if not wish:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import Dataset, Split, read_picture, rows_of
+from xpnet.data import Dataset, Split, read_picture
 from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES, softmax
@@ -23,43 +23,45 @@ from xpnet.numerics.functional import LOSSES, softmax
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["Reader", "Reading", "as_json", "print_csv", "print_reading", "short"]
+__all__ = ["UNSURE", "Reader", "Reading", "as_json", "print_csv", "print_reading", "short"]
 
 PICTURE = (28, 28)
 # Images that are read and shown to the network at a time.
 BLOCK = 1000
+# The probability below which a prediction is called unsure: 1 % of MNIST's test images are, by the default network.
+UNSURE = 0.58
 # As many classes have a bar; of more, the most probable ones.
 MOST_BARS = 10
 
 
 class Reading(NamedTuple):
-    """An image and the network's outputs for it.
+    """An image, the network's outputs for it, and what they say.
 
-    source : {"split": name, "index": i} or {"file": path}.   outputs : (n_classes,).   label : None for a file's.
+    source : {"split": name, "index": i} or {"file": path}.   outputs : (n_outputs,).
+    prediction, label : a class, the list of those that are so, a number or a list of numbers; label None if not known.
     """
 
     source: dict[str, Any]
     image: NDArray[Any]
     outputs: NDArray[Any]
-    label: int | None = None
-
-    @property
-    def prediction(self) -> int:
-        """The class of the largest output."""
-        return int(np.argmax(self.outputs))
+    prediction: Any
+    label: Any = None
 
 
 class Reader:
     """A model and the data that it reads from, which is loaded when it is first needed.
 
     data, data_dir : as in data_for.   run : the path of the model.
+    unsure : the probability below which a prediction is called so.
     failed : whether it reported an error.   error_prefix : the beginning of its messages.
     """
 
-    def __init__(self, model: Model, data: str | None, data_dir: Path | None, run: Path) -> None:
-        self.model, self.data_name, self.data_dir, self.run = model, data, data_dir, run
+    def __init__(
+        self, model: Model, data: str | None, data_dir: Path | None, run: Path, unsure: float = UNSURE
+    ) -> None:
+        self.model, self.data_name, self.data_dir, self.run, self.unsure = model, data, data_dir, run, unsure
         self.parts: dict[str, Split] = {}
-        self.names = class_names(data or model.data, model.network.sizes[-1])
+        self.names = class_names(data or model.data, model.classes)
         self.has_probabilities = LOSSES[model.network.loss].output is softmax
         self.error_prefix, self.failed = "xpnet: error: ", False
 
@@ -76,26 +78,26 @@ class Reader:
 
     def range_of(self, split: str) -> str | None:
         """The indices of a split in words; None while the data is not loaded."""
-        return f"0 to {len(self.part(split).labels) - 1}" if "data" in vars(self) else None
+        return f"0 to {len(self.part(split)) - 1}" if "data" in vars(self) else None
 
     def at(self, split: str, spans: Sequence[range]) -> Iterator[Reading]:
         """Images of a split, by index.   Raises ConfigError, at once, for an index out of range."""
         if not spans:
             return iter(())
-        images, labels = self.part(split)
-        if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < len(labels)]:
+        part = self.part(split)
+        if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < len(part)]:
             index, there = short(str(outside[0])), f"{self.data.name} has images {self.range_of(split)}"
             raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
         rows = np.concatenate(list(map(np.asarray, spans)))
         blocks = (rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK))
-        return chain.from_iterable(self._block(split, images, labels, block) for block in blocks)
+        return chain.from_iterable(self._block(split, part[block], block) for block in blocks)
 
-    def _block(
-        self, split: str, images: NDArray[Any], labels: NDArray[np.int32], rows: NDArray[np.intp]
-    ) -> Iterator[Reading]:
-        taken = rows_of(images, rows)
+    def _block(self, split: str, part: Split, rows: NDArray[np.intp]) -> Iterator[Reading]:
+        images, labels = part
+        outputs = self.model.outputs(images)
         sources = ({"split": split, "index": i} for i in rows.tolist())
-        return map(Reading, sources, taken, self.model.outputs(taken), labels[rows].tolist())
+        known = repeat(None) if labels is None else self._meant(self.model.targets(labels))
+        return map(Reading, sources, images, outputs, self._predicted(outputs), known)
 
     def in_files(self, paths: Iterable[str | Path]) -> Iterator[Reading]:
         """The images in picture files, without those that cannot be read, each of which is a line on stderr.
@@ -112,12 +114,50 @@ class Reader:
             except DataError as error:
                 self.complain(error)
             else:
-                yield Reading({"file": str(path)}, image, self.model.outputs(image[None])[0])
+                outputs = self.model.outputs(image[None])
+                yield Reading({"file": str(path)}, image, outputs[0], *self._predicted(outputs))
 
     def misclassified(self, split: str) -> NDArray[np.intp]:
-        """Indices of a split's misclassified images, in order."""
+        """Indices of a split's misclassified images, in order.   Raises ConfigError where no image can be such."""
         images, labels = self.part(split)
-        return np.flatnonzero(self.model.predict(images) != labels)
+        if labels is None or self.model.task != "classification":
+            raise ConfigError(f"no image of the {split} split has a class, so that none is misclassified")
+        return np.flatnonzero(self.model.outputs(images).argmax(axis=1) != self.model.targets(labels))
+
+    def called(self, meant: Any) -> str:
+        """A prediction or a label in words."""
+        if self.model.task == "classification":
+            return self.names[self.model.classes.index(meant)]
+        if self.model.task == "multilabel":
+            return ", ".join(self.names[self.model.classes.index(each)] for each in meant) or "none"
+        several = isinstance(meant, list)
+        names = [f"{name} " for name in self.names] or [""] * len(self.model.params[-1])
+        numbers = zip(names, meant, strict=True) if several else [("", meant)]
+        return ", ".join(f"{name}{math.nan if number is None else number:.5g}" for name, number in numbers)
+
+    def is_right(self, reading: Reading) -> bool | None:
+        """Whether the prediction is the label; None where it is not known, and for numbers, which are near or far."""
+        known = reading.label is not None and self.model.task != "regression"
+        return reading.prediction == reading.label if known else None
+
+    def is_unsure(self, reading: Reading) -> bool:
+        """Whether the prediction is less probable than it must be."""
+        return self.has_probabilities and not reading.outputs.max() >= self.unsure
+
+    def _predicted(self, outputs: NDArray[Any]) -> list[Any]:
+        """What outputs say, one by one, in the form of Reading.prediction."""
+        task = self.model.task
+        return self._meant(outputs.argmax(axis=1) if task == "classification" else outputs)
+
+    def _meant(self, targets: NDArray[Any]) -> list[Any]:
+        """What targets, or outputs that are like them, stand for."""
+        classes = self.model.classes
+        if self.model.task == "classification":
+            return [classes[k] for k in targets.tolist()]
+        if self.model.task == "multilabel":
+            return [[classes[k] for k in np.flatnonzero(row > 0.5).tolist()] for row in targets]
+        numbers = [list(map(_finite, row)) for row in targets.tolist()]
+        return [row[0] if len(row) == 1 else row for row in numbers]
 
     def complain(self, error: XpnetError) -> None:
         """Report an error on stderr."""
@@ -127,37 +167,59 @@ class Reader:
 
 def as_json(reader: Reader, reading: Reading) -> str:
     """A reading as a JSON object, on one line; an output that is not a number is null."""
-    found = {
-        "source": reading.source,
-        "label": reading.label,
-        "prediction": reading.prediction,
-        "class": reader.names[reading.prediction],
-        "probabilities" if reader.has_probabilities else "outputs": [
-            float(y) if math.isfinite(y) else None for y in reading.outputs
-        ],
-    }
+    found = {"source": reading.source, "label": reading.label, "prediction": reading.prediction}
+    if reader.model.task == "classification":
+        found["class"] = reader.called(reading.prediction)
+    if reader.has_probabilities:
+        found["unsure"] = reader.is_unsure(reading)
+    if reader.model.task != "regression":
+        probable = reader.has_probabilities or reader.model.task == "multilabel"
+        found["probabilities" if probable else "outputs"] = list(map(_finite, reading.outputs.tolist()))
     return json.dumps(found)
 
 
 def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
-    """Print readings as CSV: an index or a file, the label, if known, and the predicted class, by number."""
+    """Print readings as CSV: an index or a file, the label, if known, and the prediction; with its probability, if any.
+
+    Several classes are separated by blanks, several numbers have a column each.
+    """
     begun = list(islice(readings, 1))  # may raise what leaves nothing to print
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    value = "probability" if reader.has_probabilities else "output"
-    writer.writerow(["index", "label", "prediction", value, "right", "file"])
+    task, n = reader.model.task, reader.model.network.sizes[-1]
+    numbered = task == "regression" and n > 1
+    ends = [f" {name}" for name in reader.names or range(n)] if numbered else [""]
+    extra = []
+    if task == "classification":
+        extra = ["probability" if reader.has_probabilities else "output"]
+    heads = [*(f"label{end}" for end in ends), *(f"prediction{end}" for end in ends), *extra]
+    writer.writerow(["index", *heads, "right", "file", *["unsure"][: reader.has_probabilities]])
     for reading in chain(begun, readings):
-        source, label, k = reading.source, reading.label, reading.prediction
-        right = None if label is None else str(label == k).lower()
-        writer.writerow([source.get("index"), label, k, f"{reading.outputs[k]:.6g}", right, source.get("file")])
+        cells = [cell for meant in (reading.label, reading.prediction) for cell in _cells(meant, len(ends))]
+        if extra:
+            cells.append(f"{reading.outputs.max():.6g}")
+        right = reader.is_right(reading)
+        index, file = reading.source.get("index"), reading.source.get("file")
+        unsure = [str(reader.is_unsure(reading)).lower()][: reader.has_probabilities]
+        writer.writerow([index, *cells, None if right is None else str(right).lower(), file, *unsure])
+
+
+def _cells(meant: Any, n: int) -> list[Any]:
+    """What a reading means, in n cells of a CSV."""
+    if not isinstance(meant, list):
+        return [meant] * (1 if meant is not None else n)
+    return meant if n > 1 else [" ".join(map(str, meant))]
 
 
 def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
     """Print a prediction, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
     console, bars = result_console(), _bars(reader, reading)
     console.print(_heading(reader, reading), soft_wrap=True)
-    if reading.image.ndim == 2 and (show or reading.label is not None):
+    drawn = reading.image.ndim == 2 and (show or "file" not in reading.source)
+    if drawn and bars:
         print_beside(draw(reading.image, console), bars, console)
-    else:
+    elif drawn:
+        console.print(draw(reading.image, console))
+    elif bars:
         console.print(draw_bars(bars, console, console.width))
     console.print()
 
@@ -170,29 +232,48 @@ def short(text: str) -> str:
 def _heading(reader: Reader, reading: Reading) -> "Text":
     from rich.text import Text
 
-    k, label = reading.prediction, reading.label
-    source = " ".join(map(str, reading.source.values()))
-    value = ("" if reader.has_probabilities else "output ") + _value(reader, reading.outputs[k]).strip()
-    heading = Text.assemble(f"{source}: ", (reader.names[k], "bold"), f" ({value})")
-    if label == k:
+    right, source = reader.is_right(reading), " ".join(map(str, reading.source.values()))
+    heading = Text(f"{source}: ")
+    if reader.is_unsure(reading):
+        heading.append("unsure", "yellow").append(", perhaps ")
+    heading.append(reader.called(reading.prediction), "bold")
+    if reader.model.task == "classification":
+        value = ("" if reader.has_probabilities else "output ") + _value(reader, reading.outputs.max()).strip()
+        heading.append(f" ({value})")
+    if right:
         heading.append(", ").append("right", "green")
-    elif label is not None:
-        heading.append(", ").append(f"WRONG: it is {reader.names[label]}", "bold red")
+    elif reading.label is not None:
+        wrong = right is not None
+        heading.append(", ")
+        heading.append(f"{'WRONG: ' * wrong}it is {reader.called(reading.label)}", "bold red" if wrong else "")
     return heading
 
 
 def _bars(reader: Reader, reading: Reading) -> list[Bar]:
-    outputs, k, label = reading.outputs, reading.prediction, reading.label
-    many = len(outputs) > MOST_BARS
+    """A bar for each class, in the colour of its part; none for numbers."""
+    if reader.model.task == "regression":
+        return []
+    outputs, many = reading.outputs, len(reading.outputs) > MOST_BARS
     order = np.argsort(-outputs, kind="stable")[:MOST_BARS] if many else np.arange(len(outputs))
-    colours = {label: "green", k: "cyan" if label is None else "green" if label == k else "red"}
-    return [
-        Bar(reader.names[i], float(outputs[i]), _value(reader, outputs[i]), colours.get(i, ""), marked=i == k)
-        for i in order.tolist()
-    ]
+    bars = []
+    for i in order.tolist():
+        name = reader.model.classes[i]
+        predicted, so = _is_part(name, reading.prediction), _is_part(name, reading.label)
+        colour = "green" if so else "" if not predicted else "cyan" if reading.label is None else "red"
+        bars.append(Bar(reader.names[i], float(outputs[i]), _value(reader, outputs[i]), colour, marked=predicted))
+    return bars
+
+
+def _is_part(name: Any, meant: Any) -> bool:
+    return name in meant if isinstance(meant, list) else meant is not None and name == meant
+
+
+def _finite(y: float) -> float | None:
+    """A number as JSON has it."""
+    return y if math.isfinite(y) else None
 
 
 def _value(reader: Reader, output: float) -> str:
-    if reader.has_probabilities:
+    if reader.has_probabilities or reader.model.task == "multilabel":
         return f"{100 * output:.1f} %"
     return f"{output:.3f}" if abs(output) < 1000 else f"{output:.2e}"

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from xpnet.backend import Backend
-    from xpnet.data import Dataset
 
 __all__ = [
     "Bar",
@@ -77,16 +76,16 @@ def result_console() -> "Console":
     return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
-def class_names(data: "Dataset | str", n: int) -> list[str]:
-    """Names of the classes 0 to n - 1, where the set is one that is known by name; their numbers otherwise.
+def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
+    """How classes are called on paper: as their set says, if it is one that is known by name; otherwise as they are.
 
-    data : the set, or its name.
+    data : the name of the set.
     """
     from xpnet.data import SETS
 
-    name = data if isinstance(data, str) else data.name
-    known = SETS[name].classes if name in SETS else ()
-    return list(known) if len(known) == n else [str(i) for i in range(n)]
+    known = SETS[data].classes if data in SETS else ()
+    # A file may hold any classes under a known name.
+    return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))
 
 
 def draw(image: "NDArray[Any]", console: "Console") -> "Text":

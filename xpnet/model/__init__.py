@@ -1,6 +1,6 @@
 """A trained network on a device: its outputs, its scores, and the file that holds it."""
 
-from .model import Ensemble, Measured, Model, confusion_matrix, load
+from .model import Ensemble, Measured, Model, calibration_error, confusion_matrix, load
 from .scoring import RegressionScores, Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from .storage import Stored, save
 
@@ -11,6 +11,7 @@ __all__ = [
     "RegressionScores",
     "Scores",
     "Stored",
+    "calibration_error",
     "confusion_matrix",
     "features_on",
     "hits_of",

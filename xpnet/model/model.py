@@ -20,7 +20,7 @@ from xpnet.model.storage import Stored, read, save
 from xpnet.numerics.functional import LOSSES, mean_squared_error
 from xpnet.numerics.network import MLP
 
-__all__ = ["Ensemble", "Measured", "Model", "batches", "confusion_matrix", "load"]
+__all__ = ["Ensemble", "Measured", "Model", "batches", "calibration_error", "confusion_matrix", "load"]
 
 logger = logging.getLogger("xpnet")
 
@@ -52,6 +52,22 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
     """
     cells = labels * n_classes + predictions
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
+
+
+def calibration_error(outputs: NDArray[Any], labels: NDArray[np.integer], bins: int = 15) -> float:
+    """The expected calibration error: how far the top probabilities are from how often these predictions are right.
+
+        ECE = sum_b n_b/n |mean top probability of bin b - share of its predictions that are right|
+
+    outputs : (n, n_classes) probabilities.   labels : (n,) integers in 0..n_classes-1.
+    bins : number of bins of equal width, by the top probability.   Returns nan if an output is not a number.
+    Source: Guo, Pleiss, Sun and Weinberger 2017, section 2.
+    """
+    top, right = outputs.max(axis=1).astype(np.float64), outputs.argmax(axis=1) == labels
+    if not np.isfinite(top).all():
+        return math.nan
+    gaps = np.bincount(np.minimum((top * bins).astype(np.intp), bins - 1), weights=top - right)
+    return float(np.abs(gaps).sum()) / len(top)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +133,7 @@ class Model:
         Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a
         label is not a class of the model.
         """
-        flat, targets = self._flat(X), self._targets(y)
+        flat, targets = self._flat(X), self.targets(y)
         n = flat.shape[0]
         if targets.shape[:1] != (n,) or not n:
             raise ModelError(f"{n} examples need as many labels, at least one; these are of shape {targets.shape}")
@@ -217,8 +233,11 @@ class Model:
             return (outputs > 0.5).astype(np.intp)
         return named(np.argmax(outputs, axis=1), self.classes)
 
-    def _targets(self, y: Any) -> NDArray[Any]:
-        """Labels in the form that the loss takes: (n,) positions, or (n, k) floats."""
+    def targets(self, y: Any) -> NDArray[Any]:
+        """Labels in the form that the loss takes: (n,) positions among the classes, or (n, k) floats.
+
+        y, errors : as in measure.
+        """
         found = targets_of(y, "labels", self.task)
         if self.task == "classification":
             return positions_of(found, self.classes, "labels", whose="the model")
