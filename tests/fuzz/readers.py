@@ -32,7 +32,7 @@ from PIL import Image
 from safetensors.numpy import load as deserialize
 
 import xpnet
-from xpnet.data import Schema, pictures, read, read_csv, read_idx, read_npz, read_pickle, write_idx
+from xpnet.data import Schema, pictures, read, read_csv, read_idx, read_mat, read_npy, read_npz, read_pickle, write_idx
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
 from xpnet.model import Stored, save, storage
@@ -272,6 +272,74 @@ def _npz_seeds() -> Iterator[bytes]:
     for dtype in (np.uint8, ">f4", np.float16, np.float64):
         yield from (_npz(dtype, save) for save in (np.savez, np.savez_compressed))
     yield _npz(np.asfortranarray(_arrays()[0]).dtype, np.savez)
+    (images, labels), file = _arrays(), io.BytesIO()
+    np.savez(file, X=images, y=np.array(["a", "b", "c"])[labels], z=labels.astype("S1"))
+    yield file.getvalue()
+    file = io.BytesIO()
+    np.savez(file, images, images[:3], labels, labels[:3])
+    yield file.getvalue()
+
+
+def _npy_seeds() -> Iterator[bytes]:
+    images, labels = _arrays()
+    for form in (np.asarray, np.asfortranarray):
+        for texts in (labels, labels.astype(str), np.eye(3)[labels]):
+            contents = []
+            for array in (form(images), texts):
+                np.save(file := io.BytesIO(), array)
+                contents.append(file.getvalue())
+            yield SEPARATOR.join(contents)
+            yield SEPARATOR.join(map(_packed, contents))
+
+
+def mat_element(kind: int, content: bytes, order: str = "<", *, padded: bool = True) -> bytes:
+    """An element of a MATLAB file; a short one lies within its tag."""
+    if 0 < len(content) <= 4:
+        return struct.pack(f"{order}I", len(content) << 16 | kind) + content.ljust(4, b"\0")
+    return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8 if padded else 0)
+
+
+def mat_matrix(name: str, kind: int, shape: tuple[int, ...], content: bytes = b"", order: str = "<") -> bytes:
+    """A variable of a MATLAB file.   kind : its class.   content : the elements behind its name."""
+    head = mat_element(6, struct.pack(f"{order}II", kind, 0), order)
+    head += mat_element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
+    return mat_element(14, head + mat_element(1, name.encode(), order) + content, order)
+
+
+def mat_file(variables: dict[str, Any], order: str = "<", packed: bool = False) -> bytes:
+    """A MATLAB file of arrays, texts in lists (as cells) and dictionaries (as structures).   order : of its bytes."""
+
+    def variable(name: str, value: Any) -> bytes:
+        if isinstance(value, str):
+            return mat_matrix(name, 4, (1, len(value)), mat_element(4, value.encode(f"utf-16-{ends}"), order), order)
+        if isinstance(value, list):
+            return mat_matrix(name, 1, (len(value), 1), b"".join(variable("", entry) for entry in value), order)
+        if isinstance(value, dict):
+            names = b"".join(key.encode().ljust(32, b"\0") for key in value)
+            content = mat_element(5, struct.pack(f"{order}i", 32), order) + mat_element(1, names, order)
+            content += b"".join(variable("", entry) for entry in value.values())
+            return mat_matrix(name, 2, (1, 1), content, order)
+        kind, stored = {"u1": (9, 2), "i2": (10, 3), "i8": (14, 12), "f4": (7, 7), "f8": (6, 9)}[value.dtype.str[1:]]
+        content = value.astype(value.dtype.newbyteorder(order)).tobytes("F")
+        return mat_matrix(name, kind, value.shape, mat_element(stored, content, order), order)
+
+    ends = "le" if order == "<" else "be"
+    written = [variable(name, value) for name, value in variables.items()]
+    if packed:
+        written = [mat_element(15, zlib.compress(each), order, padded=False) for each in written]
+    mark = struct.pack(f"{order}HH", 0x0100, 0x4D49)
+    return b"MATLAB 5.0 MAT-file".ljust(124) + mark + b"".join(written)
+
+
+def _mat_seeds() -> Iterator[bytes]:
+    images, labels = _arrays()
+    rows, column = images.reshape(6, -1), labels[:, None].astype("u1")
+    for order in "<>":
+        for packed in (False, True):
+            yield mat_file({"data": rows.T, "label": column.T.astype("f8")}, order, packed)
+            yield mat_file({"X": rows / 9, "y": ["a", "bc"] * 3}, order, packed)
+            part = {"images": rows, "labels": column}
+            yield mat_file({"dataset": {"train": part, "test": part, "mapping": rows}}, order, packed)
 
 
 def _zip_seeds() -> Iterator[bytes]:
@@ -292,6 +360,12 @@ def _pickle_seeds() -> Iterator[bytes]:
             content = pickle.dumps([tuple(a.copy() for a in pair) for pair in pairs], protocol)
             yield content
             yield _packed(content)
+        for value in (
+            {"data": pairs[0][0], b"labels": list(map(int, pairs[0][1]))},
+            {"train": {"images": list(pairs[0][0]), "labels": list(pairs[0][1])}, "note": "x"},
+            [(image, "ab"[label % 2]) for image, label in zip(*pairs[0], strict=True)] * 2,
+        ):
+            yield from (pickle.dumps(value, protocol) for protocol in (0, 2, 4))
     yield pickle.dumps(pairs, 2).replace(b"numpy._core", b"numpy.core")
     yield python2_pickle([_arrays(np.float32)] * 3)
 
@@ -445,6 +519,23 @@ def _rezipped(content: bytes, mutate: Mutate) -> bytes:
         return mutate(content)
 
 
+def _repacked_variable(content: bytes, mutate: Mutate) -> bytes:
+    """A MATLAB file of which a packed variable is changed, and packed again."""
+    order = "<" if content[126:128] == b"IM" else ">"
+    elements, at = [], 128
+    while at + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, at)
+        elements.append((kind, content[at + 8 : at + 8 + size]))
+        at += 8 + size
+    packed = [i for i, (kind, _) in enumerate(elements) if kind == 15]
+    if not packed or random.random() < 0.2:
+        return mutate(content)
+    i = random.choice(packed)
+    with contextlib.suppress(zlib.error):
+        elements[i] = 15, zlib.compress(mutate(zlib.decompressobj().decompress(elements[i][1], 1 << 16)))
+    return content[:128] + b"".join(mat_element(kind, part, order, padded=False) for kind, part in elements)
+
+
 def _rechunked(content: bytes, mutate: Mutate) -> bytes:
     """A PNG of which a chunk is changed and its CRC made right."""
     chunks, at = [], 8
@@ -528,10 +619,15 @@ _NPZ_TOKENS = (
     *(b"PK\1\2", b"PK\5\6", b"PK\6\6"),
 )
 _PICKLE_TOKENS = (
-    *(opcode.encode("latin1") for opcode in "(.02Rb]}tl\x85\x86\x87\x93\x94"),
+    *(opcode.encode("latin1") for opcode in "(.02Rb]}tlsudea\x85\x86\x87\x93\x94"),
     *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"cos\nsystem\n", b"K\1", b"N", b"h\0", b"q\0"),
     *(b"cnumpy.core.multiarray\n_reconstruct\n", b"\x96" + b"\xff" * 7 + b"\x7f", b"r\xff\xff\xff\xff", b"\x8c\1a"),
     b"\x95" + b"\xff" * 8,
+)
+_MAT_TOKENS = (
+    *(struct.pack("<II", kind, size) for kind in (1, 5, 6, 9, 14, 15) for size in (0, 8, 1 << 31)),
+    *(struct.pack("<II", kind, 0) for kind in (1, 2, 3, 4, 16, 17)),
+    *(b"\xff\xff\xff\x7f", b"MI", b"labels\0\0"),
 )
 _JPEG_TOKENS = (*(b"\xff" + bytes([mark]) for mark in b"\xda\xc2\xe1\xe2\xdb\xc4\xd9\xff"), b"Exif\0\0", b"MPF\0")
 _TOML_TOKENS = tuple(
@@ -582,6 +678,8 @@ READERS: dict[str, Reader] = {
         _IDX_TOKENS,
     ),
     "npz": Reader(read_npz, ("x.npz",), xpnet.DataError, _npz_seeds, _rezipped, _NPZ_TOKENS),
+    "npy": Reader(read_npy, ("x_train.npy", "y_train.npy"), xpnet.DataError, _npy_seeds, _repacked, _NPZ_TOKENS),
+    "mat": Reader(read_mat, ("x.mat",), xpnet.DataError, _mat_seeds, _repacked_variable, _MAT_TOKENS),
     "zip": Reader(_zipped, ("x.zip",), xpnet.DataError, _zip_seeds, _rezipped, _NPZ_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
     "csv": Reader(read_csv, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_NUMBER_TOKENS),

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gzip
 import importlib.util
+import io
 import json
 import os
 import pickle
@@ -33,7 +34,7 @@ pytest.importorskip("resource", reason="Windows does not tell how much memory a 
 
 
 from tests.fuzz import fuzzer, readers
-from tests.fuzz.readers import READERS, Finding, Reader, judged, outcome, warm_up
+from tests.fuzz.readers import READERS, Finding, Reader, judged, mat_element, mat_file, mat_matrix, outcome, warm_up
 from xpnet.data import DataError, download, packed, read_idx, read_picture
 from xpnet.data.formats import idx
 from xpnet.files import read_up_to
@@ -282,6 +283,30 @@ def zipped(size: int, names: tuple[str, ...], *, claims: int | None = None) -> b
     return start + listed + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(listed), len(start), 0)
 
 
+def npz_of(shape: bytes, descr: bytes = b"|u1", content: bytes = b"") -> bytes:
+    header = b"{'descr': '%s', 'fortran_order': False, 'shape': %s, }" % (descr, shape)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("X.npy", "y.npy"):
+            archive.writestr(name, b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + content)
+    return file.getvalue()
+
+
+HEAD = mat_file({})
+NUMBERS = list(range(1000))
+
+
+def packed_variable(zeros: bytes) -> bytes:
+    return mat_element(15, b"\x78\xda" + zeros, padded=False)
+
+
+def nested_cells(depth: int) -> bytes:
+    """Each but the innermost is a cell whose head is followed by the next."""
+    head = mat_matrix("", 1, (1, 1))[8:]
+    sizes = range(len(head), depth * (len(head) + 8), len(head) + 8)
+    return b"".join(struct.pack("<II", 14, size) + head for size in reversed(sizes))
+
+
 def pickled_array(content: bytes, shape: bytes) -> bytes:
     head = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\n)C\1b\x87R(K\1" + shape
     return head + b"cnumpy\ndtype\nX\2\0\0\0u1\x85R\x89" + content + b"tb"
@@ -388,7 +413,7 @@ def packed_pickle() -> bytes:
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
 
 
-DATA, PICTURES = ("idx", "npz", "zip", "pickle", "csv"), ("png", "jpeg")
+DATA, PICTURES = ("idx", "npz", "mat", "zip", "pickle", "csv"), ("png", "jpeg")
 BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {
         "a gigabyte": lambda: gzipped(1024, IDX),
@@ -404,6 +429,21 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "a gigabyte that claims to be a byte": lambda: zipped(1000, NPZ, claims=1),
         "thirty-two megabytes": lambda: zipped(8, NPZ),
         "60,000 names": lambda: zipped(1, tuple(f"{i}.npy" for i in range(60_000))),
+        "17,000 arrays": lambda: zipped(1, tuple(f"{i}.npy" for i in range(17_000))),
+        "a header of digits": lambda: npz_of(b"(" + b"1" * 9_000 + b";"),
+        "a shape of digits": lambda: npz_of(b"(" + b"9" * 9_000 + b")"),
+        "two million texts": lambda: npz_of(b"(2000000,)", b"<U2", os.urandom(16_000_000)),
+    },
+    "mat": {
+        "a gigabyte": lambda: HEAD + packed_variable(deflated(1024)),
+        "thirty megabytes of nothing": lambda: HEAD + packed_variable(deflated(30)),
+        "cells within cells": lambda: HEAD + nested_cells(200_000),
+        "a cell of eight gigabytes": lambda: HEAD + mat_matrix("x", 1, (1 << 15, 1 << 15)),
+        "an array of eight gigabytes": lambda: HEAD + mat_matrix("x", 6, (1 << 15, 1 << 15)),
+        "300,000 cells": lambda: HEAD + mat_matrix("y", 1, (300_000, 1), mat_element(14, b"") * 300_000),
+        "99,000 cells of text": lambda: mat_file({"X": np.zeros((99_000, 1)), "y": ["ab"] * 99_000}),
+        "rows of text": lambda: HEAD + mat_matrix("y", 4, (500_000, 1), mat_element(2, bytes(500_000))),
+        "99,000 structures": lambda: HEAD + mat_matrix("y", 2, (1, 1)) * 99_000,
     },
     "zip": {
         "names of many slashes": lambda: zipped(1, tuple("gzip/" + "a/" * 90 + str(i) for i in range(4300))),
@@ -412,6 +452,14 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "pickle": {
         "a gigabyte": lambda: gzipped(1024, b"\x80\2]"),
         "30 million opcodes": lambda: gzip.compress(b"\x80\2" + b"]" * 30_000_000, 6),
+        "a list of 590,000 numbers": lambda: pickle.dumps({"X": [[1]] * 2, "y": list(range(590_000))}),
+        "NumPy's numbers": lambda: pickle.dumps({"X": np.zeros((65_000, 2)), "y": list(np.arange(65_000))}),
+        "dictionaries": lambda: b"\x80\4" + b"}" * 590_000 + b".",
+        "keys": lambda: pickle.dumps({f"x{i}": [i] for i in range(80_000)}),
+        "long texts": lambda: pickle.dumps(
+            {"X": np.zeros((9_000, 2)), "y": ["a" * 190 + str(i) for i in range(9_000)]}
+        ),
+        "lists of the same list": lambda: pickle.dumps({f"x{i}": [NUMBERS] * 9 + [[i]] for i in range(9_000)}),
         "9,000 marks": lambda: b"\x80\2" + b"(" * 9_000 + b"l" * 900 + b".",
         "a string as many arrays": lambda: (
             b"\x80\3B" + MIB + b"q\0" + pickled_array(b"h\0", b"J\0\0\x10\0\x85") * 200 + b"."

@@ -36,6 +36,8 @@ class Split:
     targets: Any = field(default=None, kw_only=True)
     where: str = field(default="", kw_only=True)
     """The beginning of an error message; "" for the name of the split."""
+    labels_where: str = field(default="", kw_only=True)
+    """The same for the labels, where they lie in a file of their own."""
     entry: Callable[[int], str] = field(default="row {}".format, kw_only=True)
     """Names an example in an error message, by its index."""
     checked: bool = field(default=False, kw_only=True)
@@ -197,7 +199,7 @@ class Dataset:
                 found[part] = split
                 continue
             images = features_of(split.images, where, split.entry)
-            labels, targets = self._labels(split, where)
+            labels, targets = self._labels(split, split.labels_where or where)
             if (labels is None) != (splits["train"].labels is None):
                 raise DataError(f"{where}: some splits have labels, others have none")
             if labels is not None and len(labels) != images.shape[0]:

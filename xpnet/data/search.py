@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -137,14 +137,17 @@ def _read_set(info: SetInfo, path: Path) -> Dataset:
         train, test = read_idx_split(files, "train"), read_idx_split(files, "test")
     elif path.suffix == ".zip":
         train, test = _read_zip(info, path)
-    elif path.suffix == ".npz":
-        train, test = read_npz(path)
     else:
-        train, validation, test = read_pickle(path)
+        splits = read_npz(path) if path.suffix == ".npz" else read_pickle(path)
+        if "test" not in splits:
+            raise DataError(f"{path}: holds no test split, so it is not {info.name}; name its path to use it")
+        train, test, validation = splits["train"], splits["test"], splits.get("validation")
+    data = Dataset(info.name, train, test, validation, info.n_classes, str(path))
+    if ".pkl" in path.suffixes:
         logger.warning("%s: no checksum is known for a pickle of %s, so its content is not verified", path, info.name)
-    if validation is None:
-        _prove(info, path, files, {"train": train, "test": test})
-    return Dataset(info.name, train, test, validation, info.n_classes, str(path))
+    else:
+        _prove(info, path, files, {"train": data.train, "test": cast(Split, data.test)})
+    return data
 
 
 def _read_zip(info: SetInfo, path: Path) -> tuple[Split, Split]:

@@ -1,4 +1,4 @@
-"""Readers for the file formats of digits: IDX, Keras' npz, the theano pickle and CSV.
+"""Readers for the file formats of digits: IDX, NumPy's npz and npy, pickles, MATLAB's .mat and CSV.
 
 Files are assumed to be hostile: sizes are checked before memory is requested, nothing in a file is ever executed, and
 any fault raises a DataError of one line that begins with the file's path. Reading takes no more memory than 64 MiB and
@@ -9,7 +9,8 @@ its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 from .csvs import read_csv
 from .detect import read
 from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
-from .npz import read_npz, read_npz_arrays
+from .mat import read_mat
+from .npz import read_npy, read_npz, read_npz_arrays
 from .pickles import read_pickle  # nosec B403
 from .shared import MAX_BYTES
 
@@ -23,6 +24,8 @@ __all__ = [
     "read_csv",
     "read_idx",
     "read_idx_split",
+    "read_mat",
+    "read_npy",
     "read_npz",
     "read_npz_arrays",
     "read_pickle",

@@ -11,7 +11,8 @@ from xpnet.errors import DataError
 
 from .csvs import read_csv, read_csv_test
 from .idx import idx_files, idx_name, read_idx_split
-from .npz import read_npz
+from .mat import read_mat
+from .npz import array_sets, read_array_files, read_npy, read_npz
 from .pickles import read_pickle  # nosec B403
 from .shared import dataset_of
 
@@ -20,7 +21,7 @@ __all__ = ["read"]
 _LOOKED_FOR = (
     "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k- or test- siblings, or NAME-images.idx "
     "and NAME-labels.idx, raw or .gz), "
-    ".npz, .pkl, .pkl.gz and .csv"
+    ".npz, .npy, .pkl, .pkl.gz, .mat and .csv"
 )
 logger = logging.getLogger("xpnet")
 
@@ -50,11 +51,9 @@ def _read(path: Path) -> Dataset:
     logger.info("reading %s (%s)", path, kind)
     if kind == "idx":
         return _read_beside(path)
-    if kind == "npz":
-        return dataset_of(path, *read_npz(path))
-    if kind == "pickle":
-        train, validation, test = read_pickle(path)
-        return dataset_of(path, train, test, validation)
+    for name, reader in (("npz", read_npz), ("npy", read_npy), ("pickle", read_pickle), ("mat", read_mat)):
+        if kind == name:
+            return dataset_of(path, **reader(path))
     return dataset_of(path, read_csv(path), read_csv_test(path))
 
 
@@ -64,6 +63,8 @@ def _kind(path: Path) -> str:
     for pattern, kind in (
         (r"idx\d|ubyte|\.idx$", "idx"),
         (r"\.npz$", "npz"),
+        (r"\.npy(\.gz)?$", "npy"),
+        (r"\.mat$", "mat"),
         (r"\.(pkl|pickle)(\.gz)?$", "pickle"),
         (r"\.csv$", "csv"),
     ):
@@ -73,7 +74,7 @@ def _kind(path: Path) -> str:
         magic = stream.read(4)
     if not magic:
         raise DataError(f"{path}: the file is empty; looked for {_LOOKED_FOR}")
-    for start, kind in ((b"PK\3\4", "npz"), (b"\0\0", "idx"), (b"\x80", "pickle")):
+    for start, kind in ((b"PK\3\4", "npz"), (b"\0\0", "idx"), (b"\x80", "pickle"), (b"MATL", "mat")):
         if magic.startswith(start):
             return kind
     raise DataError(f"{path}: neither its name nor its content shows a known format; looked for {_LOOKED_FOR}")
@@ -100,8 +101,14 @@ def _read_folder(path: Path) -> Dataset:
         logger.info("reading %s (idx)", path)
         test = read_idx_split(files, "test") if ("test", "images") in files else None
         return dataset_of(path, read_idx_split(files, "train"), test)
+    arrays = array_sets(path)
+    if len(arrays) > 1:
+        raise DataError(f"{path}: holds several sets ({', '.join(sorted(map(repr, arrays)))}); name a file of one")
+    for named in arrays.values():
+        logger.info("reading %s (npy)", path)
+        return dataset_of(path, **read_array_files(path, named))
     candidates = sorted(file for file in path.iterdir() if file.is_file())
-    for pattern in (r"\.npz$", r"\.(pkl|pickle)(\.gz)?$", r"train.*\.csv$", r"\.csv$"):
+    for pattern in (r"\.npz$", r"\.(pkl|pickle)(\.gz)?$", r"\.mat$", r"train.*\.csv$", r"\.csv$"):
         found = [file for file in candidates if re.search(pattern, file.name.lower())]
         if len(found) > 1:
             raise DataError(f"{path}: holds several sets ({', '.join(file.name for file in found)}); name one of them")

@@ -18,7 +18,7 @@ from xpnet.data.packed import Gunzip, unpacked
 from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to, write_atomically
 
-from .shared import MAX_BYTES, shaped, split_of
+from .shared import MAX_BYTES, shaped
 
 if TYPE_CHECKING:
     from xpnet.data.packed import Location
@@ -158,15 +158,19 @@ def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Sp
     """Read the images and labels of one part, correcting the differences of EMNIST and QMNIST from MNIST.
 
     files : a value of idx_files' result.   part : "train" or "test".
-    Returns the Split.   Raises DataError if a file is missing or unreadable.
+    Returns the Split as it is in the files.   Raises DataError if a file is missing, unreadable or the other's.
     """
     for kind in ("images", "labels"):
         if (part, kind) not in files:
             there = next(iter(files.values()))
             raise DataError(f"{there}: the {part} {kind} are missing beside it")
-    path = files[part, "images"]
-    images, labels = _read_idx(path), _read_idx(files[part, "labels"])
-    if path.name.startswith("qmnist-") and labels.ndim == 2:
+    path, labels_path = files[part, "images"], files[part, "labels"]
+    images, labels = _read_idx(path), _read_idx(labels_path)
+    if images.ndim == 1:
+        raise DataError(f"{path}: holds one number for each image, as labels do")
+    if labels.ndim > 2:
+        raise DataError(f"{labels_path}: holds an array of shape {labels.shape}, as images do, not labels")
+    if path.name.startswith("qmnist-") and labels.ndim == 2 and labels.shape[1]:
         labels = labels[:, 0]
     if path.name.startswith("emnist-") and images.ndim == 3:
         if images.nbytes > MAX_BYTES:
@@ -177,5 +181,5 @@ def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Sp
         if path.name.startswith("emnist-letters-"):
             labels = labels.astype(np.int32) - 1
     if len(images) != len(labels):
-        raise DataError(f"{path}: {len(images)} images, but {files[part, 'labels'].name} has {len(labels)} labels")
-    return split_of(images, labels, str(path))
+        raise DataError(f"{path}: {len(images)} images, but {labels_path.name} has {len(labels)} labels")
+    return Split(images, labels, where=str(path), labels_where=str(labels_path), entry="image {}".format)

@@ -1,9 +1,9 @@
-"""Pickles, in which theano and Nielsen's book publish MNIST, read without executing anything in them."""
+"""Pickles of arrays in tuples, lists and dictionaries, read without executing anything in them."""
 
 import math
 import os
 import pickle  # nosec B403
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from xpnet.data.packed import unpacked
 from xpnet.errors import DataError
 from xpnet.files import read_up_to
 
-from .shared import MAX_BYTES, NUMBERS, shaped, split_of
+from .named import role_of, splits_in_order, splits_of
+from .npz import TEXT
+from .shared import MAX_BYTES, NUMBERS, shaped
 
 __all__ = ["read_pickle"]
 
@@ -25,9 +27,9 @@ class _PickledDType:
     """Stands in for numpy.dtype while unpickling, since the real one can be driven into reading foreign memory."""
 
     def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or not NUMBERS.fullmatch(code):
-            named = code if isinstance(code, str) else type(code).__name__
-            raise pickle.UnpicklingError(f"an array of {named} is not an array of numbers")
+        if not isinstance(code, str) or not (NUMBERS.fullmatch(code) or TEXT.fullmatch(code) or code == "O8"):
+            named = code[:40] if isinstance(code, str) else type(code).__name__
+            raise pickle.UnpicklingError(f"an array of {named} is not an array of numbers or text")
         self.plain = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -40,6 +42,11 @@ class _Latin1:
 
     def __init__(self, text: str, _encoding: object = None) -> None:
         self.text = text
+
+
+def _bytes_of(content: Any) -> Any:
+    content = content.text if isinstance(content, _Latin1) else content
+    return content.encode("latin1") if isinstance(content, str) else content
 
 
 class _PickledArray:
@@ -67,8 +74,7 @@ class _PickledArray:
         return size
 
     def array(self) -> NDArray[Any]:
-        content = self.content.text if isinstance(self.content, _Latin1) else self.content
-        content = content.encode("latin1") if isinstance(content, str) else content
+        content = _bytes_of(self.content)
         if len(content) != self.nbytes:
             raise pickle.UnpicklingError(f"an array of shape {self.shape} and {self.dtype} has {len(content)} bytes")
         return shaped(content, self.dtype, self.shape, "F" if self.order == "F" else "C")
@@ -76,6 +82,13 @@ class _PickledArray:
 
 def _from_buffer(content: Any, dtype: _PickledDType, shape: Any, order: Any, *_: object) -> _PickledArray:
     return _PickledArray().fill(content, dtype, shape, order)
+
+
+def _scalar(dtype: _PickledDType, content: Any = b"") -> Any:
+    content = _bytes_of(content)
+    if dtype.plain.kind not in "buif" or len(content) != dtype.plain.itemsize:
+        raise pickle.UnpicklingError(f"{len(content)} bytes are no number of {dtype.plain}")
+    return np.frombuffer(content, dtype.plain)[0].item()
 
 
 _PICKLED: dict[tuple[str, str], Any] = {
@@ -87,6 +100,7 @@ _PICKLED: dict[tuple[str, str], Any] = {
         for core in ("core", "_core")
         for module, name, stand_in in (
             ("multiarray", "_reconstruct", _PickledArray),
+            ("multiarray", "scalar", _scalar),
             ("numeric", "_frombuffer", _from_buffer),
         )
     },
@@ -94,19 +108,23 @@ _PICKLED: dict[tuple[str, str], Any] = {
 
 
 _OPCODES = (
-    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING "
+    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT STRING BINSTRING "
     "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BYTEARRAY8 GLOBAL STACK_GLOBAL REDUCE "
-    "BUILD EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS PUT BINPUT LONG_BINPUT MEMOIZE GET "
-    "BINGET LONG_BINGET"
+    "BUILD EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS PUT "
+    "BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET"
 )
-"""What arrays within tuples and lists take in protocols 0 to 5; not dictionaries, whose keys may be slow to hash."""
+"""What arrays and numbers within tuples, lists and dictionaries take in protocols 0 to 5."""
 
 _DONE_BY: dict[int, Any] = {
     opcode: pickle._Unpickler.dispatch[opcode] for opcode in (getattr(pickle, name)[0] for name in _OPCODES.split())
 }
 
-MAX_OPCODES = 10_000
-"""Six arrays take about two hundred."""
+MAX_OPCODES = 600_000
+"""Six arrays take about two hundred; a list of 70,000 labels one for each, or eight where they are NumPy's numbers."""
+
+_MAX_DEPTH = 4
+_MAX_IN_ORDER = 6  # arrays, or pairs of them, one behind the other; what is longer holds an example in each entry
+_MAX_TEXT = 200
 
 
 class _Opcodes(dict[int, Any]):
@@ -124,34 +142,79 @@ class _Opcodes(dict[int, Any]):
 
 # Python's own implementation: the one in C can be made to allocate its memo table at any size.
 class _ArraysOnly(pickle._Unpickler):
-    """Unpickles NumPy arrays of numbers within tuples and lists; any other global is refused before it is imported."""
+    """Unpickles NumPy arrays within tuples, lists and dictionaries; any other global is refused before its import."""
 
     read: Callable[[int], bytes]
     append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
+    stack: list[Any]
 
     def __init__(self, content: bytearray) -> None:
         super().__init__(BytesIO(content), encoding="latin1")
-        self.dispatch = _Opcodes(_DONE_BY | {pickle.BYTEARRAY8[0]: _ArraysOnly.load_bytearray8})  # type: ignore[misc]
+        own = {opcode[0]: vars(_ArraysOnly)[name] for opcode, name in _DONE_HERE.items()}
+        self.dispatch = _Opcodes(_DONE_BY | own)  # type: ignore[misc]
 
     def load_bytearray8(self) -> None:
         """Python's own would allocate whatever size is declared."""
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(min(size, MAX_BYTES))))
 
+    def load_build(self) -> None:
+        """Python's own would set the attributes of whatever it finds, our classes among them."""
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _PickledArray | _PickledDType):
+            raise pickle.UnpicklingError(f"it changes a {type(self.stack[-1]).__name__}, but only arrays have a state")
+        self.stack[-1].__setstate__(state)
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()  # which also renews append
+        self.append(self._filled({}, items))
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._filled(self.stack[-1], [key, value])
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self._filled(self.stack[-1], items)
+
+    def _filled(self, found: Any, items: list[Any]) -> dict[str, Any]:
+        """The dictionary with keys of text alone, whose hashes no file can foresee and so make equal."""
+        if type(found) is not dict:
+            raise pickle.UnpicklingError(f"it puts keys into a {type(found).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            name = key.text if isinstance(key, _Latin1) else key.decode("latin1") if isinstance(key, bytes) else key
+            if type(name) is not str:
+                raise pickle.UnpicklingError(f"a dictionary has a key of type {type(key).__name__}; text is needed")
+            found[name] = value
+        return found
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, but only NumPy arrays are allowed")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, but only NumPy arrays are allowed; save them by np.savez(path, X=X, y=y)"
+            )
         return _PICKLED[module, name]
 
 
-def read_pickle(path: str | os.PathLike[str]) -> tuple[Split, Split, Split]:
-    """Read a pickle of three (images, labels) pairs, as theano's and Nielsen's mnist.pkl.gz is, Python 2's included.
+_DONE_HERE = {
+    pickle.BYTEARRAY8: "load_bytearray8",
+    pickle.BUILD: "load_build",
+    pickle.DICT: "load_dict",
+    pickle.SETITEM: "load_setitem",
+    pickle.SETITEMS: "load_setitems",
+}
 
-    Nothing in the file is executed: it can build arrays of numbers and nothing else.
 
-    path : the file, gzip-compressed or not.
-    Returns (train, validation, test).
-    Raises DataError if it is damaged, has another form, or asks for any other global (which is named).
+def read_pickle(path: str | os.PathLike[str]) -> dict[str, Split]:
+    """Read a pickle of arrays: pairs (X, y), as theano's and Nielsen's mnist.pkl.gz has three, or a dictionary of them.
+
+    Nothing in the file is executed: it can build arrays, numbers and text within tuples, lists and dictionaries, and
+    nothing else. Lists of numbers or of text are arrays too, and so are arrays of one shape in a list.
+
+    path : the file, gzip-compressed or not, of any protocol, Python 2's included.
+    Returns train and, where they are there, test and validation, as they are in the file.
+    Raises DataError if it is damaged, holds no pair (its arrays are listed), or asks for any other global (named).
     """
     path = Path(path)
     with unpacked(path) as stream:
@@ -159,30 +222,105 @@ def read_pickle(path: str | os.PathLike[str]) -> tuple[Split, Split, Split]:
     size = len(content)
     if size > MAX_BYTES:
         raise DataError(f"{path}: unpacks to more than {MAX_BYTES} bytes, the cap")
-    parts = ("train", "validation", "test")
     try:
         unpickler = _ArraysOnly(content)
         del content  # the unpickler has its own copy
-        pairs = unpickler.load()
-        if not isinstance(pairs, tuple | list) or len(pairs) != 3 or not all(map(_is_pair, pairs)):
-            raise DataError(f"{path}: this pickle must hold three (images, labels) pairs of arrays: {', '.join(parts)}")
-        entries = {id(entry): entry for pair in pairs for entry in pair}
-        if sum(entry.nbytes for entry in entries.values()) > size:
-            raise pickle.UnpicklingError("its arrays claim more bytes than it has")
-        arrays = {key: entry.array() for key, entry in entries.items()}
-        splits = [[arrays[id(entry)] for entry in pair] for pair in pairs]
+        found = _Arrays(size).within(unpickler.load())
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: this pickle is refused: {error}") from None
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
         raise DataError(f"{path}: not a readable pickle ({type(error).__name__}: {error})") from None
-    del unpickler, pairs, entries, arrays
-    train, validation, test = (
-        split_of(images, labels, f"{path}: {part} split") for part, (images, labels) in zip(parts, splits, strict=True)
-    )
-    return train, validation, test
+    del unpickler
+    return splits_of(found, str(path)) if isinstance(found, dict) else splits_in_order(found, str(path))
 
 
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(entry, _PickledArray) for entry in pair)
+class _Arrays:
+    """Makes arrays of what was unpickled, and nothing twice.
+
+    size : bytes of the file. What is there once may be referred to a thousand times, so all that is made is counted.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._claimed = self._stacked = size
+        self._listed = MAX_OPCODES
+        self._made: dict[int, NDArray[Any] | None] = {}
+        self._seen: set[int] = set()
+
+    def within(self, value: Any) -> dict[str, NDArray[Any]] | list[Any]:
+        """The arrays by name, those of nested dictionaries as "train_x"; or the arrays, or pairs of them, in order."""
+        if isinstance(value, dict):
+            return dict(self._named(value, ""))
+        if not isinstance(value, tuple | list):
+            return []
+        if len(value) <= _MAX_IN_ORDER:
+            return [self._array(entry) if self._array(entry) is not None else self._pair(entry) for entry in value]
+        if all(isinstance(entry, tuple | list) and len(entry) == 2 for entry in value):  # a pair for each example
+            return [self._of_list([entry[i] for entry in value]) for i in (0, 1)]
+        return []
+
+    def _pair(self, value: Any) -> list[NDArray[Any] | None]:
+        isa = isinstance(value, tuple | list) and len(value) == 2
+        return [self._array(entry) for entry in value] if isa else []
+
+    def _named(self, value: dict[str, Any], prefix: str, depth: int = 0) -> Iterator[tuple[str, NDArray[Any]]]:
+        if id(value) in self._seen or depth > _MAX_DEPTH:
+            return
+        self._seen.add(id(value))
+        for key, entry in value.items():
+            name = f"{prefix}_{key}" if prefix else key
+            if isinstance(entry, dict):
+                yield from self._named(entry, name, depth + 1)
+            elif (array := self._array(entry)) is not None:
+                yield name, array
+            elif (role := role_of(f"{name}_x")) and role.clear and len(pair := self._pair(entry)) == 2:
+                yield from (
+                    (f"{name}_{kind}", array) for kind, array in zip("xy", pair, strict=True) if array is not None
+                )
+
+    def _array(self, value: Any) -> NDArray[Any] | None:
+        """The array that a value is; None if it is none."""
+        if isinstance(value, _PickledArray | tuple | list) and id(value) not in self._made:
+            self._made[id(value)] = self._unpacked(value) if isinstance(value, _PickledArray) else self._of_list(value)
+        return self._made.get(id(value))
+
+    def _unpacked(self, value: _PickledArray) -> NDArray[Any] | None:
+        if value.dtype.kind == "O":  # text, in a list
+            found = self._of_list(value.content) if isinstance(value.content, list) else None
+            return found if found is None or found.shape != (math.prod(value.shape),) else found.reshape(value.shape)
+        self._claimed -= value.nbytes
+        if self._claimed < 0:
+            raise pickle.UnpicklingError("its arrays claim more bytes than it has")
+        return value.array()
+
+    def _of_list(self, value: Sequence[Any]) -> NDArray[Any] | None:
+        entries, shape = list(value), [len(value)]
+        while entries and isinstance(entries[0], tuple | list) and len(shape) < _MAX_DEPTH:
+            width = len(entries[0])
+            self._listed -= len(entries) * width
+            if self._listed < 0:
+                raise pickle.UnpicklingError("its lists hold too many numbers; arrays of them are needed")
+            if not all(isinstance(entry, tuple | list) and len(entry) == width for entry in entries):
+                return None
+            entries, shape = [number for entry in entries for number in entry], [*shape, width]
+        kinds = set(map(type, entries))
+        if kinds == {_PickledArray} and entries[0].dtype.kind != "O" and len(entries) > 2:  # two are a pair
+            return self._of_arrays(entries, shape)
+        if kinds == {str} and max(map(len, entries)) <= _MAX_TEXT:
+            texts = np.empty(len(entries), object)
+            texts[:] = entries
+            return texts.reshape(shape)
+        if not kinds or not kinds <= {int, float, bool}:
+            return None
+        numbers = np.array(entries)
+        return numbers.reshape(shape) if numbers.dtype.kind in "buif" else None
+
+    def _of_arrays(self, entries: list[_PickledArray], shape: list[int]) -> NDArray[Any] | None:
+        if len({(entry.shape, entry.dtype) for entry in entries}) > 1:
+            return None
+        self._stacked -= len(entries) * entries[0].nbytes
+        if self._stacked < 0:
+            raise pickle.UnpicklingError("its lists of arrays claim more bytes than it has")
+        arrays = [self._array(entry) for entry in entries]
+        return np.stack(arrays).reshape(*shape, *entries[0].shape)  # type: ignore[arg-type]

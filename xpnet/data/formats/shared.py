@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 30
 
 MAX_CLASSES = 1000
 
-NUMBERS = re.compile(r"[<>=|]?([ui][1248]|f[248])")
+NUMBERS = re.compile(r"[<>=|]?(b1|[ui][1248]|f[248])")
 """How NumPy calls the types that pixels and labels may have."""
 
 _LABELS_AT_ONCE = 1 << 20
@@ -44,17 +44,27 @@ def split_of(
 
 def dataset_of(path: Path, train: Split, test: Split | None = None, validation: Split | None = None) -> Dataset:
     """The data set that a file's splits are, with as many classes as the training labels show.   Raises DataError."""
-    _check_stray(path, train.labels)
-    n_classes = max(2, int(train.labels.max(initial=0)) + 1)
+    labels, n_classes = np.asarray(train.labels), 0
+    if (
+        labels.ndim == 1
+        and labels.dtype.kind in "iu"
+        and 0 <= labels.min(initial=0) <= labels.max(initial=0) < MAX_CLASSES
+    ):
+        _check_stray(path, labels.astype(np.int32))
+        n_classes = max(2, int(labels.max(initial=0)) + 1)
     return Dataset(path.name, train, test, validation, n_classes, str(path.resolve()))
 
 
-def shaped(content: bytes | bytearray, dtype: np.dtype[Any], shape: Sequence[int], order: str = "C") -> NDArray[Any]:
+def shaped(
+    content: bytes | bytearray | memoryview, dtype: np.dtype[Any], shape: Sequence[int], order: str = "C"
+) -> NDArray[Any]:
     """The array that content is, in native byte order."""
     try:
         array = np.frombuffer(content, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
     except ValueError:  # no bytes, but a shape that is beyond NumPy
         raise DataError(f"no array can have the shape {tuple(shape)}") from None
+    if dtype.kind == "b":  # whose bytes a hostile file may set to more than 0 and 1
+        array = array.view(np.uint8) != 0
     native: NDArray[Any] = array.astype(dtype.newbyteorder("="), copy=False)
     return native
 
