@@ -56,7 +56,7 @@ class Server:
         assert data is not None
         network = config.network(data.n_features, data.n_outputs, data.task)
         if self._system == "xpnet":
-            history = xpnet.fit(network, data, config, backend=xpnet.select(config.device), callbacks=[]).history
+            history = xpnet.fit(network, data, config, backend=xpnet.select(config.device), progress=False).history
             return [(epoch.seconds, float(epoch.test_accuracy or 0.0)) for epoch in history]
         self.start(data, network, config)
         return self.race(config.epochs)

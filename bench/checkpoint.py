@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
                 tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
                 patch.object(epochs, "_keep", timed if kept else keep),
             ):
-                xpnet.fit(network, data, callbacks=[clock], out=Path(folder) / "run", **settings)
+                xpnet.fit(network, data, callbacks=[clock], progress=False, out=Path(folder) / "run", **settings)
             took[kept] += [b - a for a, b in pairwise(clock.ends)]
     without, with_ = (spread([1000 * seconds for seconds in took[kept]]) for kept in (False, True))
     save = spread([1000 * seconds for seconds in saving])

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     accuracies = []
     confusion = np.zeros((10, 10), int)
     for seed in range(options.seeds):
-        model = xpnet.fit(network, data, config, backend=backend, seed=seed, callbacks=[]).model
+        model = xpnet.fit(network, data, config, backend=backend, seed=seed, progress=False).model
         own, scores = model.evaluate(*test), model.evaluate(real.images, real.labels)
         accuracies.append(100 * scores.accuracy)
         print(

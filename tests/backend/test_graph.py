@@ -120,7 +120,7 @@ def test_a_model_of_one_device_is_one_of_the_other(
 ) -> None:
     assert small_data.test is not None
     network = xpnet.MLP((36, 16, 3), batch_norm=True)
-    result = xpnet.fit(network, small_data, backend=select(there), epochs=2, out=tmp_path, callbacks=[])
+    result = xpnet.fit(network, small_data, backend=select(there), epochs=2, out=tmp_path, progress=False)
     scores = xpnet.load(tmp_path, device=here).evaluate(*small_data.test)
     assert scores.accuracy == result.history[-1].test_accuracy
     assert scores.loss == pytest.approx(result.history[-1].test_loss, rel=1e-5)

@@ -238,7 +238,7 @@ BUSY = """
 import numpy as np, xpnet
 from bench._workers import Worker
 if __name__ == "__main__":
-    data = xpnet.Dataset("zeros", xpnet.Split(np.zeros((60000, 4), np.uint8), np.zeros(60000, np.int32)))
+    data = xpnet.Dataset("zeros", xpnet.Split(np.zeros((60000, 4), np.uint8), np.arange(60000) % 10))
     worker = Worker("products")
     worker.start(data, xpnet.MLP((4, 2000, 2000, 2000, 10)), xpnet.TrainConfig(batch_size=64, device="cpu"))
     print("started", flush=True)

@@ -1122,7 +1122,7 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
 
     handler = signal.getsignal(getattr(signal, number))
     with monkeypatch.context() as patched:
-        patched.setattr("xpnet.cli.train.Progress", Impatient)
+        patched.setattr("xpnet.training.fit.Progress", Impatient)
         assert main([*TRAIN, "--data", patterns, "--out", "run"]) == status
     out, err = capsys.readouterr()
     assert not out
@@ -1159,7 +1159,7 @@ def test_an_interruption_without_a_signal(
         def on_epoch(self, run: Run) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
+    monkeypatch.setattr("xpnet.training.fit.Progress", Interrupt)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
     assert capsys.readouterr().err.endswith(" are saved in run; xpnet train --resume run continues after epoch 1\n")
 
@@ -1174,7 +1174,7 @@ def test_a_state_that_could_not_be_written_is_not_promised(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "run/checkpoints")
 
-    monkeypatch.setattr("xpnet.cli.train.Progress", Interrupt)
+    monkeypatch.setattr("xpnet.training.fit.Progress", Interrupt)
     monkeypatch.setattr("xpnet.training.directory.write_checkpoint", full)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 130
     err = capsys.readouterr().err
@@ -1213,7 +1213,7 @@ def test_a_signal_in_the_last_step_of_all_finds_the_run_finished(
             if run.epoch == run.config.epochs and run.done == run.n_steps:
                 signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("xpnet.cli.train.Progress", Late)
+    monkeypatch.setattr("xpnet.training.fit.Progress", Late)
     assert main([*TRAIN, "--data", patterns, "--out", "run"]) == 0
     out, _ = capsys.readouterr()
     assert out.splitlines()[0].endswith("on patterns.npz, epoch 3")
@@ -1384,7 +1384,7 @@ def test_a_signal_that_is_ignored_stays_ignored(
         def on_steps(self, run: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("xpnet.cli.train.Progress", Sender)
+    monkeypatch.setattr("xpnet.training.fit.Progress", Sender)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert main(["train", "--data", patterns, *QUICK, "--out", "run"]) == 0

@@ -580,7 +580,7 @@ def reader(mnist: xpnet.Dataset) -> xpnet.Model:
     """What `xpnet train` trains on MNIST."""
     config = xpnet.TrainConfig()
     network = config.network(mnist.n_features, mnist.n_classes)
-    return xpnet.fit(network, mnist, config, device="cpu", seed=0, callbacks=[]).model
+    return xpnet.fit(network, mnist, config, device="cpu", seed=0, progress=False).model
 
 
 def share_read(model: xpnet.Model, path: Path, photographs: Iterable[Photograph]) -> float:

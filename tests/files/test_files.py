@@ -118,7 +118,7 @@ def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Da
     ours = (".model.safetensors.0a1b2c3d.tmp", ".checkpoints.01234567.tmp")
     for name in ours:
         (tmp_path / name).mkdir()
-    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", out=tmp_path, callbacks=[])
+    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", out=tmp_path, progress=False)
     after = set(tmp_path.rglob("*"))
     assert set(before) <= after
     assert not {tmp_path / name for name in ours} & after
@@ -126,7 +126,7 @@ def test_nothing_of_anybody_else_s_is_swept(tmp_path: Path, small_data: xpnet.Da
     theirs_too.mkdir()
     ours_too = tmp_path / "checkpoints" / ".step-000000001.89abcdef.tmp"
     ours_too.mkdir()
-    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=2, device="cpu", out=tmp_path, resume=True, callbacks=[])
+    xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=2, device="cpu", out=tmp_path, resume=True, progress=False)
     assert {*before, theirs_too} <= set(tmp_path.rglob("*"))
     assert not ours_too.exists()
 

@@ -831,7 +831,7 @@ def test_pictures_of_mnist(mnist: xpnet.Dataset) -> None:
     """The pictures of a real run are legible, and the mistakes shown are mistakes."""
     network = xpnet.MLP((mnist.n_features, 16, 10))
     few = xpnet.Dataset("mnist", xpnet.Split(mnist.train.images[:2000], mnist.train.labels[:2000]), mnist.test)
-    result = xpnet.fit(network, few, epochs=2, device="cpu", callbacks=[])
+    result = xpnet.fit(network, few, epochs=2, device="cpu", progress=False)
     assert mnist.test is not None
     images, truth = mnist.test
     outputs = result.model.outputs(images)

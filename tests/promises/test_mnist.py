@@ -15,7 +15,7 @@ from xpnet.recipes import read_recipe, recipe_names
 def train(data: xpnet.Dataset, seed: int, **settings: Any) -> xpnet.Result:
     config = xpnet.TrainConfig()
     network = config.network(data.n_features, data.n_classes)
-    return xpnet.fit(network, data, config, device="cpu", seed=seed, callbacks=[], **settings)
+    return xpnet.fit(network, data, config, device="cpu", seed=seed, progress=False, **settings)
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_recipes_reach_what_their_sources_report(mnist: xpnet.Dataset, name: str
     """
     recipe = read_recipe(name)
     config = xpnet.TrainConfig(**recipe.settings)
-    result = xpnet.fit(config.network(784, 10), mnist, config, device="cpu", callbacks=[])
+    result = xpnet.fit(config.network(784, 10), mnist, config, device="cpu", progress=False)
     accuracy = 100 * (result.history[-1].test_accuracy or 0.0)
     assert accuracy >= (recipe.reported or 93.0)
     assert recipe.measured is not None

@@ -71,7 +71,7 @@ def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
     assert (first.recipe, first.source, first.published, first.seeds) == ("one", "Somebody 1999", 9.5, [0])
     assert (second.seeds, second.epochs, second.n_test, second.library) == ([1], 3, 60, "numpy")
     config = xpnet.TrainConfig(hidden=(6,), epochs=3, batch_size=50, seed=1, device="cpu")
-    result = xpnet.fit(config.network(36, 3), small_data, config, callbacks=[])
+    result = xpnet.fit(config.network(36, 3), small_data, config, progress=False)
     assert small_data.test is not None
     images, labels = small_data.test
     assert second.wrong == np.flatnonzero(result.model.predict(images) != labels).tolist()

@@ -242,7 +242,7 @@ def test_the_best_trial_is_found_and_repeated_by_its_settings(hard_data: xpnet.D
     assert tuned.number == next(trial.number for trial in done if trial.accuracy == tuned.accuracy)
     assert tuned.config.lr == seen[tuned.number].settings["lr"]
     network = tuned.config.network(hard_data.n_features, 3)
-    history = xpnet.fit(network, hard_data, tuned.config, callbacks=[]).history
+    history = xpnet.fit(network, hard_data, tuned.config, progress=False).history
     assert history[-1].validation_accuracy == tuned.accuracy
     assert tuned.final == tuned.config.replace(validation=0)
 
@@ -347,7 +347,7 @@ def test_what_ends_a_study_leaves_it_to_be_continued(
 def test_early_stopping_judges_by_the_best_epoch(hard_data: xpnet.Dataset) -> None:
     config = START.replace(early_stopping=2, epochs=30, lr=0.3)
     tuned, _ = search(hard_data, {"momentum": {"choices": [0.9]}}, config, trials=1)
-    result = xpnet.fit(config.network(hard_data.n_features, 3), hard_data, config, callbacks=[])
+    result = xpnet.fit(config.network(hard_data.n_features, 3), hard_data, config, progress=False)
     assert result.model_epoch < len(result.history) < 30
     assert tuned.accuracy == result.history[result.model_epoch - 1].validation_accuracy
     assert tuned.accuracy != result.history[-1].validation_accuracy
@@ -704,7 +704,7 @@ def test_another_process_may_be_quicker(
     run = Path("study/best-trial-0")
 
     def fit(network: xpnet.MLP, data: xpnet.Dataset, config: TrainConfig, **arguments: Any) -> xpnet.Result:
-        xpnet.fit(network, data, config if same else config.replace(seed=1), callbacks=[], out=run)
+        xpnet.fit(network, data, config if same else config.replace(seed=1), progress=False, out=run)
         return xpnet.fit(network, data, config, **arguments)
 
     monkeypatch.setattr("xpnet.cli.tune.fit", fit)

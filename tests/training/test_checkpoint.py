@@ -73,9 +73,9 @@ def test_a_fingerprint_knows_every_part(small_data: xpnet.Dataset, monkeypatch: 
 def test_a_run_is_neither_overwritten_nor_resumed_from_nowhere(train: Train, tmp_path: Path) -> None:
     train(tmp_path, 1)
     with pytest.raises(xpnet.ConfigError, match="already holds a run, which is left unchanged"):
-        xpnet.fit(xpnet.MLP((36, 3)), small(), out=tmp_path, device="cpu", callbacks=[])
+        xpnet.fit(xpnet.MLP((36, 3)), small(), out=tmp_path, device="cpu", progress=False)
     with pytest.raises(xpnet.ConfigError, match="name it with out"):
-        xpnet.fit(xpnet.MLP((36, 3)), small(), resume=True, device="cpu", callbacks=[])
+        xpnet.fit(xpnet.MLP((36, 3)), small(), resume=True, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize("lost", ["never kept", "removed", "history too"])
@@ -98,7 +98,7 @@ def test_files_of_somebody_else_s_are_left_as_they_are(train: Train, tmp_path: P
     """Whether a run is to be begun there or continued."""
     (tmp_path / name).write_text("theirs = true")
     with pytest.raises(xpnet.ConfigError, match="already holds a run, which is left unchanged"):
-        xpnet.fit(xpnet.MLP((36, 3)), small(), out=tmp_path, device="cpu", callbacks=[])
+        xpnet.fit(xpnet.MLP((36, 3)), small(), out=tmp_path, device="cpu", progress=False)
     if name != "checkpoints":
         with pytest.raises(xpnet.ModelError, match=r"holds no run to continue|holds a trained run|is not the history"):
             train(tmp_path)

@@ -201,7 +201,7 @@ def test_copies_of_a_mapping_are_arrays_like_others(mapped: xpnet.Dataset) -> No
         assert not is_mapped(copy)
         assert np.array_equal(rows_of(copy, rows), np.asarray(copy)[rows])
     data = dataclasses.replace(mapped, train=xpnet.Split(pickle.loads(pickle.dumps(images)), labels))
-    fit(xpnet.MLP((36, 7, 3)), data, epochs=1, callbacks=[])
+    fit(xpnet.MLP((36, 7, 3)), data, epochs=1, progress=False)
 
 
 @pytest.mark.parametrize("rows", [[], [7], [0, 1, 2], [1002, 0], [3, 5, 7, 8, 9, 2, 1], range(N)])
@@ -278,7 +278,7 @@ def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
     path = Path(str(mapped.train.images.filename))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"some-images\.idx: changed while in use"):
-        fit(xpnet.MLP((36, 7, 3)), mapped, callbacks=[], epochs=1)
+        fit(xpnet.MLP((36, 7, 3)), mapped, progress=False, epochs=1)
     path.unlink()
     with pytest.raises(DataError, match="changed while in use"):
         rows_of(mapped.train.images, np.arange(3))

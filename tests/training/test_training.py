@@ -226,7 +226,7 @@ def test_techniques_written_out(small_data: xpnet.Dataset) -> None:
         "batch_size": 110, "epochs": 2, "seed": 3, "optimizer": "sgd", "lr": 0.5, "weight_decay": 0.0,
         "schedule": "constant", "dtype": "float64", "max_norm": 1.45, "average": 0.3, "augment": BENT,
     }  # fmt: skip
-    result = fit(network, small_data, backend=open_backend("numpy"), callbacks=[], **settings)
+    result = fit(network, small_data, backend=open_backend("numpy"), progress=False, **settings)
     params, running = init_params(network, 3, "float64"), init_running(network, "float64")
     average = [np.copy(a) for a in params + running]
     images, labels = small_data.train.images.reshape(330, -1) / 255.0, small_data.train.labels
@@ -399,7 +399,7 @@ def test_balanced_classes_count_alike(small_data: xpnet.Dataset) -> None:
     assert relative_error(half.model.params[0], balanced.model.params[0]) < 1e-12, "the classes still count alike"
     absent = dataclasses.replace(data, n_classes=5)
     network = xpnet.MLP((36, 4, 5))
-    assert np.isfinite(fit(network, absent, class_weight="balanced", epochs=1, callbacks=[]).history[0].train_loss)
+    assert np.isfinite(fit(network, absent, class_weight="balanced", epochs=1, progress=False).history[0].train_loss)
 
 
 @pytest.mark.parametrize(
@@ -577,7 +577,7 @@ def test_the_backend_s_device_is_current_throughout(small_data: xpnet.Dataset, m
         return original(*arguments, **options)
 
     monkeypatch.setattr(xpnet.MLP, "forward", forward)
-    model = fit(xpnet.MLP((36, 4, 3)), small_data, backend=backend, epochs=1, callbacks=[]).model
+    model = fit(xpnet.MLP((36, 4, 3)), small_data, backend=backend, epochs=1, progress=False).model
     assert small_data.test is not None
     model.outputs(small_data.test.images)
     model.evaluate(*small_data.test)
@@ -785,7 +785,7 @@ def test_curves_png_or_why_not(
 )
 def test_network_that_does_not_fit_the_data(small_data: xpnet.Dataset, sizes: tuple[int, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        fit(xpnet.MLP(sizes), small_data, callbacks=[], device="cpu")
+        fit(xpnet.MLP(sizes), small_data, progress=False, device="cpu")
 
 
 def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:

@@ -25,7 +25,6 @@ from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
-from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 
 __all__ = ["train"]
@@ -80,9 +79,15 @@ def train(
                 callbacks.append(TensorBoardLog(out))
             if not quiet:
                 _print_header(config, data, backend, network, out)
-                callbacks.append(Progress())
             result = fit(
-                network, data, config, backend=backend, callbacks=callbacks, out=out, resume=resume is not None
+                network,
+                data,
+                config,
+                backend=backend,
+                callbacks=callbacks,
+                progress=not quiet,
+                out=out,
+                resume=resume is not None,
             )
         except KeyboardInterrupt:
             pass
@@ -189,7 +194,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
-        f"{', '.join(counts)} {form_of(data)}, {data.n_classes} classes",
+        f"{', '.join(counts)} {form_of(data)}, {_labels_of(data)}",
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {network.loss}",
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
@@ -200,15 +205,24 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     print_header(rows)
 
 
+def _labels_of(data: Dataset) -> str:
+    """The labels in words: 10 classes, or as many labels or numbers for each example."""
+    if data.task == "classification":
+        return f"{data.n_classes} classes"
+    several = "s"[: data.n_outputs > 1]
+    return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
+
+
 def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
     best = result.history[result.model_epoch - 1]
     for split in ("test", "validation", "train"):
-        loss, accuracy = getattr(best, f"{split}_loss"), getattr(best, f"{split}_accuracy")
+        loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
         if loss is not None:
             break
+    score = f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}"
     early = result.stop_reason is not None and len(result.history) < result.config.epochs
     stopped = f"; stopped: {result.stop_reason}" if early else ""
-    print(f"{split} accuracy {100 * accuracy:.2f} %, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
+    print(f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
     if result.unsaved is not None:
         raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
     print(f"saved in {out}")

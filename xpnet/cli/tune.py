@@ -34,7 +34,6 @@ from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
 from xpnet.studies.tune import tune as search
 from xpnet.training.fit import fit
 from xpnet.training.history import Epoch, read_history
-from xpnet.training.progress import Progress
 
 __all__ = ["tune"]
 
@@ -192,9 +191,8 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     if not quiet:
         print("training once more with the best settings, to measure them on the test set", file=sys.stderr)
     network = tuned.final.network(data.n_features, data.n_outputs, data.task)
-    callbacks = [] if quiet else [Progress()]
     try:
-        result = fit(network, data, tuned.final, backend=backend, callbacks=callbacks, out=run, resume=True)
+        result = fit(network, data, tuned.final, backend=backend, progress=not quiet, out=run, resume=True)
     except ConfigError as error:
         if not isinstance(error.__cause__, InUseError):
             raise

@@ -28,8 +28,8 @@ class Scaling:
     """
 
     kind: str = "none"
-    shift: NDArray[Any] | None = None
-    scale: NDArray[Any] | float | None = None
+    shift: Any = None
+    scale: Any = None
 
     def on(self, move: Callable[[NDArray[Any]], Any]) -> Self:
         """The same with its arrays on a device, to which move copies them."""
@@ -80,7 +80,7 @@ def form_of(images: Any) -> str:
         return "as-is"
     side, n = images.shape[1], images.shape[0]
     every = max(1, n // _LOOKED_AT)
-    sample = to_numpy(images[: every * _LOOKED_AT : every, ...]).astype(np.float64)
+    sample = to_numpy(images[: min(n, every * _LOOKED_AT) : every, ...]).astype(np.float64)
     sample /= max(float(sample.max()), 1e-9)
     ink = sample > 0.25
     seen = sample[ink.any(axis=(1, 2))]

@@ -112,7 +112,25 @@ class Model:
         Returns a host array (n, n_outputs).
         Raises ModelError if the examples have another number of features, DataError if one is not a number.
         """
-        return self._outputs(self._logits(self._flat(X)))
+        return self._outputs(self.logits(X))
+
+    def logits(self, X: Any) -> NDArray[Any]:
+        """The outputs before the output activation, (n, n_outputs) on the host; X and errors as in outputs."""
+        flat = self._flat(X)
+        xp, n = self.backend.xp, flat.shape[0]
+        features = self._scaling(flat)
+        parts = []
+        # Parameters that ran away show in the result, without NumPy's warnings.
+        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
+            schema = dataclasses.replace(self.schema, features=features).on(self.backend.to_device)
+            for rows in batches(n):
+                batch = rows_of(flat, np.arange(rows.start, rows.stop)) if is_mapped(flat) else flat[rows, :]
+                x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=xp)
+                logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
+                parts.append(self.backend.to_host(logits))
+        if parts:
+            return np.concatenate(parts)
+        return np.empty((0, self.network.sizes[-1]), self.backend.to_host(self.params[-1]).dtype)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each example, as the labels were called in training.
@@ -133,11 +151,10 @@ class Model:
         Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a
         label is not a class of the model.
         """
-        flat, targets = self._flat(X), self.targets(y)
-        n = flat.shape[0]
+        targets, logits, loss = self.targets(y), self.logits(X), LOSSES[self.network.loss]
+        n = len(logits)
         if targets.shape[:1] != (n,) or not n:
             raise ModelError(f"{n} examples need as many labels, at least one; these are of shape {targets.shape}")
-        logits, loss = self._logits(flat), LOSSES[self.network.loss]
         xp, scaled = np, targets
         with np.errstate(over="ignore", invalid="ignore"):
             if targets.dtype.kind == "f":
@@ -181,23 +198,6 @@ class Model:
     def _stored(self) -> Stored:
         params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
         return Stored(self.network, params, running, self.schema)
-
-    def _logits(self, flat: Any) -> NDArray[Any]:
-        """The logits on the host, in the params' dtype."""
-        xp, n = self.backend.xp, flat.shape[0]
-        features = self._scaling(flat)
-        parts = []
-        # Parameters that ran away show in the result, without NumPy's warnings.
-        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            schema = dataclasses.replace(self.schema, features=features).on(self.backend.to_device)
-            for rows in batches(n):
-                batch = rows_of(flat, np.arange(rows.start, rows.stop)) if is_mapped(flat) else flat[rows, :]
-                x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=xp)
-                logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
-                parts.append(self.backend.to_host(logits))
-        if parts:
-            return np.concatenate(parts)
-        return np.empty((0, self.network.sizes[-1]), self.backend.to_host(self.params[-1]).dtype)
 
     def _scaling(self, flat: Any) -> Scaling:
         """How some features are to be scaled: pixels by what they are, everything else as in training.

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,14 @@ class Figures(Protocol):
         """Its number, from 1."""
 
 
+class HasHistory(Protocol):
+    """What has a history, as the result of fit does."""
+
+    @property
+    def history(self) -> Sequence[Figures]:
+        """Its epochs."""
+
+
 class _Line(NamedTuple):
     """A line of a panel, and what stands at its end."""
 
@@ -34,14 +42,19 @@ class _Line(NamedTuple):
 
 
 @house_style()
-def curves(histories: Mapping[str, Sequence[Figures]], *, loss: str | None = "") -> "Figure":
+def curves(
+    histories: Mapping[str, Sequence[Figures]] | Sequence[Figures] | HasHistory, *, loss: str | None = ""
+) -> "Figure":
     """Loss and accuracy over the epochs: all splits of one run, or one split of several runs.
 
-    histories : for each run its name and its epochs, at least one.
+    histories : for each run its name and its epochs, at least one; or one run's epochs, or what fit returned.
     loss : its name, which gives its unit; None if the runs have different ones, which no axis can compare.
     Several runs are compared on the test split, or validation, or training, the first that all of them have.
     Returns the Figure.   Raises ConfigError if there is no run, ModelError if one has no epoch.
     """
+    if not isinstance(histories, Mapping):
+        run: Any = histories
+        histories = {"training": getattr(run, "history", run)}
     for name, history in histories.items():
         if not history:
             raise ModelError(f"{name} has no finished epoch: there is nothing to plot")
@@ -57,11 +70,10 @@ def curves(histories: Mapping[str, Sequence[Figures]], *, loss: str | None = "")
         chosen = [(n, h, split, color) for (n, h), color in zip(histories.items(), itertools.cycle(RUNS), strict=False)]
         of = f"{split} "
     unit = " (nats per example)" if loss == "cross-entropy" else ""
-    labels = (
-        {"accuracy": f"{of}accuracy (%)"}
-        if loss is None
-        else {"loss": f"{of}loss{unit}", "accuracy": f"{of}accuracy (%)"}
-    )
+    regression = all(getattr(epoch, "train_r2", None) is not None for _, h, _, _ in chosen for epoch in h)
+    labels = {"r2": f"{of}$R^2$"} if regression else {"accuracy": f"{of}accuracy (%)"}
+    if loss is not None:
+        labels = {"loss": f"{of}loss{unit}", **labels}
     panels = {quantity: [_line(*choice, quantity) for choice in chosen] for quantity in labels}
 
     # Side by side for one run; names are long, so the panels of several runs stand one above the other.
@@ -91,7 +103,9 @@ def _has(history: Sequence[Figures], split: str) -> bool:
 
 def _line(name: str, history: Sequence[Figures], split: str, color: str, quantity: str) -> _Line:
     values = np.array([getattr(epoch, f"{split}_{quantity}") for epoch in history], np.float64)
-    if quantity == "accuracy":
+    if quantity == "r2":
+        last = f"{values[-1]:.4f}"
+    elif quantity == "accuracy":
         values = 100 * values
         last = f"{values[-1]:.2f} %"
     else:

@@ -16,7 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.numerics.network import MLP
 from xpnet.training.config import TrainConfig
 from xpnet.training.loop import Loop, computing
-from xpnet.training.prepare import check_arguments, prepare
+from xpnet.training.prepare import as_dataset, check_arguments, prepare
 from xpnet.training.run import Run
 
 __all__ = ["RateRange", "find_lr"]
@@ -71,7 +71,8 @@ def find_lr(
     check_range("low", low, 0.0, low_open=True)
     check_range("high", high, low, low_open=True)
     check_range("steps", steps, 20)
-    check_arguments(network, data, config, backend)
+    check_arguments(network, config, backend)
+    data = as_dataset(data, None, None, network.loss)
     config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits = prepare(network, data, config, backend or config.backend())
     run = replace(run, rates=np.geomspace(low, high, steps))

@@ -286,6 +286,7 @@ class _Trainer:
                 config,
                 backend=self.backend,
                 callbacks=[limit, *callbacks],
+                progress=False,
                 out=directory,
                 resume=True,
                 keep=1,

@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import tomli_w
 
@@ -25,7 +25,33 @@ from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 
-__all__ = ["GROUPS", "SETTINGS", "Setting", "TrainConfig"]
+__all__ = ["GROUPS", "SETTINGS", "Setting", "Settings", "TrainConfig"]
+
+SYNONYMS = {
+    **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size", "eta0"), "lr"),
+    **dict.fromkeys(("n_epochs", "num_epochs", "nb_epoch", "max_iter", "iterations", "n_iter"), "epochs"),
+    **dict.fromkeys(("minibatch_size", "mini_batch_size", "minibatch", "batchsize", "bs"), "batch_size"),
+    **dict.fromkeys(("l2", "lmbda", "lambda", "reg", "alpha_l2", "l2_regularization", "weightdecay"), "weight_decay"),
+    **dict.fromkeys(("hidden_layer_sizes", "layers", "units", "hidden_sizes", "hidden_size", "n_hidden"), "hidden"),
+    **dict.fromkeys(("random_state", "rng", "random_seed"), "seed"),
+    **dict.fromkeys(("validation_split", "validation_fraction", "val", "val_split", "validation_data"), "validation"),
+    **dict.fromkeys(("patience", "n_iter_no_change", "early_stop"), "early_stopping"),
+    **dict.fromkeys(("solver", "opt", "optim", "algorithm"), "optimizer"),
+    **dict.fromkeys(("gradient_clipping", "max_grad_norm", "clipnorm", "grad_clip"), "clip_norm"),
+    **dict.fromkeys(("dropout_rate", "drop", "p_drop"), "dropout"),
+    **dict.fromkeys(("criterion", "cost", "objective", "loss_function"), "loss"),
+    **dict.fromkeys(("verbose", "quiet", "show_progress"), "progress"),
+    **dict.fromkeys(("scheduler", "lr_schedule", "learning_rate_schedule"), "schedule"),
+    **dict.fromkeys(("activation_function", "nonlinearity"), "activation"),
+    **dict.fromkeys(("normalize", "standardize", "scaler"), "scale"),
+    **dict.fromkeys(("precision", "float_type"), "dtype"),
+    **dict.fromkeys(("class_weights",), "class_weight"),
+    **dict.fromkeys(("beta_1",), "beta1"),
+    **dict.fromkeys(("beta_2",), "beta2"),
+    **dict.fromkeys(("epsilon",), "eps"),
+    **dict.fromkeys(("rho", "decay_rate"), "alpha"),
+}
+"""What other libraries call the settings."""
 
 GROUPS = SOURCE, NETWORK, TRAINING, RUN = "Data and device", "Network", "Training", "Run"
 """The groups of settings in --help, in their order."""
@@ -225,8 +251,10 @@ class TrainConfig:
         in_header=True,
     )
     dtype: str = _setting("float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True)
-    validation: float = _setting(
-        0.0, "Training examples to hold out for validation: a share below 1, or a number", TRAINING, low=0.0, fixed=True
+    validation: float | str = _setting(
+        *(0.0, "Training examples to hold out for validation: a share below 1, or a number; or a file", TRAINING),
+        low=0.0,
+        fixed=True,
     )
     early_stopping: int | None = _setting(
         None,
@@ -263,7 +291,7 @@ class TrainConfig:
                 object.__setattr__(self, name, setting.checked(getattr(self, name)))
         if self.tf32 and self.dtype != "float32":
             raise ConfigError(f"tf32 needs dtype float32, not {self.dtype}", setting="tf32")
-        if self.validation >= 1.0 and self.validation != int(self.validation):
+        if isinstance(self.validation, float) and self.validation >= 1.0 and self.validation != int(self.validation):
             message = f"validation must be a share below 1 or a whole number, not {self.validation:g}"
             raise ConfigError(message, setting="validation")
         self.checkpoint_interval()
@@ -272,6 +300,11 @@ class TrainConfig:
     def rate(self) -> float:
         """The learning rate: lr, or the optimizer's own."""
         return OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
+
+    @property
+    def held(self) -> float:
+        """Training examples to hold out: a share below 1, or a number; 0 where the validation split is a file."""
+        return 0.0 if isinstance(self.validation, str) else self.validation
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -313,9 +346,9 @@ class TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
         for name in settings:
             if name not in SETTINGS:
-                raise ConfigError(
-                    f"unknown setting {name!r}; {nearest(name, SETTINGS)}the choices are {', '.join(SETTINGS)}"
-                )
+                known = SYNONYMS.get(name.lower().strip("_"))
+                hint = f"did you mean {known!r}? " if known else nearest(name, SETTINGS)
+                raise ConfigError(f"unknown setting {name!r}; {hint}the choices are {', '.join(SETTINGS)}")
         return dataclasses.replace(self, **settings)
 
     def to_toml(self) -> str:
@@ -324,6 +357,51 @@ class TrainConfig:
         # TOML is UTF-8 and cannot hold the path of data that is not: it is written escaped.
         settings["data"] = self.data.encode(errors="backslashreplace").decode()
         return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
+
+
+class Settings(TypedDict, total=False):
+    """The settings of TrainConfig as keyword arguments, so that an editor completes them."""
+
+    label: str | None
+    task: str
+    scale: str
+    device: str
+    library: str | None
+    tf32: bool
+    graph: bool
+    hidden: tuple[int, ...]
+    activation: str
+    initializer: str
+    batch_norm: bool
+    dropout: float
+    input_dropout: float
+    loss: str | None
+    label_smoothing: float
+    class_weight: str | None
+    optimizer: str
+    lr: float | None
+    momentum: float
+    alpha: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    clip_norm: float | None
+    max_norm: float | None
+    average: float
+    schedule: str
+    warmup: float | None
+    decay_every: int
+    decay: float
+    batch_size: int | Literal["full"]
+    epochs: int
+    seed: int
+    dtype: str
+    early_stopping: int | None
+    augment: Distortion | None
+    on_nonfinite: str
+    checkpoint_every: int | str | None
+    keep: int
 
 
 def _distortion(value: Any) -> Distortion | None:

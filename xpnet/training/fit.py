@@ -1,28 +1,34 @@
 """fit: one run, from network, data and settings to its result."""
 
 import contextlib
+import dataclasses
 import functools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from numpy.typing import ArrayLike
 
 from xpnet.backend import Backend
-from xpnet.data import Dataset
 from xpnet.errors import ConfigError
+from xpnet.html import html_table
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
+from xpnet.training.calibration import Calibration
 from xpnet.training.callbacks import Callback, EarlyStopping
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import Settings, TrainConfig
 from xpnet.training.directory import RunDirectory
 from xpnet.training.epochs import checkpointers, train
 from xpnet.training.history import Epoch
 from xpnet.training.loop import computing
-from xpnet.training.prepare import DESCRIBED, check_arguments, fingerprint, prepare
+from xpnet.training.prepare import DESCRIBED, as_dataset, check_arguments, fingerprint, prepare
 from xpnet.training.progress import Progress
+from xpnet.training.start import network_for, with_classes_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Result", "fit"]
 
@@ -42,26 +48,58 @@ class Result(NamedTuple):
     stop_reason: str | None
     unsaved: str | None = None
 
+    def plot(self) -> "Figure":
+        """The curves of its history, as xpnet.plots.curves draws them."""
+        from xpnet import plots
+
+        return plots.curves({self.model.data or "training": self.history}, loss=self.model.network.loss)
+
+    def __repr__(self) -> str:
+        return f"<Result of {len(self.history)} epochs{_summary(self)}: {self.model!r}>"
+
+    def _repr_html_(self) -> str:
+        epoch = dataclasses.asdict(self.history[self.model_epoch - 1]) if self.model_epoch else {}
+        figures = {name: value for name, value in epoch.items() if value is not None}
+        return html_table("Result", {"model": repr(self.model), "epochs": len(self.history), **figures})
+
+
+def _summary(result: Result) -> str:
+    if not result.history or not result.model_epoch:
+        return ""
+    epoch = result.history[result.model_epoch - 1]
+    for split in ("test", "validation", "train"):
+        for metric in ("accuracy", "r2"):
+            if (value := getattr(epoch, f"{split}_{metric}")) is not None:
+                return f", {split} {metric} {value:.4f}"
+    return ""
+
 
 def fit(
-    network: MLP,
-    data: Dataset,
+    network: MLP | Model,
+    data: Any,
     config: TrainConfig | None = None,
     *,
+    test: Any = None,
+    validation: Any = None,
     backend: Backend | None = None,
-    callbacks: Iterable[Callback] | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool = True,
     out: str | Path | None = None,
     resume: bool = False,
     sample_weight: ArrayLike | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Result:
     """Train a network on a data set.
 
-    network : the network to train; its sizes must fit the data's pixels and classes.
-    data : host arrays, which are copied to the device; those of a mapped file are streamed.
+    network : the network to train; its sizes must fit the data's features and classes. A Model is trained further; its
+        last layer is drawn anew where the outputs stand for other classes.
+    data : a Dataset, or a pair (X, y) of arrays, lists or tables (see Dataset.from_arrays), which are copied to the
+        device, unless they lie there; those of a mapped file are streamed.
     config : the settings; those of the network, the data and the device are overridden by the arguments.
+    test, validation : pairs (X, y), beside those of data; validation may also be a share of the training examples, or
+        a number of them, to hold out.
     backend : where to compute; None takes config.backend().
-    callbacks : see callbacks.py; None shows progress on stderr, [] is silent.
+    callbacks : see callbacks.py.   progress : whether to show it, on stderr or in the notebook.
     out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png, and checkpoints of
         its state); None writes none.
     resume : whether to continue the run in out, if there is one, from its newest intact checkpoint. It ends with the
@@ -72,26 +110,39 @@ def fit(
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
-    ModelError if that run was trained but has no intact checkpoint; NonFiniteError when the loss or a parameter stops
-    being finite. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as of the last
-    finished epoch, or of the best one with early stopping. A disk that fails is reported, and training continues: see
-    Result.unsaved.
+    DataError for arrays that cannot be used; ModelError if that run was trained but has no intact checkpoint;
+    NonFiniteError when the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the
+    files of out hold the parameters as of the last finished epoch, or of the best one with early stopping. A disk that
+    fails is reported, and training continues: see Result.unsaved.
     """
-    check_arguments(network, data, config, backend)
+    check_arguments(network, config, backend)
     for name in settings.keys() & DESCRIBED:
         raise ConfigError(f"{name} describes the network: pass it to MLP", setting=name)
     if resume and out is None:
         raise ConfigError("resume continues the run in a directory: name it with out")
     config = (config or TrainConfig()).replace(**settings)
+    if isinstance(validation, int | float):
+        config, validation = config.replace(validation=validation), None
+    start = None
+    if isinstance(network, Model):
+        start, network = network, network.network
+    data = as_dataset(data, test, validation, network.loss)
+    if start is not None:
+        data = with_classes_of(start, data)
+        network = network_for(start, data)
     backend = backend or config.backend()
-    run, splits = prepare(network, data, config, backend, sample_weight)
-    observers: list[Callback] = [Progress()] if callbacks is None else list(callbacks)
+    run, splits = prepare(network, data, config, backend, sample_weight, start)
+    observers: list[Callback] = list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
-        raise TypeError(f"callbacks must be instances of Callback, such as xpnet.Progress(), not {wrong[0]!r}")
+        raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
+    if progress and not any(isinstance(observer, Progress) for observer in observers):
+        observers.insert(0, Progress())
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
     if out is not None:
         observers.append(RunDirectory(out, resume=resume))
+    if "validation" in splits:
+        observers.append(Calibration(splits["validation"]))
     observers.sort(key=lambda observer: observer.order)
     run.fingerprint = functools.partial(fingerprint, data, sample_weight)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises

@@ -14,7 +14,7 @@ from xpnet.backend import Backend
 from xpnet.backend.arrays import to_numpy
 from xpnet.data import SETS, Dataset, Schema, Split, is_mapped, rows_of
 from xpnet.errors import ConfigError
-from xpnet.model import spread_of
+from xpnet.model import Model, spread_of
 from xpnet.numerics.augment import check_shape
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
@@ -25,8 +25,9 @@ from xpnet.training.initializers import generator, init_params, init_running
 from xpnet.training.loader import WINDOW_BYTES, Examples, bytes_of_row
 from xpnet.training.run import Run
 from xpnet.training.scaling import scaling_of_features, scaling_of_targets
+from xpnet.training.start import start_from
 
-__all__ = ["DESCRIBED", "check_arguments", "fingerprint", "held_out", "prepare"]
+__all__ = ["DESCRIBED", "as_dataset", "check_arguments", "fingerprint", "held_out", "prepare"]
 
 # What is read of the data at a time to compute its fingerprint.
 BLOCK_BYTES = 1 << 24
@@ -35,11 +36,23 @@ BLOCK_BYTES = 1 << 24
 DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"sizes"}
 
 
-def check_arguments(network: object, data: object, config: object, backend: object) -> None:
+def as_dataset(data: Any, test: Any, validation: Any, loss: str) -> Dataset:
+    """The data that fit was given, as a Dataset: a pair of arrays is put together, further splits are added."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return Dataset.from_arrays(*data, test=test, validation=validation, task=LOSSES[loss].task)
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            "data must be a Dataset, as xpnet.load_data returns it, or a pair (X, y) of features and labels, not "
+            f"{type(data).__name__}"
+        )
+    further = {name: split for name, split in (("test", test), ("validation", validation)) if split is not None}
+    return dataclasses.replace(data, **further) if further else data
+
+
+def check_arguments(network: object, config: object, backend: object) -> None:
     """Raise TypeError for arguments that are easily mistaken for the right ones; None is left to its default."""
     expected = (
-        (network, MLP, "network must be an MLP, such as xpnet.MLP((784, 128, 10))"),
-        (data, Dataset, "data must be a Dataset, as xpnet.load_data returns it"),
+        (network, MLP | Model, "network must be an MLP, such as xpnet.MLP((784, 128, 10)), or a Model"),
         (config, TrainConfig, "config must be a TrainConfig; single settings are passed by name"),
         (backend, Backend, "backend must be a Backend, as xpnet.select returns it"),
     )
@@ -54,6 +67,7 @@ def prepare(
     config: TrainConfig,
     backend: Backend,
     sample_weight: ArrayLike | None = None,
+    start: Model | None = None,
 ) -> tuple[Run, dict[str, Examples]]:
     """Check that network, data and settings fit together, and resolve what they leave open.
 
@@ -82,11 +96,14 @@ def prepare(
             f"which is streamed from its file because of its size: choose at most {WINDOW_BYTES // image_bytes:,}",
             setting="batch_size",
         )
-    schema = _schema(splits["train"], data, config, network)
+    schema = _schema(splits["train"], data, config, network, start)
     if LOSSES[network.loss].task == "regression":
         splits = {
             name: dataclasses.replace(s, spread=spread_of(s.chosen_targets, schema)) for name, s in splits.items()
         }
+    params, running = init_params(network, config.seed, config.dtype), init_running(network, config.dtype)
+    if start is not None:
+        params, running = start_from(start, network, data, params, running)
     run = Run(
         network,
         config,
@@ -95,8 +112,8 @@ def prepare(
         n,
         batch_size,
         _rates(config, math.ceil(n / batch_size)),
-        init_params(network, config.seed, config.dtype),
-        init_running(network, config.dtype),
+        params,
+        running,
     )
     return run, splits
 
@@ -128,11 +145,10 @@ def held_out(n: int, config: TrainConfig) -> tuple[NDArray[np.intp], NDArray[np.
 
     Raises ConfigError if nothing would be held out, or nothing left to train on.
     """
-    held = round(config.validation * n) if config.validation < 1.0 else int(config.validation)
+    share = config.held
+    held = round(share * n) if share < 1.0 else int(share)
     if not 0 < held < n:
-        message = (
-            f"validation {config.validation:g} would hold out {held} of {n} training examples: choose 1 to {n - 1}"
-        )
+        message = f"validation {share:g} would hold out {held} of {n} training examples: choose 1 to {n - 1}"
         raise ConfigError(message, setting="validation")
     order = generator(config.seed, SPLIT).permutation(n)
     return np.sort(order[held:]), np.sort(order[:held])
@@ -146,7 +162,7 @@ def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
     """
     train = _examples(data.train)
     validation, test = (None if split is None else _examples(split) for split in (data.validation, data.test))
-    if config.validation:
+    if config.held:
         rows, held = held_out(train.n, config)
         validation, train = dataclasses.replace(train, rows=held), dataclasses.replace(train, rows=rows)
     if config.early_stopping is not None and validation is None:
@@ -227,15 +243,20 @@ def _check_outputs(network: MLP, data: Dataset) -> None:
         raise ConfigError(f"the network has {n_outputs} outputs, but {data.name} has {data.n_outputs} targets a row")
 
 
-def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP) -> Schema:
-    """What the model is to know of its data."""
+def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP, start: Model | None) -> Schema:
+    """What the model is to know of its data. Columns are scaled as the model that it starts from knows them."""
     scale = data.scale if config.scale == "auto" else config.scale
+    features = scaling_of_features(train, scale, data.name)
+    targets = scaling_of_targets(train, network.loss)
+    if start is not None:
+        features = start.schema.features if features.kind == start.schema.features.kind != "pixels" else features
+        targets = start.schema.targets if start.network.sizes == network.sizes else targets
     return Schema(
         config.data,
         data.image_shape,
         data.classes if len(data.classes) == network.sizes[-1] else (),
-        scaling_of_features(train, scale, data.name),
-        scaling_of_targets(train, network.loss),
+        features,
+        targets,
         data.picture_form,
     )
 

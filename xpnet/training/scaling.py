@@ -79,7 +79,7 @@ def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
         return Scaling("pixels")
     if 127 < high <= 255 or high == 0:
         return PIXELS
-    logger.info("%s: the largest pixel is %g, so pixels are divided by %g instead of 255", name, high, high)
+    logger.warning("%s: the largest pixel is %g, so pixels are divided by %g instead of 255", name, high, high)
     return Scaling("pixels", None, float(high))
 
 

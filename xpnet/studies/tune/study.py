@@ -21,7 +21,7 @@ from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import fit
-from xpnet.training.prepare import check_arguments, prepare
+from xpnet.training.prepare import as_dataset, check_arguments, prepare
 from xpnet.training.run import Run
 
 __all__ = ["Trial", "Tuned", "tune"]
@@ -109,7 +109,8 @@ def tune(
     terms; NonFiniteError if every trial failed; OSError where the storage fails; MissingPackageError without Optuna.
     Source: Bergstra et al. 2011, section 4; Akiba et al. 2019.
     """
-    check_arguments(None, data, config, backend)
+    check_arguments(None, config, backend)
+    data = as_dataset(data, None, None, (config or TrainConfig()).loss or "cross-entropy")
     optuna = required("optuna", "the search for settings", "tune")
     check_range("trials", trials, 1)
     data, config = dataclasses.replace(data, test=None), config or TrainConfig()
@@ -163,7 +164,7 @@ class _Search:
         try:
             config = self.config.replace(**self._settings(trial))
             network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
-            result = fit(network, self.data, config, backend=backend, callbacks=[pruning])
+            result = fit(network, self.data, config, backend=backend, callbacks=[pruning], progress=False)
             accuracy = result.history[result.model_epoch - 1].validation_accuracy or 0.0
         except (ConfigError, NonFiniteError) as error:
             trial.set_user_attr(FAILURE, str(error))

@@ -1,0 +1,330 @@
+"""What fit takes besides a Dataset of pictures: arrays, tables, numbers to predict, several labels, a trained model."""
+
+import logging
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.data import Dataset, Split
+from xpnet.errors import ConfigError, DataError
+from xpnet.numerics.functional import softmax
+from xpnet.training.calibration import temperature_of
+from xpnet.training.config import SETTINGS, SYNONYMS, Settings, TrainConfig
+from xpnet.training.loader import Examples, Loader
+from xpnet.training.prepare import held_out
+
+RNG = np.random.default_rng(0)
+TABLE = RNG.normal(size=(120, 6)) * [1, 10, 0.1, 1e4, 1, 1] + [0, 5, 100, 1e6, -3, 0]
+CLASSES = (TABLE[:, 0] > 0).astype(int) + (TABLE[:, 4] > -3)
+NUMBERS = TABLE @ [1.0, 0.2, 3.0, 1e-4, 0.0, -1.0]
+PIXELS = RNG.integers(0, 256, (60, 8, 8)).astype(np.uint8)
+DIGITS = np.arange(60) % 3
+QUICK: Any = {"epochs": 2, "progress": False}
+
+
+def classifier(n_in: int = 6, n_out: int = 3) -> xpnet.MLP:
+    return xpnet.MLP((n_in, 8, n_out))
+
+
+def regressor(n_out: int = 1, loss: str = "squared-error") -> xpnet.MLP:
+    return xpnet.MLP((6, 16, n_out), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (PIXELS, DIGITS.astype(np.int64)),
+        (PIXELS.astype(np.int64), DIGITS.astype(np.int32)),
+        (PIXELS * 1.0, DIGITS * 1.0),
+        (PIXELS.tolist(), DIGITS.tolist()),
+        (PIXELS.astype(">u2"), DIGITS.astype(">i8")),
+        (PIXELS[..., None], DIGITS[:, None]),
+        (PIXELS[:, None], np.eye(3)[DIGITS]),
+        (PIXELS.reshape(60, 64), [f"class {k}" for k in DIGITS]),
+        (PIXELS.reshape(60, 64).astype(object), (DIGITS + 5).astype(np.uint8)),
+    ],
+    ids=["int64", "pixels", "floats", "lists", "big-endian", "column", "one-hot", "text", "objects"],
+)
+def test_the_ways_to_hand_over_arrays_train_the_same_network(X: Any, y: Any) -> None:
+    network = classifier(64)
+    expected = xpnet.fit(network, Dataset("own", Split(PIXELS, DIGITS)), **QUICK)
+    result = xpnet.fit(network, (X, y), **QUICK)
+    for own, same in zip(result.model.params, expected.model.params, strict=True):
+        assert np.array_equal(own, same)
+    labels = np.ravel(y) if np.ndim(y) == 1 or np.shape(y)[1] == 1 else DIGITS
+    assert result.model.evaluate(X, y) == expected.model.evaluate(PIXELS, DIGITS)
+    assert np.mean(result.model.predict(X) == labels) == result.model.evaluate(X, y).accuracy
+
+
+@pytest.mark.parametrize("scale", ["auto", "standard", "minmax", "none"])
+def test_features_are_scaled_by_the_examples_that_are_trained_on(scale: str, tmp_path: Path) -> None:
+    result = xpnet.fit(classifier(), (TABLE, CLASSES), validation=0.25, scale=scale, lr=1e-6, **QUICK)
+    rows, _ = held_out(120, result.config)
+    train, found = TABLE[rows], result.model.schema.features
+    if scale == "none":
+        assert (found.kind, found.shift, found.scale) == ("none", None, None)
+    elif scale == "minmax":
+        assert np.allclose(found.shift, train.min(axis=0), rtol=1e-12)
+        assert np.allclose(found.scale, np.ptp(train, axis=0), rtol=1e-12)
+    else:
+        assert np.allclose(found.shift, train.mean(axis=0), rtol=1e-12)
+        assert np.allclose(found.scale, train.std(axis=0), rtol=1e-12)
+    result.model.save(tmp_path / "model.safetensors")
+    loaded = xpnet.load(tmp_path / "model.safetensors", "cpu")
+    assert np.array_equal(loaded.outputs(TABLE), result.model.outputs(TABLE))
+    assert loaded.schema.features.kind == found.kind
+
+
+def test_the_unit_of_a_feature_makes_no_difference() -> None:
+    factor, offset = np.array([1, 60, 1000, 1e-3, 25.4, -1]), np.array([0, 273.15, 1e7, 0, -5, 1])
+    here = xpnet.fit(classifier(), (TABLE, CLASSES), dtype="float64", **QUICK).model
+    there = xpnet.fit(classifier(), (TABLE * np.abs(factor) + offset, CLASSES), dtype="float64", **QUICK).model
+    assert np.allclose(here.outputs(TABLE), there.outputs(TABLE * np.abs(factor) + offset), rtol=1e-6)
+
+
+def test_a_column_that_is_constant_in_training_never_matters() -> None:
+    constant, varied = TABLE.copy(), TABLE.copy()
+    constant[:, 2] = 0.1
+    for X in (constant, constant.astype(np.float32)):
+        model = xpnet.fit(classifier(), (X, CLASSES), **QUICK).model
+        assert np.array_equal(model.outputs(varied.astype(X.dtype)), model.outputs(X))
+
+
+def test_pixels_are_divided_by_what_they_can_be(caplog: pytest.LogCaptureFixture) -> None:
+    assert xpnet.fit(classifier(64), (PIXELS, DIGITS), **QUICK).model.schema.features.scale == 255.0
+    assert not caplog.messages
+    few = xpnet.fit(classifier(64), (PIXELS // 16, DIGITS), **QUICK).model
+    assert few.schema.features.scale == 15.0
+    assert caplog.messages == ["arrays: the largest pixel is 15, so pixels are divided by 15 instead of 255"]
+    assert np.allclose(few.outputs(PIXELS // 16), few.outputs((PIXELS // 16) / 15), rtol=1e-5)
+    fractions = xpnet.fit(classifier(64), (PIXELS / 255, DIGITS), **QUICK).model
+    assert np.allclose(fractions.outputs(PIXELS), fractions.outputs(PIXELS / 255), rtol=1e-5)
+
+
+def test_a_regression_has_r2_and_targets_in_their_unit(tmp_path: Path) -> None:
+    X, y, Xt, yt = TABLE[:90], NUMBERS[:90], TABLE[90:], NUMBERS[90:]
+    result = xpnet.fit(regressor(), (X, y), test=(Xt, yt), epochs=40, lr=0.02, out=tmp_path / "run", progress=False)
+    last, predicted = result.history[-1], result.model.predict(Xt)
+    assert last.train_accuracy is None
+    assert last.test_r2 == pytest.approx(
+        1 - np.square(predicted - yt).sum() / np.square(yt - yt.mean()).sum(), rel=1e-5
+    )
+    assert (last.test_r2 or 0) > 0.8
+    scores = result.model.evaluate(Xt, yt)
+    assert scores.mae == pytest.approx(np.abs(predicted - yt).mean())
+    assert (scores.r2, scores.loss) == (pytest.approx(last.test_r2), pytest.approx(last.test_loss, rel=1e-5))
+    header = (tmp_path / "run" / "history.csv").read_text().splitlines()[0]
+    assert header.startswith("epoch,train_loss,train_r2,validation_loss,validation_r2,test_loss,test_r2,learning_rate")
+    loaded = xpnet.load(tmp_path / "run", "cpu")
+    assert np.array_equal(loaded.predict(Xt), predicted)
+    again = xpnet.fit(regressor(), (X, 1000 * y + 5), test=(Xt, 1000 * yt + 5), epochs=40, lr=0.02, progress=False)
+    assert np.allclose(again.model.predict(Xt), 1000 * predicted + 5, rtol=1e-3)
+
+
+def test_a_regression_of_several_numbers() -> None:
+    y = np.c_[NUMBERS, -NUMBERS * 100, TABLE[:, 0]]
+    model = xpnet.fit(regressor(3, "huber"), (TABLE, y), epochs=60, lr=0.05, progress=False).model
+    outputs = model.predict(TABLE)
+    by_hand = np.mean(1 - np.square(outputs - y).sum(axis=0) / np.square(y - y.mean(axis=0)).sum(axis=0))
+    assert model.evaluate(TABLE, y).r2 == pytest.approx(by_hand, rel=1e-4)
+    assert by_hand > 0.8
+
+
+def test_counts_are_not_scaled() -> None:
+    counts = np.random.default_rng(1).poisson(np.exp(TABLE[:, 0]))
+    model = xpnet.fit(regressor(loss="poisson"), (TABLE, counts), epochs=30, lr=0.02, progress=False).model
+    assert model.schema.targets.kind == "none"
+    assert (model.predict(TABLE) > 0).all()
+    assert model.predict(TABLE).mean() == pytest.approx(counts.mean(), rel=0.2)
+    with pytest.raises(ConfigError, match="poisson is for counts, but a target is -1"):
+        xpnet.fit(regressor(loss="poisson"), (TABLE, counts - 1 - counts.min()), **QUICK)
+
+
+def test_several_labels_an_example() -> None:
+    y = np.c_[TABLE[:, 0] > 0, TABLE[:, 4] > -3, TABLE[:, 5] > 0]
+    network = xpnet.MLP((6, 16, 3), loss="binary-cross-entropy")
+    result = xpnet.fit(network, (TABLE, y), epochs=40, lr=0.2, progress=False)
+    predicted = result.model.predict(TABLE)
+    assert result.model.evaluate(TABLE, y).accuracy == np.mean((predicted == y).all(axis=1)) > 0.85
+    assert result.model.outputs(TABLE).shape == (120, 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "y", "says"),
+    [
+        (regressor(), CLASSES, None),
+        (regressor(2), NUMBERS, "the network has 2 outputs, but arrays has 1 targets a row"),
+        (classifier(), NUMBERS, "is a fraction; for numbers, task is regression"),
+        (classifier(), np.c_[NUMBERS, NUMBERS], "not one-hot"),
+        (classifier(n_out=2), CLASSES, "the network has 2 outputs, but arrays has 3 classes"),
+        (
+            xpnet.MLP((6, 1), loss="binary-cross-entropy"),
+            CLASSES,
+            "2 at row .*; multilabel targets are 0 or 1",
+        ),
+    ],
+)
+def test_networks_and_labels_that_do_not_fit(network: xpnet.MLP, y: Any, says: str | None) -> None:
+    if says is None:
+        assert xpnet.fit(network, (TABLE, y), **QUICK).history[-1].train_r2 is not None
+        return
+    with pytest.raises((ConfigError, DataError), match=says):
+        xpnet.fit(network, (TABLE, y), **QUICK)
+
+
+def test_a_loss_of_another_task_than_the_data() -> None:
+    with pytest.raises(ConfigError, match="cross-entropy is for classification, but the labels of arrays"):
+        xpnet.fit(classifier(n_out=1), Dataset.from_arrays(TABLE, NUMBERS), **QUICK)
+    with pytest.raises(ConfigError, match="class_weight balanced needs classes"):
+        xpnet.fit(regressor(), (TABLE, NUMBERS), class_weight="balanced", **QUICK)
+
+
+# --- starting from a model -------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_trained_further() -> None:
+    first = xpnet.fit(xpnet.MLP((6, 8, 3), batch_norm=True), (TABLE, CLASSES), **QUICK)
+    before = [a.copy() for a in first.model.params]
+    second = xpnet.fit(first.model, (TABLE[:50], CLASSES[:50]), lr=1e-9, **QUICK)
+    for start, end, kept in zip(before, second.model.params, first.model.params, strict=True):
+        assert np.allclose(start, end, atol=1e-6)
+        assert np.array_equal(start, kept), "the model that it starts from stays as it is"
+    assert np.array_equal(second.model.schema.features.shift, first.model.schema.features.shift)
+    assert not np.array_equal(second.model.running[0], first.model.running[0])
+
+
+def test_other_classes_need_a_new_last_layer(caplog: pytest.LogCaptureFixture) -> None:
+    first = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model
+    names = np.array(["cat", "dog"])[(CLASSES > 1).astype(int)]
+    second = xpnet.fit(first, (TABLE, names), lr=1e-9, **QUICK).model
+    assert second.classes == ("cat", "dog")
+    assert np.allclose(second.params[0], first.params[0], atol=1e-6)
+    assert second.params[2].shape == (8, 2)
+    assert "with a new last layer, since the outputs stand for other things: cat, dog" in caplog.text
+
+
+def test_own_examples_of_some_of_the_classes(caplog: pytest.LogCaptureFixture) -> None:
+    first = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model
+    some = CLASSES != 1
+    second = xpnet.fit(first, (TABLE[some], CLASSES[some]), test=(TABLE[some], CLASSES[some]), lr=1e-9, **QUICK)
+    assert second.model.classes == (0, 1, 2)
+    assert np.allclose(second.model.outputs(TABLE), first.outputs(TABLE), atol=1e-5)
+    assert second.history[-1].test_accuracy == first.evaluate(TABLE[some], CLASSES[some]).accuracy
+    assert not caplog.messages
+
+
+def test_models_that_do_not_fit_the_data() -> None:
+    model = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model
+    with pytest.raises(ConfigError, match="the model takes 6 features, but arrays has 5"):
+        xpnet.fit(model, (TABLE[:, :5], CLASSES), **QUICK)
+    with pytest.raises(ConfigError, match="the model was trained for classification, but arrays is for regression"):
+        xpnet.fit(model, Dataset.from_arrays(TABLE, NUMBERS), **QUICK)
+
+
+# --- arrays on a device ----------------------------------------------------------------------------------------------
+
+
+def test_features_on_the_device_are_not_moved() -> None:
+    backend, on_device = xpnet.select("device1"), array_api_strict.Device("device1")
+    X = array_api_strict.asarray(PIXELS, device=on_device)
+    data = Dataset.from_arrays(X, DIGITS)
+    (window,) = Loader(Examples(data.train.images, data.train.targets), backend)
+    assert np.shares_memory(window.images._array, X._array)
+    result = xpnet.fit(classifier(64), (X, DIGITS), validation=0.2, backend=backend, **QUICK)
+    expected = xpnet.fit(classifier(64), (PIXELS, DIGITS), validation=0.2, backend=backend, **QUICK)
+    assert np.array_equal(result.model.outputs(X), expected.model.outputs(PIXELS))
+    table = array_api_strict.asarray(TABLE, device=on_device)
+    scaled = xpnet.fit(classifier(), (table, CLASSES), backend=backend, **QUICK).model
+    assert np.allclose(scaled.schema.features.shift, TABLE.mean(axis=0), rtol=1e-12)
+    assert scaled.to("cpu").evaluate(TABLE, CLASSES).accuracy == scaled.evaluate(table, CLASSES).accuracy
+
+
+def test_arrays_of_torch_and_jax() -> None:
+    torch = pytest.importorskip("torch", reason="torch is one of the libraries")
+    jax = pytest.importorskip("jax", reason="JAX is one of the libraries")
+    expected = xpnet.fit(classifier(64), (PIXELS, DIGITS), **QUICK).model.outputs(PIXELS)
+    for asarray in (torch.tensor, jax.numpy.asarray):
+        model = xpnet.fit(classifier(64), (asarray(PIXELS), asarray(DIGITS)), **QUICK).model
+        assert np.array_equal(model.outputs(asarray(PIXELS)), expected)
+
+
+# --- settings and progress -------------------------------------------------------------------------------------------
+
+
+def test_an_editor_knows_every_setting() -> None:
+    apart = {"data", "test", "validation"}  # arguments of fit
+    assert list(Settings.__annotations__) == [name for name in SETTINGS if name not in apart]
+    kinds = get_type_hints(TrainConfig)
+    assert all(kind == kinds[name] for name, kind in get_type_hints(Settings).items())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("learning_rate", "lr"), ("n_epochs", "epochs"), ("random_state", "seed")]
+)
+def test_words_of_other_libraries_have_an_answer(wrong: str, right: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown setting '{wrong}'; did you mean '{right}'"):
+        xpnet.fit(classifier(), (TABLE, CLASSES), **{wrong: 1})  # type: ignore[arg-type]
+    assert set(SYNONYMS.values()) <= {*SETTINGS, "progress"}
+    assert not set(SYNONYMS) & set(SETTINGS)
+
+
+def test_a_callback_does_not_hide_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()])
+    assert "train loss accuracy" in capsys.readouterr().err
+    xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.Progress()])
+    assert capsys.readouterr().err.count("train loss") == 1
+    xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()], progress=False)
+    assert capsys.readouterr().err == ""
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def nats(logits: Any, labels: Any) -> float:
+    p, _ = softmax(logits, xp=np)
+    return float(-np.log(p[np.arange(len(p)), labels]).mean())
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_makes_the_labels_most_probable(factor: float) -> None:
+    rng = np.random.default_rng(3)
+    z = 2 * rng.normal(size=(4000, 5))
+    labels = (softmax(z, xp=np)[0].cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
+    temperature = temperature_of(factor * z, labels)
+    assert temperature == pytest.approx(factor, rel=0.1)
+    best = nats(factor * z / temperature, labels)
+    assert all(best <= nats(factor * z / other, labels) for other in (0.99 * temperature, 1.01 * temperature))
+
+
+def test_a_model_is_calibrated_by_what_was_held_out(tmp_path: Path) -> None:
+    y = np.random.default_rng(4).permutation(CLASSES)  # nothing to learn, so that it is too sure
+    result = xpnet.fit(
+        classifier(), (TABLE, y), validation=0.5, epochs=60, lr=0.1, out=tmp_path / "run", progress=False
+    )
+    model = result.model
+    assert model.schema.temperature > 1.5
+    _, held = held_out(120, result.config)
+    logits = model.logits(TABLE[held])
+    assert temperature_of(logits, y[held]) == model.schema.temperature
+    assert np.array_equal(model.outputs(TABLE), softmax(model.logits(TABLE) / np.float32(model.schema.temperature))[0])
+    assert xpnet.load(tmp_path / "run", "cpu").schema.temperature == model.schema.temperature
+    assert model.evaluate(TABLE[held], y[held]).loss == pytest.approx(result.history[-1].validation_loss, rel=1e-5)
+
+
+def test_without_held_out_examples_nothing_is_calibrated() -> None:
+    assert xpnet.fit(classifier(), (TABLE, CLASSES), test=(TABLE, CLASSES), **QUICK).model.schema.temperature == 1.0
+
+
+def test_a_regression_resumes_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    settings: Any = {"lr": 0.02, "schedule": "constant", "validation": 0.2, "progress": False}
+    whole = xpnet.fit(regressor(), (TABLE, NUMBERS), epochs=4, **settings)
+    xpnet.fit(regressor(), (TABLE, NUMBERS), epochs=2, out=tmp_path / "run", **settings)
+    resumed = xpnet.fit(regressor(), (TABLE, NUMBERS), epochs=4, out=tmp_path / "run", resume=True, **settings)
+    for own, same in zip(resumed.model.params, whole.model.params, strict=True):
+        assert np.array_equal(own, same)
+    assert [epoch.validation_r2 for epoch in resumed.history] == [epoch.validation_r2 for epoch in whole.history]

@@ -1,0 +1,61 @@
+"""Calibration: probabilities that are as often right as they say, by one number for the entire network."""
+
+import dataclasses
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data import rows_of
+from xpnet.numerics.functional import LOSSES, softmax
+from xpnet.training.callbacks import Callback
+from xpnet.training.loader import Examples
+from xpnet.training.run import Run
+
+__all__ = ["Calibration", "temperature_of"]
+
+MOST_EXAMPLES = 20_000  # enough for one number
+
+
+def temperature_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """The temperature by which logits are divided so that the labels become most probable.
+
+        T = argmin -1/n sum_i log softmax(z_i / T)_label ,  found by bisection of the derivative in 1/T, which rises
+
+    logits : (n, k), finite.   labels : (n,), in 0..k-1.
+    Returns T in [1/20, 20].
+    Source: Guo et al. 2017, section 4.2.
+    """
+    z = logits.astype(np.float64)
+    of_label = z[np.arange(len(z)), labels].mean()
+    low, high = 1 / 20, 20.0  # of 1/T
+    for _ in range(60):
+        inverse = (low + high) / 2
+        p, _ = softmax(inverse * z, xp=np)
+        if (p * z).sum(axis=1).mean() < of_label:
+            low = inverse
+        else:
+            high = inverse
+    return float(2 / (low + high))
+
+
+class Calibration(Callback):
+    """Sets the temperature of the model by the examples that were held out, when a run has ended.
+
+    examples : held out of the training.
+    """
+
+    order = -1  # begun after the directory, and so ended before it writes the model
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def on_end(self, run: Run) -> None:
+        """Find the temperature for the parameters that the run ends with."""
+        if run.at_once or not run.history or LOSSES[run.network.loss].output is not softmax or sys.exception():
+            return
+        n = min(self.examples.n, MOST_EXAMPLES)
+        rows = np.arange(n) if self.examples.rows is None else self.examples.rows[:n]
+        logits = run.model().logits(rows_of(self.examples.images, rows))
+        temperature = temperature_of(logits, self.examples.targets[rows])
+        run.schema = dataclasses.replace(run.schema, temperature=temperature)
