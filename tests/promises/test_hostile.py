@@ -24,6 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -408,6 +409,16 @@ def images_and_labels() -> bytes:
     return gzip.compress(images, 6) + readers.SEPARATOR + gzip.compress(labels, 6)
 
 
+def two_classes(n: int) -> np.ndarray:
+    return np.tile(np.arange(2, dtype=np.uint8), n // 2 + 1)[:n]
+
+
+def packed_npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
 def packed_pickle() -> bytes:
     pair = np.zeros((1, MANY // 9)), np.zeros(1, int)
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
@@ -544,6 +555,13 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
 LARGE: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {"the most floats": lambda: gzip.compress(b"\0\0\x0e\1" + struct.pack(">I", MANY // 8) + bytes(MANY), 6)},
     "pair": {"the most images and labels": images_and_labels},
+    "any": {
+        "the most one-hot labels": lambda: packed_npz(
+            X=np.zeros((MANY // 4, 1, 1), "u1"), y=np.eye(2, dtype="u1")[two_classes(MANY // 4)]
+        ),
+        "the most signs": lambda: packed_npz(X=np.full((MANY // 3, 1), -1, "i1"), y=two_classes(MANY // 3)),
+        "the most texts": lambda: packed_npz(X=np.zeros((2_000_000, 1), "u1"), y=two_classes(2_000_000).astype("U3")),
+    },
     "pickle": {"the most floats": packed_pickle},
     "png": {
         "fifty grey megapixels": lambda: png(7000, 7000, 0, 8),

@@ -23,6 +23,8 @@ TASKS = ("classification", "multilabel", "regression")
 _SQUARE = 5
 """Rows of pixels, without a shape, become square pictures from this side on: 16 whole numbers are rather a table."""
 
+_AT_ONCE = 1 << 20
+
 
 class Targets(NamedTuple):
     """The targets of a split.
@@ -234,8 +236,11 @@ def positions_of(
     if values.dtype.kind == "O":
         found = np.array([positions.get(value, -1) for value in values.tolist()], np.int32)
     else:
-        unique, inverse = np.unique(values, return_inverse=True)
-        found = np.array([positions.get(value, -1) for value in unique.tolist()], np.int32)[inverse]
+        found = np.empty(len(values), np.int32)
+        for start in range(0, len(values), _AT_ONCE):  # in parts, since their order takes eight bytes for each label
+            unique, inverse = np.unique(values[start : start + _AT_ONCE], return_inverse=True)
+            there = np.array([positions.get(value, -1) for value in unique.tolist()], np.int32)
+            found[start : start + _AT_ONCE] = there[inverse]
     bad = np.flatnonzero(found < 0)
     if bad.size:
         value = values[bad[0]] if values.dtype.kind == "O" else values[bad[0]].item()
@@ -268,7 +273,7 @@ def _values(array: NDArray[Any], where: str, entry: Entry) -> NDArray[Any]:
         whole = bool((np.rint(array) == array).all()) and float(np.abs(array).max()) < 2**53
         return array.astype(np.int64) if whole else array.astype(np.float64)
     if array.dtype.kind in "iu":
-        return array.astype(np.uint64 if array.dtype == np.uint64 else np.int64)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     objects = np.empty(len(array), object)
     objects[:] = array.tolist()
     for i, value in enumerate(objects):
