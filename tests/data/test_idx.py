@@ -209,7 +209,7 @@ def test_emnist_is_turned_upright_and_its_letters_count_from_zero(tmp_path: Path
     data = read(tmp_path)
     assert (data.train.images == small(3, (2, 3))[0].transpose(0, 2, 1)).all()
     assert data.train.labels.tolist() == [0, 25, 12]
-    assert data.n_classes == 26
+    assert data.classes == (0, 12, 25)
 
 
 def test_qmnist_labels_are_the_first_of_eight_columns(tmp_path: Path) -> None:

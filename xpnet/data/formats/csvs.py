@@ -17,7 +17,7 @@ from xpnet.data.dataset import Split
 from xpnet.errors import DataError
 from xpnet.files import open_regular
 
-from .shared import MAX_BYTES, split_of
+from .shared import MAX_BYTES
 
 __all__ = ["read_csv", "read_csv_test"]
 
@@ -54,7 +54,12 @@ def read_csv(path: str | os.PathLike[str]) -> Split:
         raise DataError(_fault(path, first, columns) or f"{path}: {error}") from None
     if table.shape[1] != columns:
         raise DataError(_fault(path, first, columns) or f"{path}: it changed while being read")
-    return split_of(table[:, 1:], table[:, 0], str(path), lambda row: f"line {_line_of(path, first, row)}")
+    return Split(
+        np.ascontiguousarray(table[:, 1:]),
+        table[:, 0],
+        where=str(path),
+        entry=lambda row: f"line {_line_of(path, first, row)}",
+    )
 
 
 def read_csv_test(path: Path) -> Split | None:
