@@ -349,6 +349,9 @@ def test_csv_of_a_whole_split(
         (["any.png", "0-9"], 2, "there is no file 0-9: did you mean --index 0-9?"),
         (["--split", "validation", "--csv"], 2, "has no validation split, only train and test"),
         (["--unsure", "50"], 2, "--unsure must be in [0, 1], not 50"),
+        (["--header", "a"], 2, "--header must name 2 columns, such as ImageId,Label, not 'a'"),
+        (["--header", "a,"], 2, "--header must name 2 columns"),
+        (["--header", "a,b", "--json"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--csv"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--show"], 2, "--show, --json and --csv exclude one another"),
         (["--index", "0", "--data", "mnits"], 1, "did you mean 'mnist'?"),
@@ -409,6 +412,52 @@ def test_a_picture_without_a_run_is_read_by_the_newest(pictures: str, capsys: py
 @pytest.mark.parametrize("command", ["predict", "evaluate", "plot", "summary"])
 def test_without_a_run_and_without_any_there(command: str, fails: Callable[..., str]) -> None:
     assert fails(2, command) == ("no run is named and there is none in runs: name one, or train one with xpnet train")
+
+
+# --- data without labels ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unlabelled(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """digits.safetensors, whose data has no labels; what it predicts."""
+    X = np.random.default_rng(0).integers(0, 256, (70, 2, 2), np.uint8)
+    data = xpnet.Dataset.from_arrays(X, None, name="digits")
+    monkeypatch.setattr("xpnet.cli.datasets.load_data", lambda *_, **__: data)
+    save_model("digits.safetensors", np.eye(4)[:, :3], np.zeros(3), data="digits", classes=("a", "b", "c"))
+    return xpnet.load("digits.safetensors", "cpu").predict(X)
+
+
+@pytest.mark.parametrize(
+    ("flags", "header"),
+    [(["--csv"], "ImageId,Label"), (["--csv", "--header", "id,label"], "id,label"), (["--header", "N, L"], "N,L")],
+)
+def test_a_submission_of_data_without_labels(
+    unlabelled: np.ndarray, flags: list[str], header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "digits.safetensors", *flags]) == 0
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first == header
+    assert rows == [f"{i + 1},{name}" for i, name in enumerate(unlabelled)]
+    assert set(unlabelled) == {"a", "b", "c"}
+    if "--header" in flags:
+        assert main(["predict", "digits.safetensors", *flags, "--index", "3"]) == 0
+        assert capsys.readouterr().out.splitlines() == [header, f"4,{unlabelled[3]}"]
+
+
+def test_images_without_labels_one_by_one(
+    unlabelled: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use = ["predict", "digits.safetensors", "--index", "3"]
+    assert main([*use, "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert (found["label"], found["prediction"]) == (None, unlabelled[3])
+    assert main([*use, "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"3,,{unlabelled[3]},")
+    assert main(use) == 0
+    assert re.match(rf"test 3: (unsure, perhaps )?{unlabelled[3]} \(\d+\.\d %\)\n", capsys.readouterr().out)
+    pipe(monkeypatch, "w\n")
+    assert main(["predict", "digits.safetensors"]) == 1
+    assert "no image of the test split has a class" in capsys.readouterr().err
 
 
 # --- from files ------------------------------------------------------------------------------------------------------

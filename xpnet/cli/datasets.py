@@ -83,12 +83,14 @@ def form_of(data: Dataset) -> str:
 
 
 def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
-    """A split by its name: train, validation or test.
+    """A split by its name: train, validation or test. Of a set without labels, test is all there is.
 
     runs : whose models use it. Where they held images out of data's training split, validation means those, and train
         the others, which is said on stderr.
     Raises ConfigError if there is none, naming those that exist, or if runs did not hold out the same images.
     """
+    if name == "test" and data.test is None and data.task == "unlabelled":
+        return data.train
     if name != "test" and (rows := _drawn(data, name, runs)) is not None:
         does = "held out" if name == "validation" else "trained on"
         whose = "the run" if len(runs) == 1 else "the runs"

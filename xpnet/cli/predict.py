@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from xpnet.checks import check_range
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, newest_run
-from xpnet.cli.readings import UNSURE, Reader, Reading, as_json, print_csv, print_reading, short
+from xpnet.cli.readings import UNSURE, Reader, Reading, as_json, print_csv, print_reading, print_submission, short
 from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import load
 
 __all__ = ["predict"]
+
+SUBMISSION = "ImageId,Label"
 
 HELP = """\
   17         image 17 of the split; 3 4 5 or 3-5 for several
@@ -67,6 +69,14 @@ def predict(
         bool,
         Parameter(negative="", help="Print CSV, for the complete split if no image is named.", show_default=False),
     ] = False,
+    header: Annotated[
+        str | None,
+        Parameter(
+            help="Print CSV of these columns only, the image's id and its prediction, as competitions take it; by "
+            f"default {SUBMISSION} for data without labels.",
+            metavar="ID,LABEL",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     library: LibraryName = None,
     data_dir: DataDir = None,
@@ -77,6 +87,7 @@ def predict(
     that the prompt takes can also be piped in; the exit code is 1 if one of
     them could not be answered.
     """
+    csv = csv or header is not None
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
     check_range("--unsure", unsure, 0.0, 1.0, high_open=False)
@@ -89,11 +100,28 @@ def predict(
     if json:
         print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
     elif csv:
-        print_csv(reader, readings)
+        columns = _columns(reader, header, whole=bool(whole))
+        if columns:
+            print_submission(reader, readings, columns)
+        else:
+            print_csv(reader, readings)
     else:
         for reading in readings:
             print_reading(reader, reading, show=show)
     return int(reader.failed)
+
+
+def _columns(reader: Reader, header: str | None, *, whole: bool) -> list[str]:
+    """The columns of a submission; none for a CSV of everything that is known.   Raises ConfigError."""
+    n = reader.model.network.sizes[-1] if reader.model.task == "regression" else 1
+    if header is None:
+        unlabelled = whole and reader.data.task == "unlabelled" and n == 1
+        return SUBMISSION.split(",") if unlabelled else []
+    names = [name.strip() for name in header.split(",")]
+    if len(names) != n + 1 or not all(names):
+        example = SUBMISSION if n == 1 else ",".join(["Id", *(f"y{i}" for i in range(1, n + 1))])
+        raise ConfigError(f"--header must name {n + 1} columns, such as {example}, not {short(header)!r}")
+    return names
 
 
 def _told_apart(names: Sequence[Path]) -> tuple[Path, Sequence[Path]]:

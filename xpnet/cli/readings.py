@@ -23,7 +23,7 @@ from xpnet.numerics.functional import LOSSES, softmax
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["UNSURE", "Reader", "Reading", "as_json", "print_csv", "print_reading", "short"]
+__all__ = ["UNSURE", "Reader", "Reading", "as_json", "print_csv", "print_reading", "print_submission", "short"]
 
 PICTURE = (28, 28)
 # Images that are read and shown to the network at a time.
@@ -124,6 +124,10 @@ class Reader:
             raise ConfigError(f"no image of the {split} split has a class, so that none is misclassified")
         return np.flatnonzero(self.model.outputs(images).argmax(axis=1) != self.model.targets(labels))
 
+    def id_of(self, reading: Reading) -> Any:
+        """What an image is called in a competition: its file, or its number from 1 on."""
+        return reading.source.get("file") or reading.source["index"] + 1
+
     def called(self, meant: Any) -> str:
         """A prediction or a label in words."""
         if self.model.task == "classification":
@@ -201,6 +205,18 @@ def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
         index, file = reading.source.get("index"), reading.source.get("file")
         unsure = [str(reader.is_unsure(reading)).lower()][: reader.has_probabilities]
         writer.writerow([index, *cells, None if right is None else str(right).lower(), file, *unsure])
+
+
+def print_submission(reader: Reader, readings: Iterator[Reading], header: Sequence[str]) -> None:
+    """Print readings as a CSV for a competition: what each image is called there, and what is predicted.
+
+    header : names of the columns.
+    """
+    begun = list(islice(readings, 1))
+    writer, n = csv.writer(sys.stdout, lineterminator="\n"), len(header) - 1
+    writer.writerow(header)
+    for reading in chain(begun, readings):
+        writer.writerow([reader.id_of(reading), *_cells(reading.prediction, n)])
 
 
 def _cells(meant: Any, n: int) -> list[Any]:
