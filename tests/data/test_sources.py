@@ -553,6 +553,23 @@ def test_a_pickle_of_mnist_is_used_and_said_to_be_unproven(
     assert "not verified" in caplog.text
 
 
+def test_a_pickle_of_two_parts_is_verified(tmp_path: Path, mnist: Put) -> None:
+    import pickle
+
+    mnist()
+    keys = dict(zip(("train_img", "train_label", "test_img", "test_label"), arrays().values(), strict=True))
+    path = tmp_path / "mnist.pkl"
+    path.write_bytes(pickle.dumps(keys))
+    data = load_data("mnist", data_dir=tmp_path)
+    assert (data.train.images == arrays()[NAMES[0]]).all()
+    path.write_bytes(pickle.dumps(keys | {"train_img": keys["train_img"] ^ 1}))
+    with pytest.raises(DataError, match=rf"{path}: not the train images of mnist"):
+        load_data("mnist", data_dir=tmp_path)
+    path.write_bytes(pickle.dumps(dict(list(keys.items())[:2])))
+    with pytest.raises(DataError, match=rf"{path}: holds no test split, so it is not mnist"):
+        load_data("mnist", data_dir=tmp_path)
+
+
 def test_a_wrong_sum_says_file_sums_and_remedy(tmp_path: Path, mnist: Put) -> None:
     info = mnist()
     lay(tmp_path / "mnist")
