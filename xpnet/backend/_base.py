@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from xpnet.errors import DeviceError
+from xpnet.html import html_table
 
 from .arrays import home_of, to_numpy
 
@@ -53,6 +54,10 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.version} on {self.device}: {self.description}>"
+
+    def _repr_html_(self) -> str:
+        rows = {"device": self.device, "description": self.description, "chosen": self.reason}
+        return html_table(f"Backend {self.name} {self.version}", rows)
 
     @classmethod
     def installed_version(cls) -> str | None:

@@ -15,6 +15,7 @@ from xpnet.data.arrays import classes_of, columns_of, features_of, named, positi
 from xpnet.data.schema import SCALES, form_of
 from xpnet.errors import DataError
 from xpnet.files import open_regular
+from xpnet.html import html_table
 
 __all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
 
@@ -58,6 +59,11 @@ class Split:
             return images, labels
         same = self.targets is self.labels or self.targets is None
         return replace(self, images=images, labels=labels, targets=labels if same else self.targets[rows])
+
+    def _repr_html_(self) -> str:
+        rows = {"images": _described(self.images)}
+        rows |= {} if self.labels is None else {"labels": _described(self.labels)}
+        return html_table(f"Split of {len(self):,}", rows)
 
     def __repr__(self) -> str:
         labels = "" if self.labels is None else f", labels {_described(self.labels)}"
@@ -263,6 +269,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.train)
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, Any] = {part: f"{len(split):,} examples" for part, split in self._splits().items()}
+        rows["features"] = f"{'x'.join(map(str, self.image_shape))} {self.train.images.dtype}"
+        if self.task == "classification":
+            rows["classes"] = ", ".join(map(str, self.classes[:12])) + (" ..." if len(self.classes) > 12 else "")
+        return html_table(f"Dataset {self.name}", {**rows, "task": self.task, "source": self.source})
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split):,} {part}" for part, split in self._splits().items())

@@ -15,8 +15,10 @@ from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
 from xpnet.data.arrays import features_of, named, positions_of, targets_of
 from xpnet.errors import DeviceError, ModelError
+from xpnet.html import html_table
 from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
+from xpnet.model.summary import Summary, layers_of
 from xpnet.numerics.functional import LOSSES, mean_squared_error
 from xpnet.numerics.network import MLP
 
@@ -178,6 +180,13 @@ class Model:
         found = self.measure(X, y)
         return confusion_matrix(found.targets, np.argmax(found.outputs, axis=1), self.network.sizes[-1])
 
+    def summary(self) -> Summary:
+        """Its layers, with their shapes, parameters and arithmetic; printed, a table."""
+        arrays, own = (*self.params, *self.running), self.network
+        size = sum(self.backend.to_host(a).nbytes for a in arrays)
+        dtype = self.backend.to_host(self.params[0]).dtype.name
+        return Summary(str(own), self.data, list(self.image_shape), dtype, own.loss, layers_of(own), size)
+
     def to(self, device: str, library: str | None = None) -> "Model":
         """The same model on another device, or with another library; arguments and errors as in select."""
         return _on(select(device, library), self._stored())
@@ -189,6 +198,10 @@ class Model:
     def __repr__(self) -> str:
         data = f", trained on {self.data}" if self.data else ""
         return f"<Model {self.network}, {self.network.loss}{data}, on {self.backend.device} with {self.backend.name}>"
+
+    def _repr_html_(self) -> str:
+        rows = {"data": self.data, "classes": ", ".join(map(str, self.classes[:12])), "loss": self.network.loss}
+        return html_table(f"Model {self.network}", {**rows, "device": f"{self.backend.device}, {self.backend.name}"})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For copy, pickle and joblib: host arrays and the description; the backend is selected again."""
