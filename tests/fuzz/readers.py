@@ -32,7 +32,18 @@ from PIL import Image
 from safetensors.numpy import load as deserialize
 
 import xpnet
-from xpnet.data import Schema, pictures, read, read_csv, read_idx, read_mat, read_npy, read_npz, read_pickle, write_idx
+from xpnet.data import (
+    Schema,
+    pictures,
+    read,
+    read_idx,
+    read_mat,
+    read_npy,
+    read_npz,
+    read_pickle,
+    read_table,
+    write_idx,
+)
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
 from xpnet.model import Stored, save, storage
@@ -390,7 +401,13 @@ def _csv_seeds() -> Iterator[bytes]:
     yield b"label,a,b,c,d\n1,0,255,3,4\n0,1,2,3,4\n"
     yield b"\xef\xbb\xbf1,0.5,0.25\r\n\r\n0,1e-3,1\r\n"
     yield b'"label",0,1\n2,7.0,200\n1,0,9\n'
-    yield b"0,1\n1,2\n" * 20
+    yield b"0,1,7\n1,2,8\n5,0,9\n" * 20
+    yield b"Id;size;is_old;Species\n1;0,5;True;cat\n2;1,5;False;dog\n"
+    yield b"0,0.1,0.2,0.3,7\n1,2,3,4,5\n0,3,4,5,6\n"
+    yield b"# a class\n0.5 'x'\n1.5 \"y\"\n"
+    yield b"a\tclass_0\tclass_1\n7\t0\t1\n8\t1\t0\n".decode().encode("utf-16")
+    yield b"".join(b"%d,%d,0,0,0,1\n" % (i, i % 3) for i in range(9))
+    yield b"id,pixel0,pixel1\n007,5,255\n008,1,0\n"
 
 
 def _picture(form: str, mode: str, size: int = 28, **options: Any) -> bytes:
@@ -638,10 +655,16 @@ _JSON_TOKENS = tuple(b'null|true|NaN|Infinity|1e999|[[[[|{"a":|99999999999999999
 _NUMBER_TOKENS = tuple(
     b'nan|inf|1e999|-1|0x1|1_0|99999999999|"|,|\r|\0|\xef\xbb\xbf|\xc2\x85|256|0.5|1e-400'.split(b"|")
 )
+_TABLE_TOKENS = (*_NUMBER_TOKENS, *b"label \t ; id pixel1 class_1 True sep=; ? NA # 0.1 \xff\xfe".split(b" "))
 
 
 def _space(path: Path) -> object:
     return tune.space.parse(tune.space.read_space(path), xpnet.TrainConfig())
+
+
+def _table(path: Path) -> object:
+    table = read_table(path)
+    return xpnet.Dataset("x", table.split)
 
 
 def _zipped(path: Path) -> object:
@@ -682,7 +705,7 @@ READERS: dict[str, Reader] = {
     "mat": Reader(read_mat, ("x.mat",), xpnet.DataError, _mat_seeds, _repacked_variable, _MAT_TOKENS),
     "zip": Reader(_zipped, ("x.zip",), xpnet.DataError, _zip_seeds, _rezipped, _NPZ_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
-    "csv": Reader(read_csv, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_NUMBER_TOKENS),
+    "csv": Reader(_table, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_TABLE_TOKENS),
     "any": Reader(
         read,
         ("x",),

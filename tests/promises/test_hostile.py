@@ -490,6 +490,10 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "columns without end": lambda: b",".join([b"1"] * 500_000) + b"\n",
         "digits without end": lambda: b"1," + b"9" * 1_000_000 + b"\n",
         "a fault at the end": lambda: b"1,2\n" * 200_000 + b"1,2,3\n",
+        "half a million texts": lambda: b"a,label\n" + b"".join(b"%x,g%x\n" % (i, i) for i in range(500_000)),
+        "a text as long as a line, and a million short ones": lambda: b"1," + b"x" * 1_000_000 + b"\n1,y" * 1_000_000,
+        "a hundred thousand classes": lambda: b"".join(b"%d,%d,5\n" % (i // 2, i) for i in range(200_000)),
+        "gigabytes of blank lines": lambda: gzipped(1024, b"a,label\n1,2\n", b"\n"),
     },
     "png": {
         "sixteen deep transparent megapixels": lambda: png(4080, 4080, 6, 16),

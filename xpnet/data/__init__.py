@@ -4,7 +4,7 @@ from xpnet.errors import DataError
 
 from .arrays import TASKS
 from .dataset import Dataset, Split, is_mapped, rows_of
-from .formats import read, read_csv, read_idx, read_mat, read_npy, read_npz, read_pickle, write_idx
+from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, read_table, write_idx
 from .pictures import read_picture, to_mnist_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
@@ -24,13 +24,13 @@ __all__ = [
     "load_data",
     "locate",
     "read",
-    "read_csv",
     "read_idx",
     "read_mat",
     "read_npy",
     "read_npz",
     "read_pickle",
     "read_picture",
+    "read_table",
     "rows_of",
     "to_mnist_form",
     "write_idx",

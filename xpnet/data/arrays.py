@@ -41,41 +41,49 @@ class Targets(NamedTuple):
 # --- features --------------------------------------------------------------------------------------------------------
 
 
-def features_of(given: Any, where: str, entry: Entry = "row {}".format) -> Array:
+def features_of(
+    given: Any,
+    where: str,
+    entry: Entry = "row {}".format,
+    columns: Sequence[str] = (),
+    *,
+    is_table: bool = False,
+) -> Array:
     """Features in the form that a Dataset keeps.
 
     given : (n, k), (n, height, width), (n, height, width, 1) or (n, 1, height, width) real numbers: an array of any
         library, lists, or a DataFrame.   where : the beginning of an error message.   entry : names a row in it.
+    columns : names of the features; those of a DataFrame are known.   is_table : whether rows stay rows of numbers.
     Returns (n, height, width) or (n, k): uint8 where they are whole numbers in 0..255, else float32 or, where that
         would lose digits, float64. Rows of a square number of pixels, at least 5 x 5, become pictures. An array on a
         GPU stays there.
     Raises DataError, naming the first row and column that cannot be used.
     """
-    columns = columns_of(given)
-    array = given if not is_on_host(given) else _numbers(given, where, "features", columns, entry)
+    names = columns_of(given) or list(columns) or None
+    array = given if not is_on_host(given) else _numbers(given, where, "features", names, entry)
     xp = namespace_of(array)
     if not is_on_host(array):
         array = _real(array, xp, where)
     array = _reshaped(array, where)
     if array.shape[0] == 0 or math.prod(array.shape[1:]) == 0:
         raise DataError(f"{where}: no examples, or none with features (shape {tuple(array.shape)})")
-    if array.dtype == xp.uint8:
+    if array.dtype == xp.uint8 and not is_table:
         return _squared(array)
     floating = xp.isdtype(array.dtype, "real floating")
     if floating and not bool(xp.all(fine := xp.isfinite(array))):
         at = np.argwhere(~to_numpy(fine))[0]
-        place = _place(at, columns, entry)
+        place = _place(at, names, entry)
         raise DataError(f"{where}: {to_numpy(array)[tuple(at)]} at {place}; fill in or leave out such values")
     low, high = float(xp.min(array)), float(xp.max(array))
     fits = low >= 0 and high <= 255
     whole = not floating or (fits and high > 1 and bool(xp.all(xp.round(array) == array)))
-    if whole and fits and (array.ndim == 3 or _side(array.shape[1])):
+    if whole and fits and (array.ndim == 3 or (_side(array.shape[1]) and not is_table)):
         return _squared(xp.astype(array, xp.uint8))
     if not floating:
         array = xp.astype(array, xp.float32 if max(-low, high) <= 2**24 else xp.float64)
     elif array.dtype != xp.float64:
         array = xp.astype(array, xp.float32, copy=False)
-    return _squared(array) if low >= 0 and high <= 1 else array
+    return _squared(array) if low >= 0 and high <= 1 and not is_table else array
 
 
 def columns_of(given: Any) -> list[str] | None:

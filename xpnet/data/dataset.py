@@ -41,6 +41,12 @@ class Split:
     """The same for the labels, where they lie in a file of their own."""
     entry: Callable[[int], str] = field(default="row {}".format, kw_only=True)
     """Names an example in an error message, by its index."""
+    ids: Any = field(default=None, kw_only=True)
+    """What the examples are called where they come from, (n,); None for nothing."""
+    columns: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the features of a table, where they have some."""
+    is_table: bool = field(default=False, kw_only=True)
+    """Whether rows are features of a table, and no pictures even if they could be."""
     checked: bool = field(default=False, kw_only=True)
     """Whether a Dataset has brought them into its form."""
 
@@ -58,7 +64,8 @@ class Split:
         if isinstance(rows, int | np.integer):
             return images, labels
         same = self.targets is self.labels or self.targets is None
-        return replace(self, images=images, labels=labels, targets=labels if same else self.targets[rows])
+        ids = None if self.ids is None else self.ids[rows]
+        return replace(self, images=images, labels=labels, targets=labels if same else self.targets[rows], ids=ids)
 
     def _repr_html_(self) -> str:
         rows = {"images": _described(self.images)}
@@ -195,7 +202,7 @@ class Dataset:
 
     def _checked(self, splits: dict[str, Split]) -> dict[str, Split]:
         """The splits in the form of a Dataset; sets task, classes and columns."""
-        if columns := columns_of(splits["train"].images):
+        if columns := splits["train"].columns or columns_of(splits["train"].images):
             object.__setattr__(self, "columns", tuple(columns))
         found: dict[str, Split] = {}
         anew = self.task == "auto"  # a split of another set says nothing of the task, nor of the classes
@@ -204,13 +211,15 @@ class Dataset:
             if split.checked and not anew:
                 found[part] = split
                 continue
-            images = features_of(split.images, where, split.entry)
+            images = features_of(split.images, where, split.entry, split.columns, is_table=split.is_table)
             labels, targets = self._labels(split, split.labels_where or where)
             if (labels is None) != (splits["train"].labels is None):
                 raise DataError(f"{where}: some splits have labels, others have none")
             if labels is not None and len(labels) != images.shape[0]:
                 raise DataError(f"{where}: {images.shape[0]} images but {len(labels)} labels; they must come in pairs")
-            found[part] = Split(images, labels, targets=targets, checked=True)
+            found[part] = replace(
+                split, images=images, labels=labels, targets=targets, where="", entry="row {}".format, checked=True
+            )
         return _alike(found)
 
     def _labels(self, split: Split, where: str) -> tuple[Any, Any]:

@@ -6,13 +6,13 @@ any fault raises a DataError of one line that begins with the file's path. Readi
 its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 """
 
-from .csvs import read_csv
 from .detect import read
 from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .mat import read_mat
 from .npz import read_npy, read_npz, read_npz_arrays
 from .pickles import read_pickle  # nosec B403
 from .shared import MAX_BYTES
+from .tables import read_beside, read_table
 
 __all__ = [
     "MAX_BYTES",
@@ -21,7 +21,7 @@ __all__ = [
     "idx_name",
     "idx_sha256",
     "read",
-    "read_csv",
+    "read_beside",
     "read_idx",
     "read_idx_split",
     "read_mat",
@@ -29,5 +29,6 @@ __all__ = [
     "read_npz",
     "read_npz_arrays",
     "read_pickle",
+    "read_table",
     "write_idx",
 ]

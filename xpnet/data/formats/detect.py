@@ -9,12 +9,12 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.packed import unpacked
 from xpnet.errors import DataError
 
-from .csvs import read_csv, read_csv_test
 from .idx import idx_files, idx_name, read_idx_split
 from .mat import read_mat
 from .npz import array_sets, read_array_files, read_npy, read_npz
 from .pickles import read_pickle  # nosec B403
 from .shared import dataset_of
+from .tables import read_beside, read_table, table_sibling
 
 __all__ = ["read"]
 
@@ -54,7 +54,13 @@ def _read(path: Path) -> Dataset:
     for name, reader in (("npz", read_npz), ("npy", read_npy), ("pickle", read_pickle), ("mat", read_mat)):
         if kind == name:
             return dataset_of(path, **reader(path))
-    return dataset_of(path, read_csv(path), read_csv_test(path))
+    return _read_table(path)
+
+
+def _read_table(path: Path) -> Dataset:
+    train, sibling = read_table(path), table_sibling(path)
+    test = None if sibling is None else read_beside(sibling, train, optional=True)
+    return dataset_of(path, train.split, None if test is None else test.split)
 
 
 def _kind(path: Path) -> str:

@@ -1,0 +1,79 @@
+"""Reading tables, CSV now, and what lies beside them."""
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpnet.errors import DataError
+
+from .columns import Table, table_of
+from .csvs import read_csv_columns
+
+if TYPE_CHECKING:
+    from xpnet.data.packed import Location
+
+__all__ = ["read_beside", "read_table", "table_sibling"]
+
+logger = logging.getLogger("xpnet")
+
+
+def read_table(path: "Location", label: str | None = None, *, n_features: int | None = None) -> Table:
+    """Read a table: CSV.
+
+    path : the file, or one in a zip, packed by gzip or not.
+    label : the name or the index (from 0, negative from the end) of the label's column; None to find it, by its name
+        or, where that says nothing, by the values, and to say so.
+    n_features : of the model that the rows are for, where known: as many columns are rows without a label.
+    Returns the Table. Columns that are called pixels, or a square number of pixels in columns without other names, are
+    pictures; all others are features of a table.
+    Raises DataError, naming line and column, if the label cannot be found, or a value cannot be used.
+    """
+    return _upright(path, table_of(read_csv_columns(path, label), label, n_features))
+
+
+def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Table | None:
+    """Read a table whose columns are those of a training set.
+
+    optional : whether one without a label is passed over, with a warning.
+    Returns the Table, its features in the order of the training set; None if it was passed over.
+    Raises DataError as read_table does, and if a feature of the training set is missing.
+    """
+    columns, k = train.split.columns, _n_features(train)
+    given = read_csv_columns(path)
+    names = [name.lower() for name in given.names]
+    named = train.label.lower() in names if columns and names else len(given.names or range(given.width)) > k
+    table = table_of(given, train.label if train.label and named else None, k)
+    if table.split.labels is None and train.split.labels is not None and optional:
+        logger.warning("%s has no label column; continuing without a test split", path)
+        return None
+    split = table.split
+    if columns and split.columns and split.columns != columns:
+        if missing := [name for name in columns if name not in split.columns]:
+            raise DataError(f"{path}: no column {missing[0]!r}, which the training split has")
+        order = [split.columns.index(name) for name in columns]
+        if not train.split.is_table:
+            raise DataError(f"{path}: its pixels come in another order than those of the training split")
+        split = replace(split, images=split.images[:, order], columns=columns)
+    return _upright(path, replace(table, split=replace(split, is_table=train.split.is_table)))
+
+
+def table_sibling(path: Path) -> Path | None:
+    """The test set beside a file whose name says that it is the training set; None if there is no such file."""
+    sibling = path.with_name(path.name.replace("train", "test").replace("Train", "Test"))
+    return sibling if sibling != path and sibling.is_file() else None
+
+
+def _n_features(table: Table) -> int:
+    return int(np.prod(table.split.images.shape[1:]))
+
+
+def _upright(path: "Location", table: Table) -> Table:
+    """EMNIST's own CSVs have their pictures on their side."""
+    images = table.split.images
+    if not re.match(r"emnist-.*\.csv", path.name.lower()) or images.shape[1:] != (28, 28):
+        return table
+    return replace(table, split=replace(table.split, images=np.ascontiguousarray(images.swapaxes(1, 2))))
