@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import pickletools
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ ROWS = X.reshape(12, -1)
         ({"train": {"X": X, "y": Y}, "valid": {"X": X, "y": Y}}, ["train", "validation"]),
         ({"train": (X, Y), "test": [X, Y.tolist()]}, ["train", "test"]),
         ({"images": list(X), "labels": list(Y)}, ["train"]),
+        (OrderedDict(features=X, targets=Y, sizes=[(8, 8)] * 12), ["train"]),
         ({"images": X.tolist(), "labels": Y[:, None].tolist()}, ["train"]),
         ({"X": X, "y": Y.astype(float).tolist()}, ["train"]),
         ((X, Y), ["train"]),

@@ -676,7 +676,7 @@ def test_what_is_taken_for_a_path(tmp_path: Path, mnist: Put) -> None:
     lay(Path("own"))
     assert load_data("own").name == "own"
     assert load_data(Path("own")).source == str(Path("own").resolve())
-    for path in ("no/where", "none.npz", "none.pkl.gz", "none.csv", "train-images-idx3-ubyte"):
+    for path in ("no/where", "none.npz", "none.npy", "none.mat", "none.pkl.gz", "none.csv", "train-images-idx3-ubyte"):
         with pytest.raises(DataError, match="no such file or folder"):
             load_data(path)
 

@@ -94,7 +94,7 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
     text = os.fspath(name)
     if not text:
         return False
-    suffixes = (".gz", ".npz", ".pkl", ".pickle", ".csv", "ubyte", ".idx")
+    suffixes = (".gz", ".npz", ".npy", ".mat", ".pkl", ".pickle", ".csv", "ubyte", ".idx")
     return not isinstance(name, str) or os.sep in text or "/" in text or text.endswith(suffixes) or Path(text).exists()
 
 

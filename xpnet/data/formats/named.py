@@ -18,8 +18,8 @@ Shape = tuple[int, ...]
 
 _PARTS = {"train": "train|training|tr", "test": "test|testing|t10k|te", "validation": "validation|valid|val|dev"}
 _KINDS = {
-    "features": "xs?|data|images?|imgs?|pictures?|features?|inputs?|pixels?",
-    "labels": "ys?|t|labels?|lbls?|targets?|class|classes",
+    "features": "xs?|data|dataset|images?|imgs?|pictures?|samples?|features?|fea|inputs?|pixels?",
+    "labels": "ys?|t|labels?|lbls?|targets?|class|classes|categor(?:y|ies)|outputs?|gnd",
 }
 _PART, _KIND = ("|".join(words.values()) for words in (_PARTS, _KINDS))
 _NAMES = [re.compile(rf"(?P<part>{_PART})?(set)?(?P<kind>{_KIND})?"), re.compile(f"(?P<kind>{_KIND})(?P<part>{_PART})")]
@@ -75,6 +75,30 @@ def roles_in(shapes: Mapping[str, Shape], where: str) -> dict[str, tuple[str, st
         if role := role_of(name):
             found = sets.setdefault(role.prefix, {})
             found.setdefault((role.part, role.kind), []).append((role.clear, name))
+    pairs = _pairs_in(sets, shapes, where)
+    if not pairs:  # such as images and digit_labels
+        together: dict[tuple[str, str], list[tuple[bool, str]]] = {}
+        for found in sets.values():
+            for kind, names in found.items():
+                together.setdefault(kind, []).extend(names)
+        pairs = _pairs_in(sets := {"": together}, shapes, where)
+    if not pairs:
+        raise DataError(f"{where}: holds {listed(shapes)}: name a pair x, y or x_train, y_train")
+    if len(pairs) > 1:
+        several = ", ".join(features for parts in pairs.values() for features, _ in parts.values())
+        raise DataError(f"{where}: holds several sets ({several[:200]}); keep one of them")
+    ((prefix, parts),) = pairs.items()
+    if "train" not in parts:
+        raise DataError(f"{where}: holds {listed(shapes)}, but no part to train on: name a pair x_train, y_train")
+    for part in _PARTS:
+        if part not in parts and (part, "features") in sets[prefix]:
+            logger.warning("%s: %s has no labels; continuing without", where, sets[prefix][part, "features"][0][1])
+    return parts
+
+
+def _pairs_in(
+    sets: Mapping[str, Mapping[tuple[str, str], list[tuple[bool, str]]]], shapes: Mapping[str, Shape], where: str
+) -> dict[str, dict[str, tuple[str, str]]]:
     pairs = {
         prefix: {
             part: _pair(found[part, "features"], found[part, "labels"], shapes, where)
@@ -83,19 +107,7 @@ def roles_in(shapes: Mapping[str, Shape], where: str) -> dict[str, tuple[str, st
         }
         for prefix, found in sets.items()
     }
-    pairs = {prefix: parts for prefix, parts in pairs.items() if parts}
-    if not pairs:
-        raise DataError(f"{where}: holds {listed(shapes)}: name a pair x, y or x_train, y_train")
-    if len(pairs) > 1:
-        names = ", ".join(features for parts in pairs.values() for features, _ in parts.values())
-        raise DataError(f"{where}: holds several sets ({names[:200]}); keep one of them")
-    ((prefix, parts),) = pairs.items()
-    if "train" not in parts:
-        raise DataError(f"{where}: holds {listed(shapes)}, but no part to train on: name a pair x_train, y_train")
-    for part in _PARTS:
-        if part not in parts and (part, "features") in sets[prefix]:
-            logger.warning("%s: %s has no labels; continuing without", where, sets[prefix][part, "features"][0][1])
-    return parts
+    return {prefix: parts for prefix, parts in pairs.items() if parts}
 
 
 def _pair(

@@ -91,10 +91,15 @@ def _scalar(dtype: _PickledDType, content: Any = b"") -> Any:
     return np.frombuffer(content, dtype.plain)[0].item()
 
 
+def _ordered() -> dict[str, Any]:
+    return {}
+
+
 _PICKLED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _PickledArray,
     ("numpy", "dtype"): _PickledDType,
     ("_codecs", "encode"): _Latin1,
+    ("collections", "OrderedDict"): _ordered,
     **{
         (f"numpy.{core}.{module}", name): stand_in
         for core in ("core", "_core")
