@@ -24,6 +24,7 @@ import xpnet.training.checkpoint
 import xpnet.training.history
 from tests.conftest import write_npz
 from xpnet.cli import main
+from xpnet.cli.settings import flag_name
 from xpnet.data import Scaling, Schema, write_idx
 from xpnet.model import calibration_error
 from xpnet.numerics.augment import STANDARD, Distortion
@@ -135,7 +136,7 @@ def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str
     assert main(["train", "--help"]) == 0
     shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for field in fields(TrainConfig):
-        assert f"--{field.name.replace('_', '-')} " in shown
+        assert f"{flag_name(field.name)} " in shown
     assert "Dropout rate of the hidden units, in [0, 1). [default: 0]" in shown
     assert "One of relu, leaky-relu" in shown
 
@@ -548,7 +549,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["run", "--split", "tset"], 2, '"tset" for --split'),
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
         (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
-        (["run", "--data", "more.npz"], 1, "the model has 3 classes, but more.npz has 5"),
+        (["run", "--data", "more.npz"], 1, "label 4 of row 2 is not a class of the model; the classes are 0, 1, 2"),
         (["run", "nothere"], 1, "nothere: no such file"),
         (["run", "patterns.npz"], 1, "patterns.npz is damaged or not a safetensors file"),
         (

@@ -1,5 +1,7 @@
 """How results look at a prompt and in a notebook: short texts, and tables whose names cannot be markup."""
 
+import copy
+import pickle
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +74,18 @@ def test_another_device_and_back() -> None:
     assert (there.backend.device, there.backend.name) == ("device1", "array-api-strict")
     assert np.allclose(there.outputs(X), model.outputs(X), rtol=1e-5)
     assert np.array_equal(there.to("cpu").outputs(X), model.outputs(X))
+
+
+def test_a_model_its_result_and_its_backend_are_copied() -> None:
+    found = result()
+    for copied in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert np.array_equal(copied.model.outputs(X), found.model.outputs(X))
+        assert copied.model.classes == ("<b>", "dog")
+        assert copied.history == found.history
+    backend = xpnet.select("device1")
+    copied = pickle.loads(pickle.dumps(backend))
+    assert (copied.device, copied.name, copied.graph) == (backend.device, backend.name, backend.graph)
+    assert np.array_equal(copied.to_host(copied.to_device(X)), X)
 
 
 def test_progress_in_a_notebook_is_one_output(

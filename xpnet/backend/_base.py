@@ -1,5 +1,6 @@
 """The interface that every backend implements."""
 
+import functools
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -58,6 +59,12 @@ class Backend:
     def _repr_html_(self) -> str:
         rows = {"device": self.device, "description": self.description, "chosen": self.reason}
         return html_table(f"Backend {self.name} {self.version}", rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle: the library is opened again."""
+        kind, _, index = self.device.partition(":")
+        options = {"tf32": self.tf32, "graph": self.graph}
+        return functools.partial(type(self), kind, int(index or 0), self.reason, **options), ()
 
     @classmethod
     def installed_version(cls) -> str | None:

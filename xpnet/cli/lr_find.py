@@ -12,6 +12,7 @@ from xpnet import plots
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
 from xpnet.cli.terminal import step_bar
 from xpnet.errors import ConfigError, MissingPackageError
+from xpnet.numerics.network import MLP
 from xpnet.studies.lr_find import RateRange, find_lr
 
 __all__ = ["lr_find"]
@@ -46,6 +47,8 @@ def lr_find(
         raise ConfigError(f"--out {out}: no such directory {out.parent}; create it, or name another file")
     config = chosen(recipe, settings)
     backend, data, network = opened(config, data_dir, download=not no_download)
+    if not isinstance(network, MLP):
+        raise ConfigError("--from is for xpnet train: the range test starts from random parameters")
     with step_bar(steps) as report:
         found = find_lr(network, data, config, backend=backend, low=low, high=high, steps=steps, report=report)
     if found.smoothed.argmin() == len(found.smoothed) - 1:

@@ -15,11 +15,14 @@ from xpnet.backend import Backend
 from xpnet.cli.terminal import download_bar
 from xpnet.data import Dataset, load_data
 from xpnet.errors import ConfigError, ModelError
+from xpnet.model import Model, load
 from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.numerics.network import MLP
 from xpnet.recipes import read_recipe
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import GROUPS, SETTINGS, TrainConfig
+from xpnet.training.prepare import DESCRIBED
+from xpnet.training.start import with_classes_of
 
 __all__ = [
     "AMOUNTS",
@@ -44,6 +47,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUPS, 1)}
 SOURCE, _, _, RUN = _GROUPS.values()
 
+# Flags that are not called as their setting: "from" is a word of Python's.
+_FLAGS = {"start": "from"}
+
 # Flags that the commands share that train.
 DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder to search first for data sets.")]
 NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Do not download data.", show_default=False)]
@@ -57,7 +63,7 @@ AMOUNTS = f"Amounts by name ({', '.join(f.name for f in dataclasses.fields(Disto
 
 def flag_name(setting: str) -> str:
     """The flag of a setting, as it is typed: --batch-size for batch_size."""
-    return "--" + setting.replace("_", "-")
+    return "--" + _FLAGS.get(setting, setting).replace("_", "-")
 
 
 def takes_settings(command: Function) -> Function:
@@ -70,6 +76,9 @@ def takes_settings(command: Function) -> Function:
 
 def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None) -> TrainConfig:
     """The settings of a recipe, or of a run that is to continue, overridden by those given as flags."""
+    if run is None and settings.get("start") and (described := sorted(settings.keys() & DESCRIBED)):
+        flags = ", ".join(map(flag_name, described))
+        raise ConfigError(f"the network is that of {settings['start']}: leave out {flags}, or --from")
     if settings.get("augment") == ():  # the flag alone
         settings = {**settings, "augment": STANDARD}
     if run is None:
@@ -79,12 +88,23 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     return _stored(run).replace(**settings)
 
 
-def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP]:
-    """The device, the data and the network that a command's settings name."""
+def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP | Model]:
+    """The device, the data and the network that a command's settings name; a Model where one is trained further."""
     backend = config.backend()
+    files = {
+        "label": config.label,
+        "test": config.test,
+        "validation": config.validation if isinstance(config.validation, str) else None,
+    }
+    about = {name: value for name, value in files.items() if value is not None}
+    about |= {"task": config.learned} if config.learned in ("multilabel", "regression") else {}
+    about |= {"scale": config.scale} if config.scale != "auto" else {}
     with download_bar() as bar:
-        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar)
-    return backend, data, config.network(data.n_features, data.n_outputs, data.task)
+        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **about)
+    if config.start is None:
+        return backend, data, config.network(data.n_features, data.n_outputs, data.task)
+    model = load(config.start, backend.device, backend.name)
+    return backend, with_classes_of(model, data), model
 
 
 def _stored(run: Path) -> TrainConfig:
@@ -107,6 +127,7 @@ def _flags() -> list[inspect.Parameter]:
     for name, setting in SETTINGS.items():
         described = functools.partial(
             Parameter,
+            name=flag_name(name),
             group=_GROUPS[setting.group],
             help=f"{setting.explained()} {AMOUNTS}" if name == "augment" else setting.explained(),
             show_default=setting.default is not None and shown(setting.default),

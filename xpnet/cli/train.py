@@ -26,6 +26,7 @@ from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
 from xpnet.training.run import Run
+from xpnet.training.start import described
 
 __all__ = ["train"]
 
@@ -78,7 +79,7 @@ def train(
             if log == "tensorboard":
                 callbacks.append(TensorBoardLog(out))
             if not quiet:
-                _print_header(config, data, backend, network, out)
+                _print_header(config, data, backend, described(network, data), out)
             result = fit(
                 network,
                 data,

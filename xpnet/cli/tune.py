@@ -96,6 +96,8 @@ def tune(
     check_range("--trials", trials, 1)
     required("optuna", "the search for settings", "tune")
     config = chosen(recipe, settings)
+    if config.start is not None:
+        raise ConfigError("--from is for xpnet train: trials start from random parameters")
     own = default_space(config) if space is None else read_space(space)
     searched = {name: form for name, form in own.items() if name not in settings}
     try:

@@ -177,6 +177,12 @@ class TrainConfig:
         decides=False,
         fixed=True,
     )
+    start: str | None = _setting(
+        None,
+        "Model to train further, a run directory or a .safetensors file, instead of starting from random parameters",
+        SOURCE,
+        fixed=True,
+    )
     hidden: tuple[int, ...] = _setting(
         (128,), "Widths of the hidden layers; none for a linear classifier", NETWORK, low=1, in_header=True
     )
@@ -302,6 +308,11 @@ class TrainConfig:
         return OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
 
     @property
+    def learned(self) -> str:
+        """The task, one of TASKS, as far as the settings decide it; else "auto"."""
+        return LOSSES[self.loss].task if self.task == "auto" and self.loss else self.task
+
+    @property
     def held(self) -> float:
         """Training examples to hold out: a share below 1, or a number; 0 where the validation split is a file."""
         return 0.0 if isinstance(self.validation, str) else self.validation
@@ -369,6 +380,7 @@ class Settings(TypedDict, total=False):
     library: str | None
     tf32: bool
     graph: bool
+    start: str | None
     hidden: tuple[int, ...]
     activation: str
     initializer: str

@@ -12,7 +12,7 @@ from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 
-__all__ = ["network_for", "start_from", "with_classes_of"]
+__all__ = ["described", "network_for", "start_from", "with_classes_of"]
 
 logger = logging.getLogger("xpnet")
 
@@ -28,6 +28,11 @@ def with_classes_of(model: Model, data: Dataset) -> Dataset:
         for part, split in (("train", data.train), ("test", data.test), ("validation", data.validation))
     }
     return dataclasses.replace(data, **splits, classes=model.classes, n_classes=len(model.classes))
+
+
+def described(network: MLP | Model, data: Dataset) -> MLP:
+    """The network that is to be trained on the data: as given, or a model's with as many outputs as the data needs."""
+    return network_for(network, data) if isinstance(network, Model) else network
 
 
 def network_for(model: Model, data: Dataset) -> MLP:
