@@ -444,6 +444,19 @@ def test_a_submission_of_data_without_labels(
         assert capsys.readouterr().out.splitlines() == [header, f"4,{unlabelled[3]}"]
 
 
+def test_a_submission_calls_images_as_their_file_does(trained: xpnet.Model, capsys: pytest.CaptureFixture[str]) -> None:
+    X = np.random.default_rng(0).integers(0, 256, (9, 36))
+    names = ",".join(f"pixel{i}" for i in range(36))
+    for column, ids in (("id", np.arange(9)), ("image_id", [f"img-{i}.png" for i in range(9)])):
+        lines = [f"{name},{','.join(map(str, row))}" for name, row in zip(ids, X, strict=True)]
+        Path("test.csv").write_text("\n".join([f"{column},{names}", *lines]) + "\n", encoding="utf-8")
+        assert main(["predict", "run", "--data", "test.csv", "--csv", "--header", f"{column},label"]) == 0
+        first, *rows = capsys.readouterr().out.splitlines()
+        assert first == f"{column},label"
+        predicted = trained.predict(X.reshape(-1, 6, 6).astype(np.uint8))
+        assert rows == [f"{name},{k}" for name, k in zip(ids, predicted, strict=True)]
+
+
 def test_images_without_labels_one_by_one(
     unlabelled: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,8 +125,11 @@ class Reader:
         return np.flatnonzero(self.model.outputs(images).argmax(axis=1) != self.model.targets(labels))
 
     def id_of(self, reading: Reading) -> Any:
-        """What an image is called in a competition: its file, or its number from 1 on."""
-        return reading.source.get("file") or reading.source["index"] + 1
+        """What an image is called in a competition: its file, as its data calls it, or its number from 1 on."""
+        if "file" in reading.source:
+            return reading.source["file"]
+        ids, index = self.part(reading.source["split"]).ids, reading.source["index"]
+        return index + 1 if ids is None else ids[index]
 
     def called(self, meant: Any) -> str:
         """A prediction or a label in words."""
