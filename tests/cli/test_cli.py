@@ -548,7 +548,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
         (["run", "--split", "validation"], 2, "has no validation split, only train and test"),
         (["run", "--split", "tset"], 2, '"tset" for --split'),
         (["run", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
-        (["run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
+        (["run", "--data", "wide.npz"], 1, "the model takes 36 features, but wide.npz has 49"),
         (["run", "--data", "more.npz"], 1, "label 4 of row 2 is not a class of the model; the classes are 0, 1, 2"),
         (["run", "nothere"], 1, "nothere: no such file"),
         (["run", "patterns.npz"], 1, "patterns.npz is damaged or not a safetensors file"),
@@ -557,7 +557,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
             1,
             "other has the loss mse, but run the loss cross-entropy: members of an ensemble must agree",
         ),
-        (["run", "run", "--data", "wide.npz"], 1, "the model takes 36 pixels, but the images of wide.npz have 49"),
+        (["run", "run", "--data", "wide.npz"], 1, "the model takes 36 features, but wide.npz has 49"),
     ],
 )
 def test_evaluate_what_does_not_fit(

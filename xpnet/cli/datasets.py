@@ -54,19 +54,27 @@ def newest_run() -> Path:
     return run
 
 
-def data_for(model: Model, data: str | None, data_dir: Path | None) -> Dataset:
+def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | None = None) -> Dataset:
     """The data to use a model on: the set of a name or path; None for the one it was trained on.
+
+    run : the model's, whose settings tell how its data is read.
 
     Raises ConfigError if none is named and the model's own cannot be found again, ModelError if the set does not fit.
     """
     name = data or model.data
     if data is None and name not in SETS and not (name and Path(name).exists()):
         raise ConfigError(f"the model was trained on {name!r}, which was not found: choose the data with --data")
+    config = None if run is None else _settings(run)
+    how = {} if config is None else config.reading
+    if data is not None:  # the run's other files are of its own data
+        how = {name: value for name, value in how.items() if name not in ("test", "validation")}
+    if name not in SETS and model.task != "classification":
+        how["task"] = model.task
     with download_bar() as bar:
-        found = load_data(name, data_dir=data_dir, progress=bar)
+        found = load_data(name, data_dir=data_dir, progress=bar, **how)
     n_in, n_classes = model.network.sizes[0], len(model.classes)
     if found.n_features != n_in:
-        raise ModelError(f"the model takes {n_in} pixels, but the images of {found.name} have {found.n_features}")
+        raise ModelError(f"the model takes {n_in} features, but {found.name} has {found.n_features}")
     if model.task != "classification" or found.task != "classification":
         return found
     # A file's classes are counted by its labels, and a part of a set may lack the last ones.
@@ -119,7 +127,7 @@ def labelled(split: Split, data: Dataset) -> Split:
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:
     """The rows of data's training split that runs trained on, or held out; None if they held none out of it."""
     settings = {run: _settings(run) for run in runs}
-    holding = {run: config for run, config in settings.items() if config is not None and config.validation}
+    holding = {run: config for run, config in settings.items() if config is not None and config.held}
     own = {run: config for run, config in holding.items() if config.data in (data.name, data.source)}
     if name == "validation" and data.validation is None and (others := holding.keys() - own.keys()):
         run = min(others)
@@ -129,7 +137,7 @@ def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] |
         )
     if not own:
         return None
-    if len({(config.validation, config.seed) for config in own.values()}) > 1 or len(own) < len(settings):
+    if len({(config.held, config.seed) for config in own.values()}) > 1 or len(own) < len(settings):
         raise ConfigError(f"the runs did not hold out the same images of {data.name}: use them one by one")
     run, config = own.popitem()
     trained_on, held = held_out(len(data.train), config)

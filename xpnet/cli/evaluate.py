@@ -64,7 +64,7 @@ def evaluate(
         raise ConfigError(
             f"the models were trained on different data, {', '.join(map(repr, sets))}: choose the data with --data"
         )
-    dataset = data_for(members[0], data, data_dir)
+    dataset = data_for(members[0], data, data_dir, models[0])
     images, labels = labelled(part_of(dataset, split, models), dataset)
     measured = trained.measure(images, labels)
     found = _as_dict(models, members, dataset, split, measured)

@@ -91,7 +91,7 @@ def plot(
         if confusion or mistakes:
             if model.task != "classification":
                 raise ConfigError(f"--confusion and --mistakes need classes, but {run} was trained for {model.task}")
-            dataset = data_for(model, data, data_dir)
+            dataset = data_for(model, data, data_dir, run)
             images, labels = labelled(part_of(dataset, split, [run]), dataset)
             found, classes = model.measure(images, labels), class_names(dataset.name, model.classes)
         if confusion:

@@ -68,7 +68,7 @@ class Reader:
     @cached_property
     def data(self) -> Dataset:
         """The data set.   Raises as data_for does, and tries again when it is next needed."""
-        return data_for(self.model, self.data_name, self.data_dir)
+        return data_for(self.model, self.data_name, self.data_dir, self.run)
 
     def part(self, split: str) -> Split:
         """A split of the data.   Raises as data does, and ConfigError if there is none."""

@@ -91,16 +91,8 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
 def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP | Model]:
     """The device, the data and the network that a command's settings name; a Model where one is trained further."""
     backend = config.backend()
-    files = {
-        "label": config.label,
-        "test": config.test,
-        "validation": config.validation if isinstance(config.validation, str) else None,
-    }
-    about = {name: value for name, value in files.items() if value is not None}
-    about |= {"task": config.learned} if config.learned in ("multilabel", "regression") else {}
-    about |= {"scale": config.scale} if config.scale != "auto" else {}
     with download_bar() as bar:
-        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **about)
+        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **config.reading)
     if config.start is None:
         return backend, data, config.network(data.n_features, data.n_outputs, data.task)
     model = load(config.start, backend.device, backend.name)

@@ -138,6 +138,13 @@ class TrainConfig:
     test: str | None = _setting(
         None, "File of test examples; by default the data's own test split, if it has one", SOURCE, fixed=True
     )
+    size: int | None = _setting(
+        None,
+        "Height and width to which pictures in folders are brought; by default their own or, if they differ, 28",
+        SOURCE,
+        low=1,
+        fixed=True,
+    )
     task: str = _setting(
         "auto",
         "Kind of labels; auto: numbers with fractions are regression, rows of 0 and 1 multilabel",
@@ -313,6 +320,17 @@ class TrainConfig:
         return LOSSES[self.loss].task if self.task == "auto" and self.loss else self.task
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """How load_data is to read the data: its keyword arguments, without those that are left to the data."""
+        validation = self.validation if isinstance(self.validation, str) else None
+        given = {"label": self.label, "test": self.test, "validation": validation, "size": self.size}
+        chosen = {"task": self.learned, "scale": self.scale}
+        return {
+            **{name: value for name, value in given.items() if value is not None},
+            **{name: value for name, value in chosen.items() if value not in ("auto", "classification")},
+        }
+
+    @property
     def held(self) -> float:
         """Training examples to hold out: a share below 1, or a number; 0 where the validation split is a file."""
         return 0.0 if isinstance(self.validation, str) else self.validation
@@ -374,6 +392,7 @@ class Settings(TypedDict, total=False):
     """The settings of TrainConfig as keyword arguments, so that an editor completes them."""
 
     label: str | None
+    size: int | None
     task: str
     scale: str
     device: str

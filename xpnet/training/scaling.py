@@ -100,12 +100,12 @@ def _blocks(train: Examples) -> Any:
 
 def _range(train: Examples) -> tuple[float, float]:
     """The least and the largest of all features."""
-    found = [(_number(block, "min"), _number(block, "max")) for block in _blocks(train)]
-    return min(low for low, _ in found), max(high for _, high in found)
-
-
-def _number(block: Any, name: str) -> float:
-    return float(getattr(namespace_of(block), name)(block))
+    low, high = math.inf, -math.inf
+    for block in _blocks(train):
+        xp = namespace_of(block)
+        low = 0.0 if block.dtype == xp.uint8 else min(low, float(xp.min(block)))
+        high = max(high, float(xp.max(block)))
+    return low, high
 
 
 def _moments(train: Examples) -> _Moments:
