@@ -835,6 +835,8 @@ def test_data_show_draws_in_shades_where_there_is_no_colour(capsys: pytest.Captu
     assert lines == ["1: 7", "  @@", "     ="]
     assert main(["data", "show", "few.npz", "--split", "test", "--count", "2"]) == 0
     assert capsys.readouterr().out.split("\n")[0].split() == ["0:", "4", "1:", "7"]
+    assert main(["data", "show", "few.npz", "--index", "1-2,0"]) == 0
+    assert capsys.readouterr().out.split("\n")[0].split() == ["1:", "7", "2:", "2", "0:", "4"]
 
 
 @pytest.mark.parametrize(("columns", "copies", "across"), [("44", 4, 5), ("25", 2, 3), ("11", 1, 1)])
@@ -915,6 +917,7 @@ def test_images_wider_than_the_terminal_are_thinned_out() -> None:
     [
         (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
         (["--index", "-1"], "--index -1 is out of range"),
+        (["--index", "3-60"], "--index 60 is out of range"),
         (["--count", "0"], "--count must be at least 1, not 0"),
     ],
 )

@@ -1,5 +1,6 @@
 """xpnet data list, download and show."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,7 +9,7 @@ from cyclopts import App, Parameter
 
 from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
-from xpnet.cli.settings import AMOUNTS, Amounts, chosen, whole_numbers
+from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
 from xpnet.cli.terminal import class_names, download_bar, draw, result_console
 from xpnet.data import SETS, download, load_data, locate
 from xpnet.data.sets import SetInfo
@@ -60,10 +61,10 @@ def show(
     *,
     split: Annotated[Literal["train", "test", "validation"], Parameter(help="Split to show.")] = "train",
     index: Annotated[
-        list[int] | None,
+        list[range] | None,
         Parameter(
-            converter=whole_numbers,
-            help="Images to show; by default the first ones.",
+            converter=indices,
+            help="Images to show, by index: 3 5, or 0-9,20; by default the first ones.",
             consume_multiple=(1, None),
             negative="",
             metavar="N...",
@@ -87,8 +88,8 @@ def show(
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     n = len(part)
-    indices = index or list(range(min(count, n)))
-    if outside := [i for i in indices if not 0 <= i < n]:
+    spans = index or [range(min(count, n))]
+    if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < n]:
         raise ConfigError(
             f"--index {outside[0]} is out of range: the {split} split of {data.name} has images 0 to {n - 1}"
         )
@@ -99,7 +100,7 @@ def show(
     width = data.image_shape[1]
     across = max(1, (console.width + 2) // (width + 2))
     pictures: list[tuple[str, NDArray[Any]]] = []
-    for i in indices:
+    for i in chain.from_iterable(spans):
         label = (
             "" if part.labels is None else names[part.targets[i]] if data.task == "classification" else part.labels[i]
         )
