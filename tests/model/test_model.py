@@ -20,7 +20,7 @@ from tests.conftest import open_backend
 from xpnet.backend import Backend, select
 from xpnet.data import Schema
 from xpnet.errors import DataError, ModelError
-from xpnet.model import calibration_error
+from xpnet.model import calibration_error, storage
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.initializers import init_params, init_running
 
@@ -304,11 +304,40 @@ def _with_description(tmp_path: Path, change: object) -> Path:
         (lambda d: {**d, "network": {**d["network"], "dropout": 0.5}}, "checksum"),
         (lambda d: {**d, "network": {**d["network"], "sizes": [36, float("inf"), 3]}}, "cannot be read"),
         (lambda d: {**d, "network": {**d["network"], "batch_norm": "yes"}}, "true or false"),
+        (lambda d: {**d, "classes": ["a", "b"]}, "unexpected classes"),
+        (lambda d: {**d, "classes": ["a", "a", "b"]}, "unexpected classes"),
+        (lambda d: {**d, "classes": [[1], 2, 3]}, "unexpected classes"),
+        (lambda d: {**d, "classes": [5, 6, 7]}, "checksum"),
+        (lambda d: {**d, "form": "square"}, "unexpected classes, form or temperature"),
+        (lambda d: {**d, "temperature": 0.0}, "unexpected classes, form or temperature"),
+        (lambda d: {**d, "temperature": float("nan")}, "unexpected classes, form or temperature"),
+        (lambda d: {**d, "temperature": "1"}, "unexpected classes, form or temperature"),
+        (lambda d: {**d, "features": {"kind": "log", "scale": None}}, "unexpected scaling of its features"),
+        (lambda d: {**d, "features": {"kind": "pixels", "scale": -1.0}}, "unexpected scaling of its features"),
+        (lambda d: {**d, "targets": {"kind": "standard", "scale": "1"}}, "unexpected scaling of its targets"),
+        (lambda d: {**d, "targets": None}, "cannot be read"),
     ],
 )
 def test_changed_descriptions(tmp_path: Path, change: object, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         xpnet.load(_with_description(tmp_path, change), device="cpu")
+
+
+def test_models_of_the_first_format_are_read(tmp_path: Path) -> None:
+    """They are of pictures, whose bytes are divided by 255 and whose classes are 0, 1, ..."""
+
+    def older(description: dict[str, Any]) -> dict[str, Any]:
+        names = ("network", "data", "image_shape")
+        old = {"format": "xpnet model 1", **{name: description[name] for name in names}}
+        return {**old, "sha256": storage._digest(old, arrays)}
+
+    stored = storage.read(tmp_path / "model.safetensors") if saved(tmp_path) else None
+    assert stored is not None
+    arrays = [*stored.params, *stored.running]
+    model = xpnet.load(_with_description(tmp_path, older), device="cpu")
+    assert (model.schema.features.kind, model.schema.features.scale, model.classes) == ("pixels", 255.0, (0, 1, 2))
+    images, _ = drawn(9)
+    assert np.array_equal(model.outputs(images), make_model().outputs(images))
 
 
 def test_headers_that_try_the_readers(tmp_path: Path) -> None:
