@@ -73,7 +73,7 @@ def test_read_tells_formats_by_content(tmp_path: Path) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         message = refused(read, path)
-        assert all(name in message for name in ("looked for", "idx3-ubyte", ".npz", ".pkl.gz", ".csv"))
+        assert all(name in message for name in ("looked for", "idx3-ubyte", ".npz", ".pkl", ".csv", "pictures", ".zip"))
 
 
 def test_several_files_of_one_format(tmp_path: Path) -> None:

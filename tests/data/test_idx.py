@@ -166,7 +166,7 @@ def test_a_pair_of_any_name_beside_a_quartet(tmp_path: Path) -> None:
         assert (read(tmp_path / f"{name}-images.idx").train.images == images).all()
     assert len(read(tmp_path / "train-images-idx3-ubyte").train.labels) == 6
     refused(read, tmp_path / "images.idx")
-    assert "latest-, my-" in refused(read, tmp_path)
+    assert "latest-images.idx, my-test-images.idx" in refused(read, tmp_path)
 
 
 def test_emnist_that_is_too_large_to_be_turned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,11 @@ def test_qmnist_labels_are_the_first_of_eight_columns(tmp_path: Path) -> None:
 def test_two_sets_in_one_folder(tmp_path: Path) -> None:
     write_quartet(tmp_path, prefix="emnist-digits-")
     write_quartet(tmp_path, prefix="emnist-letters-")
-    assert "several sets (emnist-digits-, emnist-letters-)" in refused(read, tmp_path)
+    names = [f"emnist-{name}-train-images-idx3-ubyte" for name in ("digits", "letters")]
+    message = refused(read, tmp_path)
+    assert f"several sets ({', '.join(names)}); name one of them" in message
+    for name in names:
+        assert read(tmp_path / name).test is not None
 
 
 def test_labels_in_a_column(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_two_sets_of_npy_in_a_folder(tmp_path: Path) -> None:
     for prefix in ("a", "b"):
         np.save(tmp_path / f"{prefix}_x.npy", X)
         np.save(tmp_path / f"{prefix}_y.npy", Y)
-    assert "several sets ('a', 'b'); name a file of one" in refused(read, tmp_path)
+    assert "several sets (a_x.npy, b_x.npy); name one of them" in refused(read, tmp_path)
     assert len(read(tmp_path / "a_x.npy")) == 12
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from xpnet.data import DataError, Dataset, read, read_table
 from xpnet.data.formats import read_beside
+from xpnet.data.packed import open_archive
 
 RNG = np.random.default_rng(0)
 SIDE = 8
@@ -347,8 +348,8 @@ def test_dialects(tmp_path: Path, content: bytes) -> None:
 def test_member_of_a_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("in/x.csv", "a,class\n1,x\n\n2,y\n")
-    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
-        split = read_table(zipfile.Path(archive, "in/x.csv")).split
+    with open_archive(tmp_path / "x.zip") as root:
+        split = read_table(root / "in/x.csv").split
     assert split.labels.tolist() == ["x", "y"]
     assert split.entry(1) == "line 4"
 

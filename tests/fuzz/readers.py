@@ -45,7 +45,7 @@ from xpnet.data import (
     write_idx,
 )
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
-from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_zip
+from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_archive
 from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import reproduce, tune
@@ -669,8 +669,8 @@ def _table(path: Path) -> object:
 
 def _zipped(path: Path) -> object:
     """As EMNIST's archive is read."""
-    with open_zip(path) as archive:
-        files = idx_files(zipfile.Path(archive, "gzip/")).get("emnist-x-", {})
+    with open_archive(path) as root:
+        files = idx_files(root / "gzip").get("emnist-x-", {})
         if not files:
             raise xpnet.DataError("nothing of the set is in it")
         return read_idx_split(files, "train"), read_idx_split(files, "test")

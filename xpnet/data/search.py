@@ -3,8 +3,9 @@
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,12 +14,9 @@ from xpnet.errors import DataError
 
 from .dataset import Dataset, Split
 from .download import Progress, fetch
-from .formats import idx_files, idx_name, idx_sha256, read, read_idx_split, read_npz, read_pickle
-from .packed import open_zip
+from .formats import idx_files, idx_name, idx_sha256, read, read_idx_split, read_npz, read_pickle, read_split
+from .packed import Location, open_archive
 from .sets import SETS, SetInfo
-
-if TYPE_CHECKING:
-    from .packed import Location
 
 __all__ = ["download", "load_data", "locate", "places"]
 
@@ -33,6 +31,12 @@ def load_data(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
+    label: str | None = None,
+    test: str | os.PathLike[str] | None = None,
+    validation: str | os.PathLike[str] | None = None,
+    size: int | tuple[int, int] | None = None,
+    task: str = "auto",
+    scale: str = "auto",
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a data set by name or path.
@@ -40,21 +44,32 @@ def load_data(
     name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist is not available; or a file or folder.
     data_dir : folder searched before $XPNET_DATA_DIR, ./data and the user's cache, and preferred for downloads.
     download : whether a named set that is not on disk may be downloaded.
-    progress : called with (description, bytes done, bytes in all or None) during a download.
+    label, test, validation, size, task, scale : as in read.
+    progress : called with (description, bytes done, bytes in all or None) during a download, and as in read.
     Returns the Dataset; a named set is verified by its SHA-256 sums where they are known.
     Raises DataError if the name is unknown, the set is not available, or its content is wrong.
     """
     text = os.fspath(name_or_path)
-    if name_or_path == "auto":
-        return _load_auto(data_dir, download, progress)
-    if not (isinstance(name_or_path, str) and text in SETS):
-        if _is_path(name_or_path):
-            return read(text)
-        raise _unknown(text)
-    if text == "digits":
-        return _load_digits()
-    info = SETS[text]
-    return _read_set(info, _locate(info, data_dir) or _obtain(info, data_dir, download, progress))
+    if not isinstance(name_or_path, str) or (text != "auto" and text not in SETS):
+        if not _is_path(name_or_path):
+            raise _unknown(text)
+        about: dict[str, Any] = {"label": label, "task": task, "scale": scale}
+        return read(text, test=test, validation=validation, size=size, progress=progress, **about)
+    if label is not None or task not in ("auto", "classification"):
+        raise DataError(f"{text} is a set of pictures and their classes: it has no columns, and no other task")
+    if text == "auto":
+        data = _load_auto(data_dir, download, progress)
+    elif text == "digits":
+        data = _load_digits()
+    else:
+        info = SETS[text]
+        data = _read_set(info, _locate(info, data_dir) or _obtain(info, data_dir, download, progress))
+    parts = {"test": test, "validation": validation}
+    size = size or data.image_shape  # type: ignore[assignment]
+    given: dict[str, Any] = {
+        part: read_split(path, size=size, progress=progress) for part, path in parts.items() if path is not None
+    }
+    return replace(data, scale=scale, **given) if given or scale != "auto" else data
 
 
 def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
@@ -94,8 +109,8 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
     text = os.fspath(name)
     if not text:
         return False
-    suffixes = (".gz", ".npz", ".npy", ".mat", ".pkl", ".pickle", ".csv", "ubyte", ".idx")
-    return not isinstance(name, str) or os.sep in text or "/" in text or text.endswith(suffixes) or Path(text).exists()
+    shown = os.sep in text or "/" in text or text.startswith("~") or text.endswith("ubyte") or Path(text).suffix
+    return not isinstance(name, str) or bool(shown) or Path(text).exists()
 
 
 def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress: Progress | None) -> Dataset:
@@ -151,16 +166,14 @@ def _read_set(info: SetInfo, path: Path) -> Dataset:
 
 
 def _read_zip(info: SetInfo, path: Path) -> tuple[Split, Split]:
-    import zipfile
-
-    with open_zip(path) as archive:
-        files = idx_files(zipfile.Path(archive, "gzip/")).get(info.prefix, {})
+    with open_archive(path) as root:
+        files = idx_files(root / "gzip").get(info.prefix, {})
         if len(files) < 4:
             raise DataError(f"{path}: does not hold the four files of {info.name}; delete it to download it again")
         return read_idx_split(files, "train"), read_idx_split(files, "test")
 
 
-def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], "Location"], splits: Mapping[str, Split]) -> None:
+def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], Location], splits: Mapping[str, Split]) -> None:
     """Compare the arrays, in the form of raw IDX, with the checksums, which are the same for every format."""
     remedy = "delete it, or name its path instead of the set, to use it unchanged"
     for part, count in (("train", info.n_train), ("test", info.n_test)):
@@ -228,7 +241,7 @@ def _find(info: SetInfo, place: Path) -> Path | None:
     return None
 
 
-def _is_set(info: SetInfo, labels: "Location") -> bool:
+def _is_set(info: SetInfo, labels: Location) -> bool:
     """Decide by its training labels whether a folder of any name holds this set; other sets use the same file names."""
     file = next(file for file in info.files if file.name.startswith("train-labels"))
     return isinstance(labels, Path) and file.fault(labels) is None

@@ -6,7 +6,7 @@ any fault raises a DataError of one line that begins with the file's path. Readi
 its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 """
 
-from .detect import read
+from .detect import read, read_split
 from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .mat import read_mat
 from .npz import read_npy, read_npz, read_npz_arrays
@@ -29,6 +29,7 @@ __all__ = [
     "read_npz",
     "read_npz_arrays",
     "read_pickle",
+    "read_split",
     "read_table",
     "write_idx",
 ]

@@ -8,20 +8,17 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Split
-from xpnet.data.packed import Gunzip, unpacked
+from xpnet.data.packed import Gunzip, Location, listed, located, unpacked
 from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to, write_atomically
 
 from .shared import MAX_BYTES, shaped
-
-if TYPE_CHECKING:
-    from xpnet.data.packed import Location
 
 __all__ = ["MEMORY_LIMITS", "idx_files", "idx_name", "idx_sha256", "read_idx", "read_idx_split", "write_idx"]
 
@@ -40,7 +37,7 @@ _NAME = re.compile(
 _PAIR_NAME = re.compile(r"(?P<set>.+-)(?P<kind>images|labels)\.idx(\.gz)?")
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_idx(path: str | os.PathLike[str] | Location) -> NDArray[Any]:
     """Read an IDX file, raw or gzip-compressed (recognised by its content, not its name).
 
     path : the file.
@@ -50,10 +47,10 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Raises DataError if the file is not an IDX file, is damaged, or holds fewer or more bytes than its header declares.
     Source: LeCun, Cortes and Burges, "The MNIST database", section "The IDX file format".
     """
-    return _read_idx(Path(path))
+    return _read_idx(located(path))
 
 
-def _read_idx(path: "Location") -> NDArray[Any]:
+def _read_idx(path: Location) -> NDArray[Any]:
     with unpacked(path) as stream:
         magic = stream.read(4)
         if not magic:
@@ -99,7 +96,7 @@ def _memory() -> float:
     return min(limits)
 
 
-def _check_size(path: "Location", declared: int, found: int) -> None:
+def _check_size(path: Location, declared: int, found: int) -> None:
     if found != declared:
         wrong = f"only {found}" if found < declared else "more"
         raise DataError(f"{path}: its header declares {declared} bytes, but it holds {wrong}; download the file again")
@@ -135,11 +132,10 @@ def idx_sha256(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def idx_files(folder: "Location") -> dict[str, dict[tuple[str, str], "Location"]]:
+def idx_files(folder: Location) -> dict[str, dict[tuple[str, str], Location]]:
     """Find the IDX files in a folder or zip: set prefix -> (train or test, images or labels) -> file, raw before gz."""
     found: dict[str, dict[tuple[str, str], Location]] = {}
-    files: list[Location] = [*folder.iterdir()]
-    for file in sorted(files, key=lambda file: file.name):
+    for file in listed(folder):
         if (name := idx_name(file.name)) and file.is_file():
             prefix, part, kind = name
             found.setdefault(prefix, {}).setdefault((part, kind), file)
@@ -154,7 +150,7 @@ def idx_name(name: str) -> tuple[str, str, str] | None:
     return match and (match["set"], "train", match["kind"])
 
 
-def read_idx_split(files: Mapping[tuple[str, str], "Location"], part: str) -> Split:
+def read_idx_split(files: Mapping[tuple[str, str], Location], part: str) -> Split:
     """Read the images and labels of one part, correcting the differences of EMNIST and QMNIST from MNIST.
 
     files : a value of idx_files' result.   part : "train" or "test".

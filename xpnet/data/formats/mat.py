@@ -10,14 +10,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Split
-from xpnet.data.packed import refuse_bomb, unpacked
+from xpnet.data.packed import Location, located, refuse_bomb, unpacked
 from xpnet.errors import DataError
 from xpnet.files import read_up_to
 
@@ -43,7 +42,7 @@ _MAX_TEXT = 1 << 19
 _BLOCK = 1 << 16
 
 
-def read_mat(path: str | os.PathLike[str]) -> dict[str, Split]:
+def read_mat(path: str | os.PathLike[str] | Location) -> dict[str, Split]:
     """Read a MATLAB file of variables such as data and label, X and y, or of a structure of them, as EMNIST's is.
 
     The examples are the rows or the columns, whichever are as many as the labels. Labels are numbers, one-hot, rows of
@@ -53,7 +52,7 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, Split]:
     Returns train and, where they are there, test and validation, as they are in the file.
     Raises DataError if it is damaged, holds no such pair (its arrays are listed), or is of another version.
     """
-    path = Path(path)
+    path = located(path)
     with unpacked(path) as stream:
         content = read_up_to(stream, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

@@ -4,14 +4,13 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Split
-from xpnet.data.packed import open_member, open_zip, refuse_bomb, unpacked
+from xpnet.data.packed import Location, listed, located, open_member, open_zip, refuse_bomb, size_of, unpacked
 from xpnet.errors import DataError
 from xpnet.files import Stream, read_up_to
 
@@ -20,8 +19,6 @@ from .shared import MAX_BYTES, NUMBERS, shaped
 
 if TYPE_CHECKING:
     import zipfile
-
-    from xpnet.data.packed import Location
 
 __all__ = ["TEXT", "array_sets", "read_array_files", "read_npy", "read_npz", "read_npz_arrays"]
 
@@ -41,14 +38,14 @@ class _Header(NamedTuple):
     order: str
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Split]:
+def read_npz(path: str | os.PathLike[str] | Location) -> dict[str, Split]:
     """Read an npz archive of arrays that are called x_train and y_train, train_images and train_labels, X and y, ...
 
     path : the file. An archive of a single array, as KMNIST's four files are, is read with those beside it.
     Returns train and, where they are there, test and validation, as they are in the file.
     Raises DataError if it is damaged, holds no such pair, or is too large, or holds objects instead of numbers or text.
     """
-    path = Path(path)
+    path = located(path)
     with open_zip(path) as archive:
         if len(members := _members(archive)) > _MAX_ARRAYS:
             raise DataError(f"{path}: holds {len(members)} arrays; the cap is {_MAX_ARRAYS}, so stack them")
@@ -64,24 +61,24 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Split]:
     return splits_of(dict(zip(names, arrays, strict=True)), str(path))
 
 
-def read_npz_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray[Any]]:
+def read_npz_arrays(path: str | os.PathLike[str] | Location, names: Sequence[str]) -> list[NDArray[Any]]:
     """Read some arrays of numbers or text from an npz archive.
 
     path : the file.   names : of the arrays.
     Returns them in that order and in native byte order.   Raises DataError as read_npz does.
     """
-    path = Path(path)
+    path = located(path)
     with open_zip(path) as archive:
         return _read_members(archive, path, names)
 
 
-def read_npy(path: str | os.PathLike[str]) -> dict[str, Split]:
+def read_npy(path: str | os.PathLike[str] | Location) -> dict[str, Split]:
     """Read the set of npy files, or npz files of one array each, that a file is one of, as x_train.npy and y_train.npy.
 
     path : one of the files, of any part and kind.
     Returns the splits as read_npz does.   Raises DataError as it does, and if the file's partner is missing.
     """
-    path = Path(path)
+    path = located(path)
     if (role := _role(path)) is None:
         raise DataError(
             f"{path}: a single array, and its name does not say of what; name a pair, as x_train.npy and y_train.npy"
@@ -93,12 +90,12 @@ def read_npy(path: str | os.PathLike[str]) -> dict[str, Split]:
     return read_array_files(path.parent, files)
 
 
-def array_sets(folder: "Location") -> dict[str, dict[str, "Location"]]:
+def array_sets(folder: Location) -> dict[str, dict[str, Location]]:
     """The sets in a folder or zip of files that hold one array each: prefix -> name of the array -> file."""
     return {prefix: files for prefix, files in _array_files(folder).items() if _has_pair(map(role_of, files))}
 
 
-def read_array_files(folder: "Location", files: Mapping[str, "Location"]) -> dict[str, Split]:
+def read_array_files(folder: Location, files: Mapping[str, Location]) -> dict[str, Split]:
     """The splits that files of one array each are.
 
     folder : in which they are, named in errors.   files : a value of array_sets' result.   Raises DataError.
@@ -106,10 +103,10 @@ def read_array_files(folder: "Location", files: Mapping[str, "Location"]) -> dic
     arrays: dict[str, NDArray[Any]] = {}
     for name, file in files.items():
         if file.name.lower().endswith(".npz"):
-            with open_zip(Path(str(file))) as archive:
+            with open_zip(file) as archive:
                 if len(members := _members(archive)) != 1:
                     raise DataError(f"{file}: holds {len(members)} arrays, but those beside it are of one array each")
-                (arrays[name],) = _read_members(archive, Path(str(file)), list(members))
+                (arrays[name],) = _read_members(archive, file, list(members))
         else:
             with unpacked(file) as stream:
                 arrays[name] = _content(stream, "it", _header(stream, "it"))
@@ -118,20 +115,18 @@ def read_array_files(folder: "Location", files: Mapping[str, "Location"]) -> dic
     return splits_of(arrays, str(folder))
 
 
-def _array_files(folder: "Location") -> dict[str, dict[str, "Location"]]:
+def _array_files(folder: Location) -> dict[str, dict[str, Location]]:
     found: dict[str, dict[str, Location]] = {}
-    files: list[Location] = [*folder.iterdir()]
-    for file in sorted(files, key=lambda file: file.name):
+    for file in listed(folder):
         if (role := _role(file)) and file.is_file():
             stem = _ONE_ARRAY.fullmatch(file.name)["stem"]  # type: ignore[index]
             found.setdefault(role.prefix, {}).setdefault(stem, file)
     return found
 
 
-def _role(file: "Location") -> Role | None:
+def _role(file: Location) -> Role | None:
     match = _ONE_ARRAY.fullmatch(file.name)
-    zipped = not isinstance(file, Path) and file.name.lower().endswith(".npz")
-    return role_of(match["stem"]) if match and not zipped and not file.name.startswith(".") else None
+    return role_of(match["stem"]) if match else None
 
 
 def _has_pair(roles: Iterable[Role | None]) -> bool:
@@ -144,7 +139,7 @@ def _members(archive: "zipfile.ZipFile") -> dict[str, "zipfile.ZipInfo"]:
     return {name.removesuffix(".npy"): member for member in members if (name := member.filename).endswith(".npy")}
 
 
-def _read_members(archive: "zipfile.ZipFile", path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+def _read_members(archive: "zipfile.ZipFile", path: Location, names: Sequence[str]) -> list[NDArray[Any]]:
     members = _members(archive)
     if missing := [name for name in names if name not in members]:
         raise DataError(f"{path}: no array {missing[0]}; {', '.join(names)} are needed")
@@ -152,13 +147,13 @@ def _read_members(archive: "zipfile.ZipFile", path: Path, names: Sequence[str]) 
     if total > MAX_BYTES:
         raise DataError(f"{path}: its arrays unpack to {total} bytes; the cap is {MAX_BYTES}")
     try:
-        refuse_bomb(total, os.stat(path).st_size)
+        refuse_bomb(total, size_of(path))
         return [_read_member(archive, members[name], name) for name in names]
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def _header_of(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo", path: Path) -> _Header:
+def _header_of(archive: "zipfile.ZipFile", member: "zipfile.ZipInfo", path: Location) -> _Header:
     try:
         with open_member(archive, member) as stream:
             return _header(stream, member.filename.removesuffix(".npy"))

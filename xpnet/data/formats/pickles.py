@@ -5,14 +5,13 @@ import os
 import pickle  # nosec B403
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Split
-from xpnet.data.packed import unpacked
+from xpnet.data.packed import Location, located, unpacked
 from xpnet.errors import DataError
 from xpnet.files import read_up_to
 
@@ -211,7 +210,7 @@ _DONE_HERE = {
 }
 
 
-def read_pickle(path: str | os.PathLike[str]) -> dict[str, Split]:
+def read_pickle(path: str | os.PathLike[str] | Location) -> dict[str, Split]:
     """Read a pickle of arrays: pairs (X, y), as theano's and Nielsen's mnist.pkl.gz has three, or a dictionary of them.
 
     Nothing in the file is executed: it can build arrays, numbers and text within tuples, lists and dictionaries, and
@@ -221,7 +220,7 @@ def read_pickle(path: str | os.PathLike[str]) -> dict[str, Split]:
     Returns train and, where they are there, test and validation, as they are in the file.
     Raises DataError if it is damaged, holds no pair (its arrays are listed), or asks for any other global (named).
     """
-    path = Path(path)
+    path = located(path)
     with unpacked(path) as stream:
         content = read_up_to(stream, MAX_BYTES + 1)
     size = len(content)

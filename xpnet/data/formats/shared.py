@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Dataset, Split
+from xpnet.data.packed import MAX_BYTES
 from xpnet.errors import DataError
 
 __all__ = ["MAX_BYTES", "NUMBERS", "dataset_of", "shaped"]
-
-MAX_BYTES = 1 << 30
-"""No file may unpack to more than 1 GiB; the largest known set, EMNIST by class, takes 0.55 GB."""
 
 NUMBERS = re.compile(r"[<>=|]?(b1|[ui][1248]|f[248])")
 """How NumPy calls the types that pixels and labels may have."""

@@ -3,7 +3,6 @@
 import logging
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from .csvs import read_csv_columns
 if TYPE_CHECKING:
     from xpnet.data.packed import Location
 
-__all__ = ["read_beside", "read_table", "table_sibling"]
+__all__ = ["Table", "read_beside", "read_table"]
 
 logger = logging.getLogger("xpnet")
 
@@ -59,12 +58,6 @@ def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Ta
             raise DataError(f"{path}: its pixels come in another order than those of the training split")
         split = replace(split, images=split.images[:, order], columns=columns)
     return _upright(path, replace(table, split=replace(split, is_table=train.split.is_table)))
-
-
-def table_sibling(path: Path) -> Path | None:
-    """The test set beside a file whose name says that it is the training set; None if there is no such file."""
-    sibling = path.with_name(path.name.replace("train", "test").replace("Train", "Test"))
-    return sibling if sibling != path and sibling.is_file() else None
 
 
 def _n_features(table: Table) -> int:
