@@ -134,11 +134,13 @@ def test_forms_of_pickles(tmp_path: Path, value: object, parts: list[str], proto
     assert data.train.labels.tolist() == Y.tolist()
 
 
-@pytest.mark.parametrize("dtype", [object, str, "S", list])
-def test_labels_of_text(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize(
+    "form", [lambda y: y, lambda y: y.astype(object), lambda y: y.astype("S"), np.ndarray.tolist, list]
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_labels_of_text(tmp_path: Path, form: Callable[[np.ndarray], Any], protocol: int) -> None:
     labels = np.array(["cat", "dog", "emu"])[Y]
-    value = {"X": X, "y": labels.tolist() if dtype is list else labels.astype(dtype)}
-    (tmp_path / "own.pkl").write_bytes(pickle.dumps(value))
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps({"X": X, "y": form(labels)}, protocol))
     data = read(tmp_path / "own.pkl")
     assert data.classes == ("cat", "dog", "emu")
     assert data.train.labels.tolist() == labels.tolist()
@@ -207,6 +209,17 @@ def test_lists_that_refer_to_the_same_a_thousand_times(tmp_path: Path, numbers: 
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps({"X": numbers, "y": [1, 2]}, 4))
     assert says in refused(read, path)
+
+
+def test_arrays_that_share_their_bytes(tmp_path: Path) -> None:
+    """An array may claim no more than the file has for it."""
+    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\1b\x87R(K\1(M\xe8\x03K\1tcnumpy\ndtype\n"
+    head += b"X\2\0\0\0u1\x85R\x89"
+    content = b"B\xe8\x03\0\0" + bytes(1000)
+    path = tmp_path / "x.pkl"
+    named = [b"X\1\0\0\0" + name + head + b"h\0tb" for name in (b"X", b"y", b"z")]
+    path.write_bytes(b"\x80\3" + content + b"q\0}(" + b"".join(named) + b"u.")
+    assert "its arrays claim more bytes than it has" in refused(read, path)
 
 
 def test_too_many_opcodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

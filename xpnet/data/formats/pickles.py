@@ -85,8 +85,8 @@ def _from_buffer(content: Any, dtype: _PickledDType, shape: Any, order: Any, *_:
 
 def _scalar(dtype: _PickledDType, content: Any = b"") -> Any:
     content = _bytes_of(content)
-    if dtype.plain.kind not in "buif" or len(content) != dtype.plain.itemsize:
-        raise pickle.UnpicklingError(f"{len(content)} bytes are no number of {dtype.plain}")
+    if dtype.plain.kind == "O" or len(content) != dtype.plain.itemsize:
+        raise pickle.UnpicklingError(f"{len(content)} bytes are no number or text of {dtype.plain}")
     return np.frombuffer(content, dtype.plain)[0].item()
 
 
