@@ -135,6 +135,12 @@ def test_labels_of_text(tmp_path: Path, dtype: str) -> None:
     assert data.train.labels.tolist() == labels.tolist()
 
 
+def test_truths_are_0_and_1(tmp_path: Path) -> None:
+    """Whatever their bytes are, which only a crafted file sets to anything else."""
+    np.savez(tmp_path / "own.npz", X=X.view(bool), y=Y)
+    assert (read(tmp_path / "own.npz").train.images == (X > 0)).all()
+
+
 def test_text_beyond_unicode(tmp_path: Path) -> None:
     labels = np.array([0x110000 + i for i in range(12)], np.uint32).view("U1")
     np.savez(tmp_path / "own.npz", X=X, y=labels)
