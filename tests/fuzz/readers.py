@@ -34,7 +34,6 @@ from safetensors.numpy import load as deserialize
 import xpnet
 from xpnet.data import (
     Schema,
-    pictures,
     read,
     read_idx,
     read_mat,
@@ -46,6 +45,8 @@ from xpnet.data import (
 )
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_archive
+from xpnet.data.pictures import to_form
+from xpnet.data.pictures.decoding import decode
 from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import reproduce, tune
@@ -434,6 +435,31 @@ def _jpeg_seeds() -> Iterator[bytes]:
             yield _picture("JPEG", mode, **options)
 
 
+def _webp_seeds() -> Iterator[bytes]:
+    for mode in ("L", "RGB", "RGBA"):
+        for options in ({}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}):
+            yield _picture("WEBP", mode, **options)
+    yield _picture("WEBP", "RGB", save_all=True, append_images=[Image.new("RGB", (28, 28))], lossless=True)
+
+
+def _gif_seeds() -> Iterator[bytes]:
+    for options in ({}, {"transparency": 0, "disposal": 2}, {"comment": b"a digit", "interlace": False}):
+        yield _picture("GIF", "L", **options)
+    yield _picture("GIF", "P", save_all=True, append_images=[Image.new("P", (28, 28))])
+
+
+def _bmp_seeds() -> Iterator[bytes]:
+    yield from (_picture("BMP", mode) for mode in ("1", "L", "P", "RGB", "RGBA"))
+
+
+def _tiff_seeds() -> Iterator[bytes]:
+    for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"):
+        yield from (_picture("TIFF", mode, compression=packing) for packing in (None, "tiff_lzw", "tiff_adobe_deflate"))
+    yield _picture("TIFF", "1", compression="group4")
+    yield _picture("TIFF", "RGB", compression="jpeg", exif=b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
+    yield _picture("TIFF", "L", save_all=True, append_images=[Image.new("L", (28, 28))])
+
+
 def _model_seeds() -> Iterator[bytes]:
     for network in (
         xpnet.MLP((4, 3)),
@@ -647,6 +673,19 @@ _MAT_TOKENS = (
     *(b"\xff\xff\xff\x7f", b"MI", b"labels\0\0"),
 )
 _JPEG_TOKENS = (*(b"\xff" + bytes([mark]) for mark in b"\xda\xc2\xe1\xe2\xdb\xc4\xd9\xff"), b"Exif\0\0", b"MPF\0")
+_WEBP_TOKENS = (b"VP8 ", b"VP8L", b"VP8X", b"ANMF", b"ANIM", b"ALPH", b"EXIF", b"\xff\xff\xff\x7f")
+_GIF_TOKENS = (
+    b"!\xf9\4\x09\0\0\0\0",
+    b"!\xfe",
+    b"!\xff\x0bNETSCAPE2.0",
+    b",\0\0\0\0\xff\xff\xff\xff\0",
+    b"\xff" * 4,
+    b";",
+)
+_TIFF_TOKENS = (
+    *(struct.pack("<HHI", tag, 4, 1) for tag in (256, 257, 259, 273, 277, 278, 279, 284, 322, 323, 324, 325, 34665)),
+    *(struct.pack("<I", number) for number in (0, 1, 7, 8, 50_000, 0x7FFFFFFF, 0xFFFFFFFF)),
+)
 _TOML_TOKENS = tuple(
     b"""[a]\n|[[a]]\n| = |{ low = 1, high = 2 }|{ choices = [1] }|'''|\"\"\"|nan|inf|0xfffffffffffffffffff|1e400
     |1979-05-27|a.b.c|\\u0000|true|[[[[|hidden|about|augment|log|relative|layers|width""".split(b"|")
@@ -678,8 +717,8 @@ def _zipped(path: Path) -> object:
 
 def _picture_of(path: Path) -> object:
     """One picture in 256 is looked at as well, which takes longer than to decode all others of them."""
-    grey = pictures._decode(path)
-    return pictures.to_mnist_form(grey) if zlib.crc32(grey.tobytes()) % 256 == 0 else grey
+    grey = decode(path).grey
+    return to_form(grey) if zlib.crc32(grey.tobytes()) % 256 == 0 else grey
 
 
 # A reader of several files has all their names; one of a folder reads the parent of the path that it is given.
@@ -723,6 +762,10 @@ READERS: dict[str, Reader] = {
         _JPEG_TOKENS,
         memory=PICTURE_MEMORY,
     ),
+    "webp": Reader(_picture_of, ("x.webp",), xpnet.DataError, _webp_seeds, tokens=_WEBP_TOKENS, memory=PICTURE_MEMORY),
+    "gif": Reader(_picture_of, ("x.gif",), xpnet.DataError, _gif_seeds, tokens=_GIF_TOKENS, memory=PICTURE_MEMORY),
+    "bmp": Reader(_picture_of, ("x.bmp",), xpnet.DataError, _bmp_seeds, memory=PICTURE_MEMORY),
+    "tiff": Reader(_picture_of, ("x.tif",), xpnet.DataError, _tiff_seeds, tokens=_TIFF_TOKENS, memory=PICTURE_MEMORY),
     "model": Reader(
         lambda path: xpnet.load(path, device="cpu"),
         ("x.safetensors",),

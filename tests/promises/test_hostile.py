@@ -234,7 +234,7 @@ def test_the_corpus_is_small_and_of_known_readers() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 @pytest.mark.parametrize("name", READERS)
 def test_a_bounded_run_of_the_fuzzer(name: str, tmp_path: Path) -> None:
-    result = fuzzer.fuzz(name, 5_000 if name in ("png", "jpeg") else 20_000, 0, tmp_path)
+    result = fuzzer.fuzz(name, 5_000 if name in ("png", "jpeg", "webp", "gif", "bmp", "tiff") else 20_000, 0, tmp_path)
     assert result["findings"] == []
     assert result["inputs"] >= 5_000
     assert 0 < result["data"] < result["inputs"]
@@ -333,6 +333,39 @@ def png(width: int, height: int, colour: int, depth: int, *chunks: bytes, data: 
     )
 
 
+def webp_canvas(width: int, height: int, chunks: bytes = b"") -> bytes:
+    """An animation's head, and what follows it."""
+    canvas = (
+        b"VP8X" + struct.pack("<IB3x", 10, 2) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    )
+    canvas += b"ANIM" + struct.pack("<IIH", 6, 0, 0) + chunks
+    return b"RIFF" + struct.pack("<I", 4 + len(canvas)) + b"WEBP" + canvas
+
+
+def gif(width: int, height: int, blocks: bytes = b"", sides: tuple[int, int] | None = None) -> bytes:
+    """A black GIF of one picture, and blocks before it."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return screen + blocks + struct.pack("<sHHHHB", b",", 0, 0, *(sides or (width, height)), 0) + b"\2\2\x44\1\0;"
+
+
+def bmp(width: int, height: int, packing: int = 0) -> bytes:
+    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, width, height, 1, 8, packing, 0, 0, 0, 0, 0)
+
+
+def tiff(
+    numbers: dict[int, int], arrays: dict[int, tuple[int, int]] | None = None, claims: int = 0, behind: bytes = b""
+) -> bytes:
+    """A grey TIFF: numbers and arrays (type, count) by tag, and tags that each claim all that is behind."""
+    told = {256: 28, 257: 28, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 784} | numbers
+    told = {tag: value for tag, value in told.items() if tag not in (arrays or {})}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in told.items()]
+    at = 8 + 2 + 12 * (len(entries) + len(arrays or {}) + claims) + 4
+    entries += [struct.pack("<HHII", tag, kind, count, at) for tag, (kind, count) in (arrays or {}).items()]
+    entries += [struct.pack("<HHII", 40_000 + i % 20_000, 7, len(behind), at) for i in range(claims)]
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4) + behind
+
+
 def jpeg(width: int, height: int, scans: int) -> bytes:
     """A progressive JPEG that repeats its last scan, of no matter which size it is declared to have."""
     content = readers._picture("JPEG", "RGB", progressive=True)
@@ -424,7 +457,8 @@ def packed_pickle() -> bytes:
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
 
 
-DATA, PICTURES = ("idx", "npz", "mat", "zip", "pickle", "csv"), ("png", "jpeg")
+DATA = ("idx", "npz", "mat", "zip", "pickle", "csv")
+PICTURES = ("png", "jpeg", "webp", "gif", "bmp", "tiff")
 BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {
         "a gigabyte": lambda: gzipped(1024, IDX),
@@ -514,6 +548,37 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "a million segments": lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * 1_000_000 + jpeg(28, 28, 0)[2:],
         "a million segments behind bare markers": lambda: b"\xff\xd8" + b"\xff\xd0" * 9 + b"\xff\xe5\0\2" * 1_000_000,
     },
+    "webp": {
+        "a canvas of 16,000 by 16,000": lambda: webp_canvas(16_000, 16_000),
+        "a canvas of 16 million by 16 million": lambda: webp_canvas(1 << 24, 1 << 24),
+        "a million chunks": lambda: webp_canvas(28, 28, b"XYZW\0\0\0\0" * 1_000_000),
+    },
+    "gif": {
+        "a screen of 65,535 by 65,535": lambda: gif(65_535, 65_535),
+        "a picture beyond its screen": lambda: gif(28, 28, sides=(65_535, 65_535)),
+        "a cleared screen of fifty megapixels": lambda: gif(7000, 7000, b"!\xf9\4\x09\0\0\0\0"),
+        "ten million blocks of comment": lambda: gif(28, 28, b"!\xfe" + b"\1a" * 10_000_000 + b"\0"),
+        "a million comments": lambda: gif(28, 28, b"!\xfe\1a\0" * 1_000_000),
+        "junk of 20 MB": lambda: gif(28, 28, b"a" * 20_000_000),
+    },
+    "bmp": {
+        "a gigapixel": lambda: bmp(32_000, 32_000),
+        "fifty megapixels that are not there": lambda: bmp(7000, 7000),
+        "fifty packed megapixels": lambda: bmp(7000, 7000, 1),
+    },
+    "tiff": {
+        "a gigapixel": lambda: tiff({256: 32_000, 257: 32_000}),
+        "fifty megapixels that are not there": lambda: tiff({256: 7000, 257: 7000, 277: 3}),
+        "tiles of a gigapixel": lambda: tiff({322: 32_000, 323: 32_000, 324: 8, 325: 8}),
+        "fifty megapixels of tiles of one": lambda: tiff({256: 7000, 257: 7000, 322: 1, 323: 1, 324: 8, 325: 8}),
+        "a row in each strip": lambda: tiff({256: 1000, 257: 50_000, 278: 1}),
+        "a thousand channels": lambda: tiff({277: 1000}),
+        "tags that claim all of it": lambda: tiff({}, claims=60_000, behind=bytes(20_000_000)),
+        "tags of the pixels that claim all of it": lambda: tiff({}, {320: (1, 20_000_000)}, behind=bytes(20_000_000)),
+        "strips that claim all of it": lambda: tiff(
+            {256: 1000, 257: 15_000, 259: 8, 278: 1}, {279: (4, 15_000)}, behind=b"\xff" * 60_000
+        ),
+    },
     "model": {
         "a header of 90 MB": lambda: safetensors(b"{" + b" " * 90_000_000 + b"}"),
         "a header of nested lists": lambda: safetensors(b'{"a":' + b"[" * (MAX_HEADER - 10)),
@@ -575,7 +640,29 @@ LARGE: dict[str, dict[str, Callable[[], bytes]]] = {
         "thirty-three megapixels of a palette": lambda: png(5700, 5700, 3, 8),
     },
     "jpeg": {"fifty megapixels of fourteen scans": lambda: jpeg(7000, 7000, 4)},
+    "webp": {
+        "twenty-five megapixels": lambda: as_a("WEBP", "RGBA", 5000, lossless=True),
+        "twenty-five megapixels of an animation": lambda: as_a("WEBP", "RGBA", 5000, lossless=True, save_all=True),
+    },
+    "gif": {
+        "thirty-three megapixels": lambda: as_a("GIF", "P", 5700),
+        "sixteen transparent megapixels": lambda: as_a("GIF", "P", 4080, transparency=0, disposal=2),
+    },
+    "tiff": {
+        "fifty deep grey megapixels": lambda: as_a("TIFF", "I;16", 7000, compression="tiff_deflate"),
+        "twenty-five megapixels of fractions": lambda: as_a("TIFF", "F", 5000, compression="tiff_deflate"),
+        "thirty-three megapixels": lambda: as_a("TIFF", "RGB", 5700, compression="tiff_lzw"),
+        "fifty megapixels of CCITT": lambda: as_a("TIFF", "1", 7000, compression="group4"),
+    },
 }
+
+
+def as_a(form: str, mode: str, side: int, **options: Any) -> bytes:
+    """A picture in which there is nothing."""
+    from PIL import Image
+
+    Image.new(mode, (side, side)).save(file := io.BytesIO(), form, **options)
+    return file.getvalue()
 
 
 # Each is read in a process of its own, whose peak of memory is its own.

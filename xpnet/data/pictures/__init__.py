@@ -1,0 +1,80 @@
+"""Pictures of digits, or of anything else, brought into the form that a model was trained in.
+
+MNIST's digits are black-and-white scans, shrunk with anti-aliasing into a box of 20x20 pixels and placed in 28x28 with
+their centre of mass in the middle; EMNIST's fill 24 of 28 pixels and are centred by their box. Other sets have no form:
+their pictures are taken as they are.
+"""
+
+import os
+
+import numpy as np
+
+from xpnet.checks import check_one_of
+from xpnet.data.schema import FORMS
+from xpnet.errors import ConfigError, DataError
+
+from .decoding import decode
+from .forms import fit, has_form, whole
+from .locating import ink_of, locate
+from .morphology import Bytes
+
+__all__ = ["read_picture", "to_form"]
+
+MAX_SIDE = 2048
+"""Of an image, in pixels: as long as what is kept of a photograph."""
+
+
+def read_picture(path: str | os.PathLike[str], form: str = "mnist", shape: tuple[int, int] = (28, 28)) -> Bytes:
+    """Read a picture in the form that a model was trained in.
+
+    path : a PNG, JPEG, WebP, BMP or TIFF (its first page), GIF (its first frame) or, with pillow-heif installed, HEIC:
+        up to 50 megapixels, fewer where the format cannot be read in a smaller size (see headers.py); any colours,
+        upright or as its EXIF orientation says; strokes may lie on transparent ground.
+    form : "mnist" or "emnist" for a picture of one digit, dark on light or light on dark; "as-is" for one that is
+        wanted whole, its colours as grey.
+    shape : (height, width) of the result.
+    Returns (height, width) uint8, white (255) on black (0) but for "as-is": see to_form.
+    Raises DataError, one line, if there is no such file, it cannot be read as a picture, is too large, or shows no
+    digit; ConfigError for another form or shape.
+    """
+    _check(form, shape)
+    grey = decode(path, luminance=form == "as-is").grey
+    try:
+        return to_form(grey, form, shape)
+    except DataError as error:
+        raise DataError(f"{os.fspath(path)}: {error}") from None
+
+
+def to_form(grey: Bytes, form: str = "mnist", shape: tuple[int, int] = (28, 28)) -> Bytes:
+    """Bring a grey picture into a form; one that has it stays unchanged.
+
+    "mnist" : the digit is found, its strokes are made no thinner than MNIST's, and it is shrunk into a box of 20/28 of
+        the shape, its centre of mass in the middle.
+    "emnist" : the same, but blurred, into 24/28 of the shape, the centre of its box in the middle.
+    "as-is" : one of another shape is resized to lie within it on its border's grey, and inverted if that is light.
+
+    grey : (height, width) uint8, a digit dark on light or light on dark, or anything as-is.
+    shape : (height, width) of the result.
+    Returns (height, width) uint8: white ink (255) on black (0), except as-is.
+    Raises DataError if the array is not such a picture, or shows no digit; ConfigError for another form or shape.
+    Source: LeCun, Cortes and Burges, "The MNIST database"; Cohen et al. 2017, "EMNIST: extending MNIST to handwritten
+    letters", section II.
+    """
+    _check(form, shape)
+    if grey.dtype != np.uint8 or grey.ndim != 2 or not grey.size:
+        raise DataError(f"a picture must be (height, width) uint8, not {grey.dtype} of shape {grey.shape}")
+    if form == "as-is":
+        return whole(grey, shape)
+    if (image := has_form(grey, form, shape)) is not None:
+        return image
+    located = locate(grey)
+    digit = None if located is None else ink_of(located)
+    if digit is None or not digit.any():
+        raise DataError("it shows no digit; write one with a strong pen, alone on plain paper, in even light")
+    return fit(digit, form, shape)
+
+
+def _check(form: str, shape: tuple[int, int]) -> None:
+    check_one_of("form", form, FORMS)
+    if len(shape) != 2 or not all(1 <= side <= MAX_SIDE for side in shape):
+        raise ConfigError(f"shape must be (height, width), each from 1 to {MAX_SIDE}, not {shape}", setting="shape")
