@@ -51,8 +51,6 @@ def shaped(
         array = np.frombuffer(content, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
     except ValueError:  # no bytes, but a shape that is beyond NumPy
         raise DataError(f"no array can have the shape {tuple(shape)}") from None
-    if dtype.kind == "b":  # whose bytes a hostile file may set to more than 0 and 1
-        array = array.view(np.uint8) != 0
     native: NDArray[Any] = array.astype(dtype.newbyteorder("="), copy=False)
     return native
 
