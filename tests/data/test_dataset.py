@@ -188,7 +188,7 @@ def test_tables_name_their_columns() -> None:
         Dataset.from_arrays(table, pandas.Series([0, 1, 0, 1]))
     data = Dataset.from_arrays(table.fillna(60), pandas.Series(list("abab"), dtype="category"))
     assert (data.columns, data.classes) == (("age", "town"), ("a", "b"))
-    with pytest.raises(DataError, match="'x' at row 0, column 'town' is not a number; encode text"):
+    with pytest.raises(DataError, match="'x' at row 0, column 'town' is not a number; encode it"):
         Dataset.from_arrays(table.assign(town=list("xyzx")).fillna(0), [0, 1, 0, 1])
 
 

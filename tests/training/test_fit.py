@@ -60,6 +60,53 @@ def test_the_ways_to_hand_over_arrays_train_the_same_network(X: Any, y: Any) -> 
     assert np.mean(result.model.predict(X) == labels) == result.model.evaluate(X, y).accuracy
 
 
+def test_several_splits_at_once() -> None:
+    """As Keras' load_data, scikit-learn's train_test_split and its data sets, and np.load return them."""
+    X, y, Xt, yt = TABLE[:90], CLASSES[:90], TABLE[90:], CLASSES[90:]
+    expected = xpnet.fit(classifier(), (X, y), test=(Xt, yt), **QUICK).history[-1].test_loss
+    for data in (((X, y), (Xt, yt)), [X, Xt, y, yt], {"x_train": X, "y_train": y, "x_test": Xt, "y_test": yt}):
+        assert xpnet.fit(classifier(), data, **QUICK).history[-1].test_loss == expected
+    bunch = {"data": X, "target": y, "feature_names": list("abcdef"), "DESCR": "a set of scikit-learn"}
+    assert xpnet.fit(classifier(), bunch, test=(Xt, yt), **QUICK).history[-1].test_loss == expected
+    for wrong in ("mnist", 5, (X,), {"other": X}):
+        with pytest.raises((TypeError, DataError), match=r"data must be a Dataset|name a pair"):
+            xpnet.fit(classifier(), wrong, **QUICK)
+
+
+def test_features_beyond_the_squares_of_floats_are_scaled() -> None:
+    expected = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model.outputs(TABLE)
+    for factor in (1e290, 1e-290):
+        model = xpnet.fit(classifier(), (TABLE * factor, CLASSES), **QUICK).model
+        assert np.allclose(model.outputs(TABLE * factor), expected, rtol=1e-4)
+
+
+def test_columns_are_known_by_their_names(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="DataFrames are pandas' and are read by their protocol")
+    table = pandas.DataFrame(TABLE, columns=list("abcdef"))
+    turned = table[list("fedcba")].assign(more=1.0)
+    result = xpnet.fit(classifier(), (table, CLASSES), test=(turned, CLASSES), **QUICK)
+    assert result.history[-1].test_accuracy == result.model.evaluate(table, CLASSES).accuracy
+    result.model.save(tmp_path / "model.safetensors")
+    for model in (result.model, xpnet.load(tmp_path / "model.safetensors", "cpu")):
+        assert np.array_equal(model.outputs(turned), model.outputs(TABLE))
+        with pytest.raises(DataError, match="the column 'b' is missing; those that were trained on are needed"):
+            model.predict(table.rename(columns={"b": "B"}))
+
+
+def test_structured_and_masked_arrays() -> None:
+    expected = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model.outputs(TABLE)
+    records = np.rec.fromarrays(TABLE.T, names="a,b,c,d,e,f")  # type: ignore[call-overload]
+    assert np.array_equal(xpnet.fit(classifier(), (records, CLASSES), **QUICK).model.outputs(records), expected)
+    whole = np.ma.masked_array(TABLE)
+    assert np.array_equal(xpnet.fit(classifier(), (whole, CLASSES), **QUICK).model.outputs(TABLE), expected)
+    with pytest.raises(DataError, match="features of which some are masked; fill them in"):
+        xpnet.fit(classifier(), (np.ma.masked_greater(TABLE, 1e6), CLASSES), **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        matrix = np.asmatrix(TABLE)
+    assert np.array_equal(xpnet.fit(classifier(), (matrix, CLASSES), **QUICK).model.outputs(TABLE), expected)
+
+
 @pytest.mark.parametrize("scale", ["auto", "standard", "minmax", "none"])
 def test_features_are_scaled_by_the_examples_that_are_trained_on(scale: str, tmp_path: Path) -> None:
     result = xpnet.fit(classifier(), (TABLE, CLASSES), validation=0.25, scale=scale, lr=1e-6, **QUICK)

@@ -781,7 +781,7 @@ def test_curves_png_or_why_not(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"), [((35, 3), "takes 35 inputs, but.*have 36 pixels"), ((36, 2), "2 outputs, but.*3 classes")]
+    ("sizes", "message"), [((35, 3), "takes 35 inputs, but.*has 36 features"), ((36, 2), "2 outputs, but.*3 classes")]
 )
 def test_network_that_does_not_fit_the_data(small_data: xpnet.Dataset, sizes: tuple[int, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

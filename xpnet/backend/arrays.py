@@ -51,7 +51,7 @@ def to_numpy(array: Any) -> np.ndarray:
     """
     home = home_of(array)
     if home is None or home[0] == "numpy":
-        return np.asanyarray(array)
+        return array if isinstance(array, np.memmap) else np.asarray(array)
     if home[0] == "torch":
         array = array.detach().cpu()
         narrow = array.is_floating_point() and array.element_size() == 2 and "bfloat16" in str(array.dtype)

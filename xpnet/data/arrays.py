@@ -4,7 +4,7 @@ Arrays that lie on a GPU are examined there and stay there.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from xpnet.backend.arrays import is_on_host, namespace_of, to_numpy
 from xpnet.errors import DataError
 
-__all__ = ["TASKS", "Targets", "classes_of", "columns_of", "features_of", "named", "positions_of", "targets_of"]
+__all__ = [
+    "TASKS",
+    "Targets",
+    "classes_of",
+    "columns_of",
+    "features_of",
+    "in_order",
+    "named",
+    "positions_of",
+    "targets_of",
+]
 
 Array = Any
 Entry = Callable[[int], str]
@@ -86,8 +96,24 @@ def features_of(
     return _squared(array) if low >= 0 and high <= 1 and not is_table else array
 
 
+def in_order(given: Any, columns: Sequence[str], where: str) -> Any:
+    """A DataFrame's columns in the order of those that were trained on; anything else, and without names, as it is.
+
+    Raises DataError if a column is missing.
+    """
+    names = columns_of(given)
+    if not columns or names is None or names == list(columns) or not isinstance(given.columns, Iterable):
+        return given
+    own = dict(zip(names, given.columns, strict=True))
+    if missing := [name for name in columns if name not in own]:
+        raise DataError(f"{where}: the column {missing[0]!r} is missing; those that were trained on are needed")
+    return given[[own[name] for name in columns]]
+
+
 def columns_of(given: Any) -> list[str] | None:
-    """The names of a DataFrame's columns; None for anything else."""
+    """The names of the columns of a DataFrame or a structured array; None for anything else."""
+    if isinstance(given, np.ndarray) and given.dtype.names:
+        return list(given.dtype.names)
     columns = getattr(given, "columns", None)
     return None if columns is None or callable(columns) else [str(name) for name in columns]
 
@@ -146,6 +172,12 @@ def _as_array(given: Any, where: str, what: str) -> NDArray[Any]:
         raise DataError(f"{where}: {what} in a sparse matrix; pass .toarray() of it")
     if getattr(given, "is_sparse", False) is True:
         raise DataError(f"{where}: {what} in a sparse tensor; pass .to_dense() of it")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise DataError(f"{where}: {what} of which some are masked; fill them in, as .filled() does")
+    if isinstance(given, np.ndarray) and given.dtype.names:
+        from numpy.lib.recfunctions import structured_to_unstructured
+
+        given = structured_to_unstructured(np.asarray(given))
     try:
         return to_numpy(given)
     except (ValueError, TypeError) as error:
@@ -166,7 +198,8 @@ def _parsed(array: NDArray[Any], where: str, what: str, columns: list[str] | Non
         except (TypeError, ValueError):
             place = _place(np.array(at), columns, entry)
             shown = repr(str(value)) if isinstance(value, str) else str(value)
-            advice = "encode text as numbers, or leave the column out" if isinstance(value, str) else "fill it in"
+            missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+            advice = "fill it in" if missing else "encode it as a number, or leave the column out"
             raise DataError(f"{where}: {shown[:60]} at {place} is not a number; {advice}") from None
     raise DataError(f"{where}: {what} must be numbers, not {array.dtype}")
 

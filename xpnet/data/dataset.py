@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend.arrays import is_on_host, namespace_of
 from xpnet.checks import check_one_of
-from xpnet.data.arrays import classes_of, columns_of, features_of, named, positions_of, targets_of
+from xpnet.data.arrays import classes_of, columns_of, features_of, in_order, named, positions_of, targets_of
 from xpnet.data.schema import SCALES, form_of
 from xpnet.errors import DataError
 from xpnet.files import open_regular
@@ -192,9 +192,13 @@ class Dataset:
         for part, split in splits.items():
             if tuple(split.images.shape[1:]) != self.image_shape:
                 raise DataError(
-                    f"{self.source}: {part} split: examples of shape {tuple(split.images.shape[1:])}, but those of the "
+                    f"{self._where(part)}: examples of shape {tuple(split.images.shape[1:])}, but those of the "
                     f"train split are {self.image_shape}"
                 )
+
+    def _where(self, part: str) -> str:
+        """The beginning of an error message about a split."""
+        return f"{part} split" if self.source == "memory" else f"{self.source}: {part} split"
 
     def _splits(self) -> dict[str, Any]:
         splits = {"train": self.train, "test": self.test, "validation": self.validation}
@@ -207,11 +211,12 @@ class Dataset:
         found: dict[str, Split] = {}
         anew = self.task == "auto"  # a split of another set says nothing of the task, nor of the classes
         for part, split in splits.items():
-            where = split.where or f"{self.source}: {part} split"
+            where = split.where or self._where(part)
             if split.checked and not anew:
                 found[part] = split
                 continue
-            images = features_of(split.images, where, split.entry, split.columns, is_table=split.is_table)
+            images = in_order(split.images, self.columns, where)
+            images = features_of(images, where, split.entry, split.columns, is_table=split.is_table)
             labels, targets = self._labels(split, split.labels_where or where)
             if (labels is None) != (splits["train"].labels is None):
                 raise DataError(f"{where}: some splits have labels, others have none")

@@ -52,6 +52,7 @@ class Schema:
     data : name of the set.   image_shape : of one example, (height, width) or (k,); () if it is not known.
     classes : what predict returns for each output; () for 0, 1, ...   targets : the scaling of a regression's targets.
     features : the scaling of its input.   form : the form of its pictures, as read_picture takes it.
+    columns : names of the features, where they have some.
     temperature : what the logits are divided by before they become probabilities, > 0.
     """
 
@@ -61,6 +62,7 @@ class Schema:
     features: Scaling = field(default=PIXELS)
     targets: Scaling = field(default_factory=Scaling)
     form: str = "mnist"
+    columns: tuple[str, ...] = ()
     temperature: float = 1.0
 
     def on(self, move: Callable[[NDArray[Any]], Any]) -> Self:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
-from xpnet.data.arrays import features_of, named, positions_of, targets_of
+from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
 from xpnet.errors import DeviceError, ModelError
 from xpnet.html import html_table
 from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
@@ -265,7 +265,7 @@ class Model:
             return np.empty((0, n_in), np.float32)
         if tuple(given) == (n_in,):
             raise ModelError(f"one example of {n_in} features, of shape {tuple(given)}; pass it as x[None]")
-        features = features_of(X, "features")
+        features = features_of(in_order(X, self.schema.columns, "features"), "features")
         shape = tuple(features.shape)
         if math.prod(shape[1:]) != n_in:
             hint = "; pass one example as x[None]" if math.prod(shape) == n_in else ""

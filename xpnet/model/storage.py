@@ -67,6 +67,7 @@ def save(path: str | Path, stored: Stored) -> None:
             for name, scaling in scalings.items()
         },
         "form": schema.form,
+        "columns": list(schema.columns),
         "temperature": schema.temperature,
     }
     # One key only: safetensors writes several in an order that changes from run to run.
@@ -154,7 +155,7 @@ def _schema(description: dict[str, Any], network: MLP, arrays: Mapping[str, NDAr
     known = Schema(one_line(data), image_shape)
     if description["format"] == OLD_FORMAT:
         return known
-    classes, temperature = description["classes"], description["temperature"]
+    classes, temperature, columns = (description[name] for name in ("classes", "temperature", "columns"))
     fine = (
         len(classes) in (0, network.sizes[-1])
         and all(isinstance(name, str | int | float) for name in classes)
@@ -162,15 +163,18 @@ def _schema(description: dict[str, Any], network: MLP, arrays: Mapping[str, NDAr
         and isinstance(temperature, float)
         and 0 < temperature < math.inf
         and description["form"] in FORMS
+        and len(columns) in (0, network.sizes[0])
+        and all(isinstance(name, str) for name in columns)
     )
     if not fine:
-        raise ValueError("unexpected classes, form or temperature")
+        raise ValueError("unexpected classes, form, columns or temperature")
     return dataclasses.replace(
         known,
         classes=tuple(one_line(name) if isinstance(name, str) else name for name in classes),
         features=_scaling("features", description, network.sizes[0], arrays),
         targets=_scaling("targets", description, network.sizes[-1], arrays),
         form=description["form"],
+        columns=tuple(map(one_line, columns)),
         temperature=temperature,
     )
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from xpnet.backend import Backend
 from xpnet.backend.arrays import to_numpy
 from xpnet.data import SETS, Dataset, Schema, Split, is_mapped, rows_of
+from xpnet.data.formats.named import splits_in_order, splits_of
 from xpnet.errors import ConfigError
 from xpnet.model import Model, spread_of
 from xpnet.numerics.augment import check_shape
@@ -38,15 +40,31 @@ DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"s
 
 def as_dataset(data: Any, test: Any, validation: Any, loss: str) -> Dataset:
     """The data that fit was given, as a Dataset: a pair of arrays is put together, further splits are added."""
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return Dataset.from_arrays(*data, test=test, validation=validation, task=LOSSES[loss].task)
     if not isinstance(data, Dataset):
-        raise TypeError(
-            "data must be a Dataset, as xpnet.load_data returns it, or a pair (X, y) of features and labels, not "
-            f"{type(data).__name__}"
-        )
+        splits = _splits_of(data) | {
+            name: split for name, split in (("test", test), ("validation", validation)) if split is not None
+        }
+        return Dataset("arrays", **splits, task=LOSSES[loss].task)
     further = {name: split for name, split in (("test", test), ("validation", validation)) if split is not None}
     return dataclasses.replace(data, **further) if further else data
+
+
+def _splits_of(data: Any) -> dict[str, Any]:
+    """The splits of arrays that are not a Dataset: a pair, several pairs, or arrays with names.   Raises TypeError."""
+    if isinstance(data, tuple | list) and len(data) == 2 and not all(map(_is_pair, data)):
+        return {"train": Split(*data)}
+    if isinstance(data, tuple | list) and 2 <= len(data) <= 4:
+        return dict(splits_in_order(data, "data"))
+    if isinstance(data, Mapping):
+        return dict(splits_of({str(name): a for name, a in data.items() if hasattr(a, "shape")}, "data"))
+    raise TypeError(
+        "data must be a Dataset, as xpnet.load_data returns it, or a pair (X, y) of features and labels, not "
+        f"{type(data).__name__}"
+    )
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "shape")
 
 
 def check_arguments(network: object, config: object, backend: object) -> None:
@@ -208,7 +226,7 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
     """The settings with every default and choice filled in, as config.toml holds them."""
     if network.sizes[0] != data.n_features:
         raise ConfigError(
-            f"the network takes {network.sizes[0]} inputs, but the images of {data.name} have {data.n_features} pixels"
+            f"the network takes {network.sizes[0]} inputs, but {data.name} has {data.n_features} features"
         )
     _check_outputs(network, data)
     return config.replace(
@@ -258,6 +276,7 @@ def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP, s
         features,
         targets,
         data.picture_form,
+        data.columns if len(data.columns) == network.sizes[0] else (),
     )
 
 

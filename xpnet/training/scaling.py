@@ -47,7 +47,7 @@ def scaling_of_features(train: Examples, scale: str, name: str) -> Scaling:
             return _of_pixels(high, is_bytes, name)
     found = _moments(train)
     # A column that never varies in training says nothing: it becomes 0, whatever it may be later.
-    constant = found.low == found.high
+    constant = (found.low == found.high) | (found.deviation == 0)
     if scale == "minmax":
         shift, spread = found.low, found.high - found.low
     else:
@@ -110,15 +110,33 @@ def _range(train: Examples) -> tuple[float, float]:
 
 def _moments(train: Examples) -> _Moments:
     n, k = train.n, math.prod(train.images.shape[1:])
-    low, high, total = np.full(k, math.inf), np.full(k, -math.inf), np.zeros(k)
+    low, high = np.full(k, math.inf), np.full(k, -math.inf)
     for block in _blocks(train):
         xp = namespace_of(block)
         low = np.minimum(low, to_numpy(xp.min(block, axis=0)))
         high = np.maximum(high, to_numpy(xp.max(block, axis=0)))
-        total += to_numpy(xp.sum(xp.astype(block, xp.float64), axis=0))
-    mean, squares = total / n, np.zeros(k)
+    # In units of the largest, whose square may be more, or less, than a float holds.
+    unit = np.maximum(np.abs(low), np.abs(high))
+    unit[unit == 0] = 1.0
+    total, squares = np.zeros(k), np.zeros(k)
     for block in _blocks(train):
-        xp = namespace_of(block)
-        off = to_numpy(xp.astype(block, xp.float64)) - mean
-        squares += np.square(off).sum(axis=0)
-    return _Moments(low, high, mean, np.sqrt(squares / n))
+        total += _summed(block, 0.0, unit, 1)
+    mean = total / n
+    for block in _blocks(train):
+        squares += _summed(block, mean, unit, 2)
+    return _Moments(low, high, mean * unit, np.sqrt(squares / n) * unit)
+
+
+def _summed(block: Any, mean: NDArray[Any] | float, unit: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+    """The sums of (x / unit - mean)^power over the rows of a block, where it lies."""
+    xp = namespace_of(block)
+    if isinstance(block, np.ndarray):
+        x = block / unit - mean
+    else:
+        from array_api_compat import device
+
+        there = device(block)
+        x = xp.astype(block, xp.float64) / xp.asarray(unit, device=there)
+        x = x - xp.asarray(np.broadcast_to(mean, unit.shape).copy(), device=there)
+    found: NDArray[np.float64] = to_numpy(xp.sum(x if power == 1 else x * x, axis=0))
+    return found
