@@ -1,6 +1,7 @@
 """What fit takes besides a Dataset of pictures: arrays, tables, numbers to predict, several labels, a trained model."""
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any, get_type_hints
 
