@@ -23,7 +23,7 @@ import xpnet
 from xpnet.cli import main
 from xpnet.cli.readings import UNSURE
 from xpnet.cli.terminal import Bar, draw_bars
-from xpnet.data import Scaling, Schema
+from xpnet.data import Scaling, Schema, read_picture
 
 QUICK = ["--device", "cpu", "--epochs", "1", "--hidden", "none", "--lr", "0.02", "--batch-size", "110"]
 COLOUR = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
@@ -355,8 +355,6 @@ def test_csv_of_a_whole_split(
         (["--json", "--csv"], 2, "--show, --json and --csv exclude one another"),
         (["--json", "--show"], 2, "--show, --json and --csv exclude one another"),
         (["--index", "0", "--data", "mnits"], 1, "did you mean 'mnist'?"),
-        (["any.png"], 2, "pictures become images of 28x28, but the model takes 6x6: use --index"),
-        (["any.png", "--csv"], 2, "but the model takes 6x6"),
         (["--index", "0", "--device", "cuda", "--library", "numpy"], 1, "NumPy has no device 'cuda'"),
     ],
 )
@@ -532,9 +530,24 @@ def test_a_model_of_784_inputs_reads_pictures(pictures: str, capsys: pytest.Capt
         save_model("flat.safetensors", np.zeros((784, 3)), 9 * np.eye(3)[2], data="flat.csv", image_shape=shape)
         assert main(["predict", "flat.safetensors", "ring.png"]) == 0
         assert capsys.readouterr().out.startswith("ring.png: 2 (")
-    save_model("wide.safetensors", np.zeros((784, 3)), np.zeros(3), data="wide.npz", image_shape=(14, 56))
-    assert main(["predict", "wide.safetensors", "ring.png"]) == 2
-    assert "the model takes 14x56" in capsys.readouterr().err
+    save_model("table.safetensors", np.zeros((6, 3)), np.zeros(3), image_shape=(6,), form="as-is")
+    assert main(["predict", "table.safetensors", "ring.png"]) == 2
+    assert "the model takes 6 features, not pictures: use --index" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["mnist", "emnist", "as-is"])
+@pytest.mark.parametrize("shape", [(28, 28), (16, 20)])
+def test_pictures_take_the_form_of_the_model(
+    form: str, shape: tuple[int, int], pictures: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = np.random.default_rng(0).normal(0, 0.1, (shape[0] * shape[1], 3))
+    for white in (255.0, 16.0):
+        described = {"form": form, "image_shape": shape, "features": Scaling("pixels", None, white)}
+        save_model("mine.safetensors", weights, np.zeros(3), **described)
+        assert main(["predict", "mine.safetensors", "ring.png", "--json"]) == 0
+        [found] = json.loads(capsys.readouterr().out)
+        logits = read_picture("ring.png", form, shape).reshape(-1) / 255 @ weights
+        np.testing.assert_allclose(found["probabilities"], np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
@@ -683,7 +696,6 @@ def test_a_line_that_asks_for_help(trained: xpnet.Model, answers: Callable[..., 
         ("'5", '"\'5" is neither an index nor a file'),
         ("a\0b", r"'a\x00b' is neither an index nor a file"),
         (b"\xff\xfe", r"'\udcff\udcfe' is neither an index nor a file"),
-        ("ring.png", "pictures become images of 28x28, but the model takes 6x6"),
     ],
 )
 def test_a_line_without_an_answer_is_met_with_one_line(

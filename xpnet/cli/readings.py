@@ -102,19 +102,21 @@ class Reader:
     def in_files(self, paths: Iterable[str | Path]) -> Iterator[Reading]:
         """The images in picture files, without those that cannot be read, each of which is a line on stderr.
 
-        Raises ConfigError if the model does not take such images.
+        Raises ConfigError if the model does not take pictures.
         """
-        n_in, shape = self.model.network.sizes[0], self.model.image_shape
+        n_in, known, schema = self.model.network.sizes[0], self.model.image_shape, self.model.schema
+        shape = (known[0], known[1]) if len(known) == 2 else PICTURE
         for path in paths:
-            if n_in != math.prod(PICTURE) or (len(shape) > 1 and shape != PICTURE):
-                takes = "x".join(map(str, shape)) or f"{n_in} pixels"
-                raise ConfigError(f"pictures become images of 28x28, but the model takes {takes}: use --index")
+            if n_in != math.prod(shape):
+                raise ConfigError(f"the model takes {n_in} features, not pictures: use --index")
             try:
-                image = read_picture(path)
+                image = read_picture(path, schema.form, shape)
             except DataError as error:
                 self.complain(error)
             else:
-                outputs = self.model.outputs(image[None])
+                # Bytes are white at 255, what the model knows may have been so at 16.
+                as_known = image / np.float32(255) if schema.features.kind == "pixels" else image
+                outputs = self.model.outputs(as_known[None])
                 yield Reading({"file": str(path)}, image, outputs[0], *self._predicted(outputs))
 
     def misclassified(self, split: str) -> NDArray[np.intp]:
