@@ -181,6 +181,16 @@ def test_numbers_and_several_labels() -> None:
     assert (several.task, several.n_outputs, several.classes) == ("multilabel", 3, (0, 1, 2))
 
 
+def test_numbers_that_hardly_repeat_are_no_classes_unasked() -> None:
+    y = np.repeat(np.arange(25, 346, 10), 2)
+    X = np.zeros((len(y), 4))
+    with pytest.raises(DataError, match="33 different labels for 66 rows are hardly classes; to predict numbers"):
+        Dataset.from_arrays(X, y)
+    assert Dataset.from_arrays(X, y, task="classification").n_classes == 33
+    assert Dataset.from_arrays(X, y, task="regression").n_outputs == 1
+    assert Dataset.from_arrays(X, [f"street {k}" for k in y]).n_classes == 33
+
+
 def test_tables_name_their_columns() -> None:
     pandas = pytest.importorskip("pandas", reason="DataFrames are pandas' and are read by their protocol")
     table = pandas.DataFrame({"age": [30, 40, 50, None], "town": [1, 2, 3, 4]})

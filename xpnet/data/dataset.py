@@ -233,7 +233,8 @@ class Dataset:
             object.__setattr__(self, "task", "unlabelled" if self.task == "auto" else self.task)
             return None, None
         found = targets_of(split.labels, where, self.task, split.entry)
-        if self.task == "auto":
+        decided = self.task == "auto"
+        if decided:
             object.__setattr__(self, "task", found.task)
         if self.task != "classification":
             if not self.classes and found.names:
@@ -244,10 +245,12 @@ class Dataset:
             classes = classes_of(found.values)
             if len(classes) == 1:
                 raise DataError(f"{where}: every label is {classes[0]!r}; at least two classes are needed")
-            if len(classes) > max(100, len(found.values) // 2):
+            k, n = len(classes), len(found.values)
+            # Strings are classes, however many there are; numbers of which hardly one comes twice are measurements.
+            if k > max(100, n // 2) or (decided and found.values.dtype.kind in "iu" and k > 20 and n < 3 * k):
                 raise DataError(
-                    f"{where}: {len(classes)} different labels for {len(found.values)} rows are hardly classes; "
-                    "numbers are predicted with task regression, and a column of identifiers is no label"
+                    f"{where}: {k} different labels for {n} rows are hardly classes; to predict numbers, the task is "
+                    "regression; if they are classes, it is classification; a column of identifiers is no label"
                 )
         object.__setattr__(self, "classes", classes)
         targets = positions_of(found, classes, where, split.entry)
