@@ -545,12 +545,53 @@ def test_a_pickle_of_mnist_is_used_and_said_to_be_unproven(
     import pickle
 
     mnist()
-    images, labels, *_ = arrays().values()
-    (tmp_path / "mnist.pkl.gz").write_bytes(gzip.compress(pickle.dumps([(images / 256, labels)] * 3)))
+    images, labels, *test = arrays().values()
+    pairs = [(images[:4] / 256, labels[:4]), (images[4:] / 256, labels[4:]), (test[0] / 256, test[1])]
+    (tmp_path / "mnist.pkl.gz").write_bytes(gzip.compress(pickle.dumps(pairs)))
     data = load_data("mnist", data_dir=tmp_path)
     assert data.validation is not None
     assert data.name == "mnist"
     assert "not verified" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"training_images": np.zeros((4, 9)), "training_labels": np.arange(4)},
+        {"train_img": np.ones((4, 9)), "train_label": [0, 1, 0, 1], "test_img": np.ones((2, 9)), "test_label": [0, 1]},
+        [(np.zeros((4, 9)), np.arange(4))] * 3,
+        {"words": "words"},
+        b"words",
+    ],
+)
+def test_auto_passes_over_a_pickle_of_another_kind(
+    tmp_path: Path, mnist: Put, caplog: pytest.LogCaptureFixture, content: object
+) -> None:
+    import pickle
+
+    mnist()
+    Path("data").mkdir()
+    path = Path("data/mnist.pkl")
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
+    lay(tmp_path / "cache" / "mnist")
+    assert load_data().source == str(tmp_path / "cache" / "mnist")
+    assert f"passing over what is no MNIST: {path}: " in caplog.text
+    with pytest.raises(DataError, match=r"^data.mnist\.pkl: "):
+        load_data("mnist")
+
+
+def test_parts_of_a_named_set_may_be_files(tmp_path: Path, mnist: Put) -> None:
+    mnist()
+    lay(tmp_path / "cache" / "mnist")
+    np.savez(tmp_path / "mine.npz", x=arrays(3)[NAMES[0]], y=np.arange(6) % 3)
+    data = load_data("mnist", test=tmp_path / "mine.npz", validation=tmp_path / "cache" / "mnist", scale="standard")
+    assert data.test is not None
+    assert data.validation is not None
+    assert (data.name, len(data.test), len(data.validation), data.scale) == ("mnist", 6, 6, "standard")
+    assert data.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    for how in ({"label": "y"}, {"task": "regression"}):
+        with pytest.raises(DataError, match="mnist is a set of pictures and their classes"):
+            load_data("mnist", **how)  # type: ignore[arg-type]
 
 
 def test_a_pickle_of_two_parts_is_verified(tmp_path: Path, mnist: Put) -> None:

@@ -16,6 +16,7 @@ import random
 import resource
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
@@ -365,6 +366,44 @@ def _zip_seeds() -> Iterator[bytes]:
         yield file.getvalue()
 
 
+def _archived() -> Iterator[dict[str, bytes]]:
+    images, labels = (array.astype(np.uint8) for array in _arrays())
+    yield {"in/train-images-idx3-ubyte": _idx(images), "in/train-labels-idx1-ubyte.gz": _packed(_idx(labels))}
+    rows = "".join(f"{i % 2},{i},3,0.5\n" for i in range(8)).encode()
+    yield {"train.csv": rows, "test.csv": rows, "__MACOSX/._train.csv": b"\0"}
+
+
+def _archive_seeds() -> Iterator[bytes]:
+    for files in _archived():
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        yield file.getvalue()
+
+
+def _tar_seeds() -> Iterator[bytes]:
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        for files in _archived():
+            file = io.BytesIO()
+            with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+                for name, content in files.items():
+                    info = tarfile.TarInfo(f"{'a' * 60}/{'b' * 60}/{name}")
+                    info.size = len(content)
+                    archive.addfile(info, io.BytesIO(content))
+            yield file.getvalue().rstrip(b"\0") + bytes(1024)
+
+
+def _resummed_headers(content: bytes, mutate: Mutate) -> bytes:
+    """A tar that is changed, the sums of its headers made right."""
+    changed = bytearray(mutate(content))
+    for at in range(0, len(changed) - 511, 512):
+        if changed[at + 257 : at + 262] == b"ustar":
+            changed[at + 148 : at + 156] = b" " * 8
+            changed[at + 148 : at + 156] = b"%06o\0 " % sum(changed[at : at + 512])
+    return bytes(changed)
+
+
 def _pickle_seeds() -> Iterator[bytes]:
     for dtype in (np.uint8, np.float32):
         pairs = [_arrays(dtype)] * 3
@@ -661,6 +700,7 @@ _NPZ_TOKENS = (
     *(b"'descr': '|O'", b"'shape': (4294967295,)", b"'fortran_order': True", b"\x93NUMPY\2\0"),
     *(b"PK\1\2", b"PK\5\6", b"PK\6\6"),
 )
+_TAR_TOKENS = (b"ustar\00000", b"ustar  \0", b"99999 path=", b"11 path=a/b\n", b"77777777777\0", b"\x80" + b"\xff" * 11)
 _PICKLE_TOKENS = (
     *(opcode.encode("latin1") for opcode in "(.02Rb]}tlsudea\x85\x86\x87\x93\x94"),
     *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"c_codecs\nencode\n", b"cos\nsystem\n", b"K\1", b"N", b"h\0", b"q\0"),
@@ -743,6 +783,8 @@ READERS: dict[str, Reader] = {
     "npy": Reader(read_npy, ("x_train.npy", "y_train.npy"), xpnet.DataError, _npy_seeds, _repacked, _NPZ_TOKENS),
     "mat": Reader(read_mat, ("x.mat",), xpnet.DataError, _mat_seeds, _repacked_variable, _MAT_TOKENS),
     "zip": Reader(_zipped, ("x.zip",), xpnet.DataError, _zip_seeds, _rezipped, _NPZ_TOKENS),
+    "archive": Reader(read, ("x.zip",), xpnet.DataError, _archive_seeds, _rezipped, _NPZ_TOKENS),
+    "tar": Reader(read, ("x.tar",), xpnet.DataError, _tar_seeds, _resummed_headers, _TAR_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
     "csv": Reader(_table, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_TABLE_TOKENS),
     "any": Reader(

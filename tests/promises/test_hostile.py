@@ -436,6 +436,13 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 LAYERS = b"[hidden]\nlayers = {choices = [" + b"1000," * 5_000 + b"]}\nwidth = {choices = [" + b"1," * 5_000 + b"]}"
 
 
+def tar_header(name: bytes, size: int, kind: bytes = b"0") -> bytes:
+    number = b"%011o\0" % size if size >= 0 else b"\xff" * 12
+    header = name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + number + b"0" * 11 + b"\0"
+    rest = kind + bytes(100) + b"ustar\00000" + bytes(247)
+    return header + b"%06o\0 " % (sum(header + rest) + 256) + rest
+
+
 def images_and_labels() -> bytes:
     images = b"\0\0\x08\3" + struct.pack(">III", MANY, 1, 1) + bytes(MANY)
     labels = b"\0\0\x08\1" + struct.pack(">I", MANY) + bytes(MANY)
@@ -457,7 +464,7 @@ def packed_pickle() -> bytes:
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
 
 
-DATA = ("idx", "npz", "mat", "zip", "pickle", "csv")
+DATA = ("idx", "npz", "mat", "zip", "archive", "tar", "pickle", "csv")
 PICTURES = ("png", "jpeg", "webp", "gif", "bmp", "tiff")
 BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {
@@ -489,6 +496,22 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "99,000 cells of text": lambda: mat_file({"X": np.zeros((99_000, 1)), "y": ["ab"] * 99_000}),
         "rows of text": lambda: HEAD + mat_matrix("y", 4, (500_000, 1), mat_element(2, bytes(500_000))),
         "99,000 structures": lambda: HEAD + mat_matrix("y", 2, (1, 1)) * 99_000,
+    },
+    "archive": {
+        "a gigabyte": lambda: zipped(1024, ("train.csv",)),
+        "many names of a bomb": lambda: zipped(20, tuple(f"{i}/train.csv" for i in range(60_000))),
+        "names of many slashes": lambda: zipped(1, tuple("a/" * 90 + str(i) for i in range(4300))),
+        "100,000 names": lambda: zipped(0, tuple(f"{i:x}" for i in range(100_000))),
+        "folders within folders": lambda: zipped(0, tuple("a/" * 14 + f"{i}/b" for i in range(20_000))),
+    },
+    "tar": {
+        "a gigabyte": lambda: gzipped(1024, tar_header(b"train.csv", GIB)),
+        "100,000 files": lambda: tar_header(b"train.csv", 0) * 100_000,
+        "300,000 files": lambda: gzip.compress(tar_header(b"train.csv", 0) * 60_000, 9) * 5,
+        "a name of 20 MB": lambda: tar_header(b"x", 20 << 20, b"L") + b"a/" * (10 << 20),
+        "records of no length": lambda: tar_header(b"x", 65_536, b"x") + b"0 path=" * 9362 + bytes(2),
+        "records that go back": lambda: tar_header(b"x", 65_536, b"x") + b"1 a=b\n" * 9362 + bytes(4),
+        "a size beyond all": lambda: tar_header(b"train.csv", -1),
     },
     "zip": {
         "names of many slashes": lambda: zipped(1, tuple("gzip/" + "a/" * 90 + str(i) for i in range(4300))),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from xpnet.errors import DataError
-from xpnet.files import Stream, open_regular, read_up_to
+from xpnet.files import Stream, open_regular, read_up_to, read_whole
 
 if TYPE_CHECKING:
     import zipfile
@@ -28,6 +28,7 @@ __all__ = [
     "ArchivePath",
     "Gunzip",
     "Location",
+    "content_of",
     "is_junk",
     "listed",
     "located",
@@ -144,6 +145,16 @@ def expanded(path: Path) -> Path:
 def size_of(path: Location) -> int:
     """Bytes that a file has.   Raises OSError."""
     return path.size if isinstance(path, ArchivePath) else os.stat(path).st_size
+
+
+def content_of(path: Location, limit: int) -> bytes:
+    """The content of a file of at most limit bytes.   Raises OSError, DataError."""
+    if isinstance(path, Path):
+        return read_whole(path, limit)
+    if path.size > limit:
+        raise DataError(f"larger than the {limit:,} bytes that such a file may have")
+    with unpacked(path) as stream:
+        return bytes(read_up_to(stream, limit))
 
 
 def is_junk(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,17 @@ from xpnet.errors import DataError
 
 from .dataset import Dataset, Split
 from .download import Progress, fetch
-from .formats import idx_files, idx_name, idx_sha256, read, read_idx_split, read_npz, read_pickle, read_split
+from .formats import (
+    idx_files,
+    idx_name,
+    idx_sha256,
+    read,
+    read_idx_split,
+    read_npz,
+    read_pickle,
+    read_split,
+    user_cache,
+)
 from .packed import Location, open_archive
 from .sets import SETS, SetInfo
 
@@ -115,18 +125,22 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 
 def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress: Progress | None) -> Dataset:
     mnist = SETS["mnist"]
-    path = _locate(mnist, data_dir)
-    if path is None:
+    for path in _located(mnist, data_dir):
         try:
-            path = _obtain(mnist, data_dir, download, progress)
+            return _read_set(mnist, path)
         except DataError as error:
-            logger.warning(
-                "MNIST IS NOT AVAILABLE (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is harder, "
-                "so expect about 90 %% of it to be classified correctly",
-                error,
-            )
-            return _load_digits()
-    return _read_set(mnist, path)
+            if path.is_dir():  # its own four files, but damaged
+                raise
+            logger.warning("passing over what is no MNIST: %s", error)
+    try:
+        return _read_set(mnist, _obtain(mnist, data_dir, download, progress))
+    except DataError as error:
+        logger.warning(
+            "MNIST IS NOT AVAILABLE (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is harder, so "
+            "expect about 90 %% of it to be classified correctly",
+            error,
+        )
+        return _load_digits()
 
 
 def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: bool, progress: Progress | None) -> Path:
@@ -161,6 +175,9 @@ def _read_set(info: SetInfo, path: Path) -> Dataset:
     if validation is None:
         _prove(info, path, files, {"train": data.train, "test": cast(Split, data.test)})
     else:  # theano's and Nielsen's, who took it from the training images, and divided all by 256
+        for part, n, count in (("train", len(train) + len(validation), info.n_train), ("test", len(test), info.n_test)):
+            if n != count:
+                raise DataError(f"{path}: {n} {part} images, but {info.name} has {count}; name its path to use it")
         logger.warning("%s: no checksum is known for a pickle of %s, so its content is not verified", path, info.name)
     return data
 
@@ -195,9 +212,7 @@ def _prove(info: SetInfo, path: Path, files: Mapping[tuple[str, str], Location],
 
 
 def _cache() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("xpnet", appauthor=False)
+    return user_cache()
 
 
 def _named_places(data_dir: str | os.PathLike[str] | None) -> list[tuple[Path, str]]:
@@ -216,29 +231,34 @@ def places(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
 
 
 def _locate(info: SetInfo, data_dir: str | os.PathLike[str] | None) -> Path | None:
+    return next(_located(info, data_dir), None)
+
+
+def _located(info: SetInfo, data_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """What by its name is this set, the best first."""
     try:
         for place, by in _named_places(data_dir):
             if not place.is_dir():
                 logger.warning("%s names %s, which is not a folder", by, place)
-        return next(filter(None, (_find(info, place) for place in places(data_dir))), None)
+        for place in places(data_dir):
+            yield from _found(info, place)
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from None
 
 
-def _find(info: SetInfo, place: Path) -> Path | None:
+def _found(info: SetInfo, place: Path) -> Iterator[Path]:
     for folder in dict.fromkeys((place / info.name, place / info.folder, place / info.torchvision / "raw", place)):
         if not info.files or not folder.is_dir():
             continue
         files = idx_files(folder).get(info.prefix, {})
         if len(files) == 4:
             if folder != place or info.prefix or _is_set(info, files["train", "labels"]):
-                return folder
+                yield folder
         elif files and folder != place:
             logger.warning("%s: only %d of the four files of %s; searching further", folder, len(files), info.name)
         for archive in info.archives:
             if (folder / archive).is_file():
-                return folder / archive
-    return None
+                yield folder / archive
 
 
 def _is_set(info: SetInfo, labels: Location) -> bool:

@@ -7,6 +7,7 @@ its packed size (packed.py); a raw IDX file of images beyond that is mapped.
 """
 
 from .detect import read, read_split
+from .folders import user_cache
 from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .mat import read_mat
 from .npz import read_npy, read_npz, read_npz_arrays
@@ -31,5 +32,6 @@ __all__ = [
     "read_pickle",
     "read_split",
     "read_table",
+    "user_cache",
     "write_idx",
 ]

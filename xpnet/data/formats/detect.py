@@ -12,6 +12,7 @@ from xpnet.data.dataset import Dataset, Split
 from xpnet.data.packed import Location, expanded, listed, open_archive, open_zip, unpacked
 from xpnet.errors import DataError
 
+from .folders import Classes, picture_parts, read_pictures, stray_pictures
 from .idx import idx_files, idx_name, read_idx_split
 from .mat import read_mat
 from .npz import array_sets, read_array_files, read_npy, read_npz
@@ -114,6 +115,8 @@ def read(
     where, how = expanded(Path(path)), _How(label, size, progress)
     try:
         found = _read(where, how)
+        if label is not None and found.table is None:
+            raise DataError(f"{where}: a label column can be named for a table only, and this is none")
         splits = dict(found.splits)
         for part, beside in (("test", test), ("validation", validation)):
             if beside is not None:
@@ -159,8 +162,6 @@ def _read(path: Location, how: _How, like: Table | None = None, optional: bool =
     if kind == "archive":
         with open_archive(path) as root:
             return _with_siblings(path, _read_folder(root, how, like, optional), how, like)
-    if how.label is not None and like is None:
-        raise DataError(f"{path}: a label column can be named for a table only, and this is none ({kind})")
     if kind == "idx":
         return _read_idx(path)
     readers = {"npz": read_npz, "npy": read_npy, "pickle": read_pickle, "mat": read_mat}
@@ -249,6 +250,11 @@ def _read_folder(folder: Location, how: _How, like: Table | None, optional: bool
         raise DataError(f"{folder}: holds several sets ({names}); name one of them")
     for reader in sets.values():
         return reader(how)
+    if picture := stray_pictures(folder):
+        raise DataError(
+            f"{folder}: holds pictures, such as {picture.name}, but not in a folder for each of two classes or more, "
+            "named after it"
+        )
     raise DataError(f"{folder}: nothing readable in this folder; looked for {_LOOKED_FOR}")
 
 
@@ -266,10 +272,14 @@ def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) 
         r"\.mat",
         r"train.*\.(csv|tsv)",
         r"\.(csv|tsv)",
+        "",
         r"train.*\.(zip|tar|tgz)",
         r"\.(zip|tar|tgz)",
     ):
-        if found := [file for file in files if re.search(rf"{pattern}(\.gz)?$", file.name.lower())]:
+        if not pattern:
+            if parts := picture_parts(folder):
+                return {folder.name: _pictures_reader(folder, parts)}
+        elif found := [file for file in files if re.search(rf"{pattern}(\.gz)?$", file.name.lower())]:
             return {file.name: _file_reader(file, like, optional) for file in found}
     if depth == _MAX_DEPTH:
         return {}
@@ -296,6 +306,14 @@ def _arrays_reader(folder: Location, files: dict[str, Any]) -> _Reader:
     def read_files(how: _How) -> _Found:
         logger.info("reading %s (npy)", folder)
         return _Found(read_array_files(folder, files))
+
+    return read_files
+
+
+def _pictures_reader(folder: Location, parts: dict[str, Classes]) -> _Reader:
+    def read_files(how: _How) -> _Found:
+        logger.info("reading %s (pictures in folders)", folder)
+        return _Found(read_pictures(folder, parts, how.size, how.progress))
 
     return read_files
 

@@ -5,14 +5,13 @@ import os
 import warnings
 from importlib import import_module
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.packed import Location, content_of, located
 from xpnet.errors import DataError
-from xpnet.files import read_whole
 
 from .headers import MAX_COPIED, MAX_EXIF, MAX_PIXELS, MAX_UNPACKED, check_scans, check_size, checked
 
@@ -40,24 +39,25 @@ class Decoded(NamedTuple):
     shape: tuple[int, int]
 
 
-def decode(path: str | os.PathLike[str], *, luminance: bool = False) -> Decoded:
+def decode(path: str | os.PathLike[str] | Location, *, luminance: bool = False) -> Decoded:
     """Read a picture's file.
 
+    path : the file, or one in an archive.
     luminance : whether grey is how bright the colours are, or the mixture of them in which ink stands out most.
     Raises DataError, one line that begins with the path, if it cannot be read as a picture or is too large.
     """
-    path = Path(path)
+    path = located(path)
     try:
         return _decode(path, luminance)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def _decode(path: Path, luminance: bool) -> Decoded:
+def _decode(path: Location, luminance: bool) -> Decoded:
     from PIL import Image, ImageOps
 
     try:
-        content = read_whole(path, MAX_FILE_BYTES)
+        content = content_of(path, MAX_FILE_BYTES)
         if not content:
             raise DataError("the file is empty; save the picture again")
         form, content = checked(content)
