@@ -450,6 +450,28 @@ def _csv_seeds() -> Iterator[bytes]:
     yield b"id,pixel0,pixel1\n007,5,255\n008,1,0\n"
 
 
+def _arrow_seeds() -> Iterator[bytes]:
+    parquet, feather, ipc = (import_module(f"pyarrow.{name}") for name in ("parquet", "feather", "ipc"))
+    pa = import_module("pyarrow")
+    pictures = [{"bytes": _picture("PNG", "L"), "path": None}] * 4
+    about = {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    for columns in (
+        {"image": pictures, "label": [0, 1, 0, 1]},
+        {"size": [0.5, 1.5, 2.5, 3.5], "class": ["x", "y", "x", "y"], "is_old": [True, False, True, False]},
+        {"pixels": [[1, 2, 3, 4]] * 4, "y": [0, 1, 2, 1]},
+        {"pixel0": [1, 200, 3, 4], "pixel1": [5, 6, 7, 8]},
+    ):
+        table = pa.table(columns)
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": about}})})
+        yield _written(lambda path, table=table: parquet.write_table(table, path))  # type: ignore[misc]
+        yield _written(lambda path, table=table: parquet.write_table(table, path, compression="none"))  # type: ignore[misc]
+        yield _written(lambda path, table=table: feather.write_feather(table, path))  # type: ignore[misc]
+        with io.BytesIO() as file, ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+            writer.close()
+            yield file.getvalue()
+
+
 def _picture(form: str, mode: str, size: int = 28, **options: Any) -> bytes:
     file, ink = io.BytesIO(), np.zeros((size, size), np.uint8)
     ink[size // 7 : -size // 7, size // 2 - 1 : size // 2 + 2] = 255
@@ -734,6 +756,7 @@ _JSON_TOKENS = tuple(b'null|true|NaN|Infinity|1e999|[[[[|{"a":|99999999999999999
 _NUMBER_TOKENS = tuple(
     b'nan|inf|1e999|-1|0x1|1_0|99999999999|"|,|\r|\0|\xef\xbb\xbf|\xc2\x85|256|0.5|1e-400'.split(b"|")
 )
+_ARROW_TOKENS = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"huggingface", b"bytes", b"label", b"\x15\0", b"\x89PNG")
 _TABLE_TOKENS = (*_NUMBER_TOKENS, *b"label \t ; id pixel1 class_1 True sep=; ? NA # 0.1 \xff\xfe".split(b" "))
 
 
@@ -787,6 +810,7 @@ READERS: dict[str, Reader] = {
     "tar": Reader(read, ("x.tar",), xpnet.DataError, _tar_seeds, _resummed_headers, _TAR_TOKENS),
     "pickle": Reader(read_pickle, ("x.pkl",), xpnet.DataError, _pickle_seeds, _repacked, _PICKLE_TOKENS),
     "csv": Reader(_table, ("x.csv",), xpnet.DataError, _csv_seeds, tokens=_TABLE_TOKENS),
+    "arrow": Reader(_table, ("x.arrow",), xpnet.DataError, _arrow_seeds, tokens=_ARROW_TOKENS),
     "any": Reader(
         read,
         ("x",),

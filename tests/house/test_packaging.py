@@ -25,7 +25,8 @@ def pins(path: str) -> dict[str, str]:
 
 
 def test_the_lowest_versions_are_those_that_are_stated() -> None:
-    stated = [PROJECT["project"]["dependencies"], EXTRAS["plot"], EXTRAS["tune"], EXTRAS["tensorboard"], GROUPS["test"]]
+    extras = (EXTRAS[name] for name in ("plot", "tune", "tensorboard", "tables"))
+    stated = [PROJECT["project"]["dependencies"], *extras, GROUPS["test"]]
     assert set(pins("requirements/lowest.txt").items()) == bounds(list(chain(*stated)))
 
 
@@ -33,7 +34,7 @@ def test_everything_that_ci_installs_is_pinned() -> None:
     """By name and version alone, so that the file serves every index."""
     pinned = pins("requirements/dev.lock")
     groups = [requirement for group in GROUPS.values() for requirement in group if isinstance(requirement, str)]
-    extras = [*EXTRAS["plot"], *EXTRAS["tune"], *EXTRAS["tensorboard"]]
+    extras = [*EXTRAS["plot"], *EXTRAS["tune"], *EXTRAS["tensorboard"], *EXTRAS["tables"]]
     names = {
         re.split(r"[<>=;]", requirement)[0].lower()
         for requirement in [*PROJECT["project"]["dependencies"], *extras, *groups]
@@ -43,4 +44,4 @@ def test_everything_that_ci_installs_is_pinned() -> None:
 
 
 def test_extras_are_for_users() -> None:
-    assert set(EXTRAS) == {"cuda12", "cuda13", "torch", "jax", "plot", "tune", "tensorboard", "notebook"}
+    assert set(EXTRAS) == {"cuda12", "cuda13", "torch", "jax", "plot", "tune", "tensorboard", "tables", "notebook"}

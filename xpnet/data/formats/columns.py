@@ -6,8 +6,8 @@ What a header says counts first; without one, the values decide, and it is said.
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ _LABELS_AT_AN_END = (
 )
 """Names that are a label's in the first or the last column; elsewhere they may be a feature's."""
 
-_IDS = re.compile(r"(?i:index|idx|id|rownames?|row_?(id|number)?|unnamed: ?\d+(\.\d+)?|image_?id|level_0)?")
+_IDS = re.compile(
+    r"(?i:index|idx|id|image_?id|row_?(id|number|names?)?|unnamed: ?\d+(\.\d+)?|level_0|__index_level_\d__)?"
+)
 _ID_ENDINGS = re.compile(r".*([a-z]Id|[a-z]ID|[_ ](id|Id|ID))")
 _PIXELS = re.compile(r"(pixel|pix|px)[ _]?\d+([ _x]\d+)?|\d+x\d+", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)(\d+)")
@@ -54,6 +56,8 @@ class Columns:
     where : the beginning of an error message.   names : of the columns, "" for one without; () without a header.
     width : number of columns.   numbers : (n, k).   places : the columns of the file that these k are.
     texts : the other columns, (n,) strings each.   entry : names a row in an error message.
+    block : the features, (n, ...), where one column holds them all.   block_place : that column.
+    classes : what the whole numbers of a column stand for, by its place.
     """
 
     where: str
@@ -63,6 +67,9 @@ class Columns:
     places: tuple[int, ...]
     texts: dict[int, NDArray[np.object_]]
     entry: Callable[[int], str]
+    block: NDArray[Any] | None = None
+    block_place: int | None = None
+    classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __getitem__(self, column: int) -> NDArray[Any]:
         """(n,) numbers or strings."""
@@ -87,10 +94,12 @@ class Table:
     """A file's examples, and which column their labels stood in.
 
     split : not yet checked.   label : the name or, without a header, the index of the column; "" for none or several.
+    classes : what the labels stand for, as in Dataset; () for themselves.
     """
 
     split: Split
     label: str = ""
+    classes: tuple[Hashable, ...] = ()
 
 
 def table_of(given: Columns, label: str | None = None, n_features: int | None = None) -> Table:
@@ -106,26 +115,34 @@ def table_of(given: Columns, label: str | None = None, n_features: int | None = 
         ids = [column for column in _ids(given) if column not in labels]
     else:
         ids = _ids(given)
-        rest = [column for column in range(given.width) if column not in ids]
-        labels = _find(given, rest, n_features)
+        rest = [column for column in range(given.width) if column not in ids and column != given.block_place]
+        labels = _find(given, rest, n_features) if given.block is None else _find_beside_block(given, rest)
     features = [column for column in range(given.width) if column not in ids and column not in labels]
+    columns: tuple[str, ...] = ()
     if not features:
         raise DataError(f"{given.where}: no column is left for the features")
-    given = _with_truths(given, [*features, *(labels if len(labels) > 1 else ())])
-    columns = tuple(given.names[column] for column in features) if given.names else ()
-    images, is_table = _features(given, features, columns)
+    if given.block is not None and given.block_place in features:
+        if unused := [given.called(column) for column in features if column != given.block_place]:
+            logger.info("%s: left out: %s", given.where, ", ".join(unused[:12]) + " ..."[: 4 * (len(unused) > 12)])
+        images, is_table = given.block, False
+    else:
+        given = _with_truths(given, [*features, *(labels if len(labels) > 1 else ())])
+        columns = tuple(given.names[column] for column in features) if given.names else ()
+        images, is_table = _features(given, features, columns)
+    values, classes = _values(given, labels), _classes_named(given, labels)
+    if classes and (values == -1).all():  # as the hub marks what has no label
+        labels, values = [], None
     split = Split(
         images,
-        _values(given, labels),
+        values,
         where=given.where,
         entry=given.entry,
         columns=columns,
         ids=_identifiers(given[ids[0]]) if ids and not labels else None,
         is_table=is_table,
     )
-    if len(labels) != 1:
-        return Table(split)
-    return Table(split, given.names[labels[0]] if given.names else str(labels[0]))
+    name = "" if len(labels) != 1 else given.names[labels[0]] if given.names else str(labels[0])
+    return Table(split, name, classes)
 
 
 def named_label(names: Sequence[str], width: int, label: str, where: str) -> int:
@@ -201,6 +218,28 @@ def _find(given: Columns, rest: list[int], n_features: int | None) -> list[int]:
         n_classes = len(set(given[column].tolist()))
         return _said(given, column, f"which holds text ({n_classes} classes)")
     return _by_names(given, rest) if lower else _by_values(given, rest, _is_pixel_count(given, rest))
+
+
+def _find_beside_block(given: Columns, rest: list[int]) -> list[int]:
+    """The label of features that lie in another column."""
+    lower = [given.names[column].lower() for column in rest]
+    if named := [rest[lower.index(name)] for name in (*_LABELS, *_LABELS_AT_AN_END) if name in lower]:
+        return named[:1]
+    if column := next((column for column in rest if column in given.classes), None):
+        return _said(given, column, f"which has {len(given.classes[column])} named classes")
+    if len(rest) < 2:
+        return rest
+    names = [given.names[column] for column in rest]
+    example = f"--label {names[0]!r}; the columns are {_listed(names)}"
+    raise DataError(f"{given.where}: which column is the label? Name it, as in {example}")
+
+
+def _classes_named(given: Columns, labels: list[int]) -> tuple[Hashable, ...]:
+    """What whole numbers in the label's column stand for; () for themselves."""
+    names = given.classes.get(labels[0], ()) if len(labels) == 1 else ()
+    if names == tuple(map(str, range(len(names)))):
+        return tuple(range(len(names)))
+    return names
 
 
 def _said(given: Columns, column: int, why: str) -> list[int]:
@@ -344,6 +383,8 @@ def _values(given: Columns, labels: list[int]) -> Any:
     if not labels:
         return None
     if len(labels) == 1:
+        if labels[0] == given.block_place:
+            return given.block
         column = given[labels[0]]
         if labels[0] not in given.texts:
             return np.ascontiguousarray(column)
@@ -381,14 +422,11 @@ def _with_truths(given: Columns, wanted: list[int]) -> Columns:
                 "leave it out, or, if it is the label, name it with --label"
             )
     added = np.stack([[value.lower() == "true" for value in given.texts[column].tolist()] for column in texts], axis=1)
-    return Columns(
-        given.where,
-        given.names,
-        given.width,
-        np.concatenate([given.numbers, added.astype(given.numbers.dtype)], axis=1),
-        (*given.places, *texts),
-        {column: text for column, text in given.texts.items() if column not in texts},
-        given.entry,
+    return replace(
+        given,
+        numbers=np.concatenate([given.numbers, added.astype(given.numbers.dtype)], axis=1),
+        places=(*given.places, *texts),
+        texts={column: text for column, text in given.texts.items() if column not in texts},
     )
 
 

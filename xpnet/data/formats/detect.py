@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["read", "read_split"]
 
 _LOOKED_FOR = (
-    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...), .npz, .npy, .pkl, .mat, .csv, pictures in a "
-    "folder for each class, and .zip, .tar or .gz of these"
+    "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...), .npz, .npy, .pkl, .mat, .csv, .parquet, "
+    "pictures in a folder for each class, and .zip, .tar or .gz of these"
 )
 _NAMES = (
     (r".*(idx\d|ubyte).*|.*\.idx", "idx"),
@@ -35,7 +35,7 @@ _NAMES = (
     (r".*\.npy", "npy"),
     (r".*\.mat", "mat"),
     (r".*\.(pkl|pickle)", "pickle"),
-    (r".*\.(csv|tsv)", "table"),
+    (r".*\.(csv|tsv|parquet|arrow|feather)", "table"),
     (r".*\.(zip|tar|tgz)", "archive"),
     (r".*\.(txt|dat|data|tra|tes)", "text"),
 )
@@ -44,6 +44,8 @@ _CONTENTS = (
     (b"\x93NUMPY", "npy"),
     (b"\x80", "pickle"),
     (b"MATL", "mat"),
+    (b"PAR1", "table"),
+    (b"ARROW1", "table"),
 )
 _REFUSED = (
     (rb"\x89HDF", "an HDF5 file; save its arrays by np.savez(path, X=X, y=y)"),
@@ -52,7 +54,6 @@ _REFUSED = (
         rb"\x89PNG|\xff\xd8\xff|GIF8|BM|RIFF|II\*\0|MM\0\*",
         "a single picture; a set is a folder of pictures for each class",
     ),
-    (rb"PAR1|ARROW1", "a table that needs pyarrow; save it as CSV"),
     (rb"\xd0\xcf\x11\xe0", "an Excel file; save it as CSV"),
 )
 _MAX_DEPTH = 3
@@ -109,7 +110,7 @@ def read(
         size or, if they differ, 28.
     task, scale : as in Dataset.
     progress : called with (description, bytes done, bytes in all) while pictures are read.
-    Returns the Dataset; its classes are the labels that occur.
+    Returns the Dataset; its classes are those that the file names, or else the labels that occur.
     Raises DataError if there is nothing readable, or it is damaged.
     """
     where, how = expanded(Path(path)), _How(label, size, progress)
@@ -122,7 +123,8 @@ def read(
             if beside is not None:
                 splits[part] = _beside(expanded(Path(beside)), found, how)
         name = where.name or where.resolve().name  # "." has none of its own
-        return dataset_of(where, **splits, name=name, task=task, scale=scale)
+        classes = () if found.table is None else found.table.classes
+        return dataset_of(where, **splits, name=name, task=task, scale=scale, classes=classes)
     except OSError as error:
         raise DataError(f"{error.filename or where}: {error.strerror or error}") from None
 
@@ -271,7 +273,8 @@ def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) 
         r"\.(pkl|pickle)",
         r"\.mat",
         r"train.*\.(csv|tsv)",
-        r"\.(csv|tsv)",
+        r"(train(?!-\d+-of-).*|train-0+-of-.*)\.parquet",
+        r"\.(csv|tsv|parquet|arrow|feather)",
         "",
         r"train.*\.(zip|tar|tgz)",
         r"\.(zip|tar|tgz)",

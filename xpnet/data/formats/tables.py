@@ -1,4 +1,4 @@
-"""Reading tables, CSV now, and what lies beside them."""
+"""Reading tables, CSV, Parquet or Arrow, and what lies beside them."""
 
 import logging
 import re
@@ -9,8 +9,9 @@ import numpy as np
 
 from xpnet.errors import DataError
 
-from .columns import Table, table_of
+from .columns import Columns, Table, table_of
 from .csvs import read_csv_columns
+from .parquet import is_arrow, read_arrow_columns
 
 if TYPE_CHECKING:
     from xpnet.data.packed import Location
@@ -21,17 +22,18 @@ logger = logging.getLogger("xpnet")
 
 
 def read_table(path: "Location", label: str | None = None, *, n_features: int | None = None) -> Table:
-    """Read a table: CSV.
+    """Read a table: CSV, Parquet, Arrow or Feather.
 
-    path : the file, or one in a zip, packed by gzip or not.
+    path : the file, or one in a zip; CSV may be packed by gzip.
     label : the name or the index (from 0, negative from the end) of the label's column; None to find it, by its name
         or, where that says nothing, by the values, and to say so.
     n_features : of the model that the rows are for, where known: as many columns are rows without a label.
     Returns the Table. Columns that are called pixels, or a square number of pixels in columns without other names, are
     pictures; all others are features of a table.
-    Raises DataError, naming line and column, if the label cannot be found, or a value cannot be used.
+    Raises DataError, naming line and column, if the label cannot be found, or a value cannot be used; and
+    MissingPackageError where pyarrow is needed and not installed.
     """
-    return _upright(path, table_of(read_csv_columns(path, label), label, n_features))
+    return _upright(path, table_of(_columns(path, label), label, n_features))
 
 
 def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Table | None:
@@ -42,7 +44,7 @@ def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Ta
     Raises DataError as read_table does, and if a feature of the training set is missing.
     """
     columns, k = train.split.columns, _n_features(train)
-    given = read_csv_columns(path)
+    given = _columns(path)
     names = [name.lower() for name in given.names]
     named = train.label.lower() in names if columns and names else len(given.names or range(given.width)) > k
     table = table_of(given, train.label if train.label and named else None, k)
@@ -58,6 +60,10 @@ def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Ta
             raise DataError(f"{path}: its pixels come in another order than those of the training split")
         split = replace(split, images=split.images[:, order], columns=columns)
     return _upright(path, replace(table, split=replace(split, is_table=train.split.is_table)))
+
+
+def _columns(path: "Location", label: str | None = None) -> Columns:
+    return read_arrow_columns(path) if is_arrow(path) else read_csv_columns(path, label)
 
 
 def _n_features(table: Table) -> int:

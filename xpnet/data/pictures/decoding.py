@@ -18,7 +18,7 @@ from .headers import MAX_COPIED, MAX_EXIF, MAX_PIXELS, MAX_UNPACKED, check_scans
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Decoded", "decode"]
+__all__ = ["Decoded", "decode", "decode_content"]
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.floating[Any]]
@@ -48,16 +48,27 @@ def decode(path: str | os.PathLike[str] | Location, *, luminance: bool = False) 
     """
     path = located(path)
     try:
-        return _decode(path, luminance)
+        return decode_content(_content(path), luminance=luminance)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def _decode(path: Location, luminance: bool) -> Decoded:
+def _content(path: Location) -> bytes:
+    try:
+        return content_of(path, MAX_FILE_BYTES)
+    except IsADirectoryError:
+        raise DataError("a folder, not a picture; name a file") from None
+    except FileNotFoundError:
+        raise DataError("no such file; name a picture") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error}); save the picture again") from None
+
+
+def decode_content(content: bytes, *, luminance: bool = False) -> Decoded:
+    """Read a picture from the bytes of its file, as decode does."""
     from PIL import Image, ImageOps
 
     try:
-        content = content_of(path, MAX_FILE_BYTES)
         if not content:
             raise DataError("the file is empty; save the picture again")
         form, content = checked(content)
@@ -86,10 +97,6 @@ def _decode(path: Location, luminance: bool) -> Decoded:
             return Decoded(_luminance(image) if luminance else _grey(np.asarray(image)), shape)
     except DataError:
         raise
-    except IsADirectoryError:
-        raise DataError("a folder, not a picture; name a file") from None
-    except FileNotFoundError:
-        raise DataError("no such file; name a picture") from None
     except Image.DecompressionBombError:
         raise DataError(
             f"larger than {MAX_PIXELS // 10**6} megapixels; shrink it, or crop it to what matters"
