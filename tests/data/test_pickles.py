@@ -223,9 +223,14 @@ def test_arrays_that_share_their_bytes(tmp_path: Path) -> None:
 
 
 def test_too_many_opcodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles._Opcodes, "left", 1000)
     path = tmp_path / "x.pkl"
-    path.write_bytes(pickle.dumps({"X": X, "y": list(range(12)) * 100}))
+    content = pickle.dumps({"X": np.zeros((30_000, 2)), "y": [0, 1] * 15_000})
+    path.write_bytes(content)
+    assert len(read(path)) == 30_000
+    path.write_bytes(gzip.compress(content))  # far smaller than a file of so many examples is
+    assert "it is too long, but only NumPy arrays are allowed" in refused(read, path)
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 1000)
+    path.write_bytes(content)
     assert "it is too long, but only NumPy arrays are allowed" in refused(read, path)
 
 

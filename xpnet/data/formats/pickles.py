@@ -5,6 +5,7 @@ import os
 import pickle  # nosec B403
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,9 @@ _DONE_BY: dict[int, Any] = {
 MAX_OPCODES = 600_000
 """Six arrays take about two hundred; a list of 70,000 labels one for each, or eight where they are NumPy's numbers."""
 
+_FREE_OPCODES = 20_000
+"""A packed file may have as many, and four for each of its bytes."""
+
 _MAX_DEPTH = 4
 _MAX_IN_ORDER = 6  # arrays, or pairs of them, one behind the other; what is longer holds an example in each entry
 _MAX_TEXT = 200
@@ -134,7 +138,7 @@ _MAX_TEXT = 200
 class _Opcodes(dict[int, Any]):
     """What does each opcode, so many times in all."""
 
-    left = MAX_OPCODES
+    left = 0
 
     def __getitem__(self, opcode: int) -> Any:
         self.left -= 1
@@ -153,10 +157,11 @@ class _ArraysOnly(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
     stack: list[Any]
 
-    def __init__(self, content: bytearray) -> None:
+    def __init__(self, content: bytearray, limit: int) -> None:
         super().__init__(BytesIO(content), encoding="latin1")
         own = {opcode[0]: vars(_ArraysOnly)[name] for opcode, name in _DONE_HERE.items()}
         self.dispatch = _Opcodes(_DONE_BY | own)  # type: ignore[misc]
+        self.dispatch.left = limit
 
     def load_bytearray8(self) -> None:
         """Python's own would allocate whatever size is declared."""
@@ -226,10 +231,12 @@ def read_pickle(path: str | os.PathLike[str] | Location) -> dict[str, Split]:
     size = len(content)
     if size > MAX_BYTES:
         raise DataError(f"{path}: unpacks to more than {MAX_BYTES} bytes, the cap")
+    packed = path.stat().st_size if isinstance(path, Path) else size
+    limit = min(MAX_OPCODES, _FREE_OPCODES + 4 * packed)
     try:
-        unpickler = _ArraysOnly(content)
+        unpickler = _ArraysOnly(content, limit)
         del content  # the unpickler has its own copy
-        found = _Arrays(size).within(unpickler.load())
+        found = _Arrays(size, limit).within(unpickler.load())
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: this pickle is refused: {error}") from None
     except DataError as error:
@@ -244,11 +251,12 @@ class _Arrays:
     """Makes arrays of what was unpickled, and nothing twice.
 
     size : bytes of the file. What is there once may be referred to a thousand times, so all that is made is counted.
+    limit : numbers in lists of lists.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, limit: int) -> None:
         self._claimed = self._stacked = size
-        self._listed = MAX_OPCODES
+        self._listed = limit
         self._made: dict[int, NDArray[Any] | None] = {}
         self._seen: set[int] = set()
 
