@@ -55,7 +55,7 @@ def test_the_curves_of_a_result() -> None:
     assert labels == [axes.get_ylabel() for axes in plots.curves(found, loss="cross-entropy").axes]
     assert "accuracy (%)" in labels
     numbers = xpnet.fit(xpnet.MLP((36, 5, 1), loss="huber"), (X, X[:, 0, 0] / 2.0), **QUICK)
-    assert "$R^2$" in [axes.get_ylabel() for axes in numbers.plot().axes]
+    assert "R²" in [axes.get_ylabel() for axes in numbers.plot().axes]
 
 
 def test_confusions() -> None:

@@ -200,6 +200,8 @@ def _parsed(array: NDArray[Any], where: str, what: str, columns: list[str] | Non
             shown = repr(str(value)) if isinstance(value, str) else str(value)
             missing = value is None or type(value).__name__ in ("NAType", "NaTType")
             advice = "fill it in" if missing else "encode it as a number, or leave the column out"
+            if what == "targets" and not missing:
+                advice = "the loss is for numbers, not for classes"
             raise DataError(f"{where}: {shown[:60]} at {place} is not a number; {advice}") from None
     raise DataError(f"{where}: {what} must be numbers, not {array.dtype}")
 

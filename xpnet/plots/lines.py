@@ -71,7 +71,7 @@ def curves(
         of = f"{split} "
     unit = " (nats per example)" if loss == "cross-entropy" else ""
     regression = all(getattr(epoch, "train_r2", None) is not None for _, h, _, _ in chosen for epoch in h)
-    labels = {"r2": f"{of}$R^2$"} if regression else {"accuracy": f"{of}accuracy (%)"}
+    labels = {"r2": f"{of}R²"} if regression else {"accuracy": f"{of}accuracy (%)"}
     if loss is not None:
         labels = {"loss": f"{of}loss{unit}", **labels}
     panels = {quantity: [_line(*choice, quantity) for choice in chosen] for quantity in labels}
@@ -91,6 +91,10 @@ def curves(
         _draw_lines(axes, lines, log=quantity == "loss")
         if quantity == "accuracy" and not single:
             _look_at_ends(axes, lines)
+        if quantity == "r2":  # the first epochs may lie far below 0
+            ends = [float(line.values[-1]) for line in lines if np.isfinite(line.values[-1])]
+            low, _ = axes.get_ylim()
+            axes.set_ylim(max(low, min([0.0, *ends]) - 0.1), 1.0)
         _label_ends(axes, lines, width, height)
     if single:
         add_title(figure, left, _shortened(title))
