@@ -455,6 +455,22 @@ def test_a_submission_calls_images_as_their_file_does(trained: xpnet.Model, caps
         assert rows == [f"{name},{k}" for name, k in zip(ids, predicted, strict=True)]
 
 
+@pytest.mark.parametrize("label", [[], ["--label", "stars"]])
+def test_a_table_without_its_label(label: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its last column could be taken for one; that the model takes as many tells that it is none."""
+    rows = [(100 + i, 0.5 * i, i % 3, i % 2) for i in range(12)]
+    for name, header, k in (("stars", "Id,size,rooms,stars", 4), ("new", "Id,size,rooms", 3)):
+        lines = [header, *(",".join(map(str, row[:k])) for row in rows)]
+        Path(f"{name}.csv").write_text("\n".join(lines))
+    options = label or ["--label", "-1"]
+    assert main(["train", "--data", "stars.csv", *options, *QUICK, "--out", "table"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "table", "--data", "new.csv", "--csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "ImageId,Label"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(row[0]) for row in rows]
+
+
 def test_images_without_labels_one_by_one(
     unlabelled: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -389,6 +389,14 @@ def test_as_many_columns_as_the_model_has_features_are_no_label(tmp_path: Path) 
     assert split.images.shape == (9, 3)
 
 
+def test_label_that_is_named_may_be_missing_where_a_model_needs_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", [(i, 0.5 * i, i % 3) for i in range(9)], "Id,size,rooms")
+    assert "no column 'price'; the columns are Id, size, rooms" in refused(path, label="price")
+    split = read_table(path, "price", n_features=2).split
+    assert split.labels is None
+    assert split.images.shape == (9, 2)
+
+
 def test_test_sibling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images, labels = drawn()
     for train, test in (("mnist_train.csv", "mnist_test.csv"), ("Train.csv", "Test.csv")):

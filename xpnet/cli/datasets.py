@@ -70,9 +70,9 @@ def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | 
         how = {name: value for name, value in how.items() if name not in ("test", "validation")}
     if name not in SETS and model.task != "classification":
         how["task"] = model.task
-    with download_bar() as bar:
-        found = load_data(name, data_dir=data_dir, progress=bar, **how)
     n_in, n_classes = model.network.sizes[0], len(model.classes)
+    with download_bar() as bar:
+        found = load_data(name, data_dir=data_dir, progress=bar, n_features=n_in, **how)
     if found.n_features != n_in:
         raise ModelError(f"the model takes {n_in} features, but {found.name} has {found.n_features}")
     if model.task != "classification" or found.task != "classification":

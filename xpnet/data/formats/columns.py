@@ -17,7 +17,7 @@ from xpnet.checks import nearest
 from xpnet.data.dataset import Split
 from xpnet.errors import DataError
 
-__all__ = ["Columns", "Table", "is_id", "named_label", "table_of"]
+__all__ = ["Columns", "Table", "column_named", "is_id", "table_of"]
 
 logger = logging.getLogger("xpnet")
 
@@ -110,11 +110,16 @@ def table_of(given: Columns, label: str | None = None, n_features: int | None = 
     Returns the Table; its labels are as they are in the file, None if there are none.
     Raises DataError if the label cannot be found, or a feature is no number.
     """
-    if label is not None:
-        labels = [named_label(given.names, given.width, label, given.where)]
-        ids = [column for column in _ids(given) if column not in labels]
+    ids = _ids(given)
+    found = None if label is None else column_named(given.names, given.width, label)
+    # An index alone may be that of the training file, which has one column more.
+    is_name = label is not None and label.lower() in (name.lower() for name in given.names)
+    if found is not None and (is_name or given.width - len(ids) != n_features):
+        labels = [found]
+        ids = [column for column in ids if column != found]
+    elif label is not None and given.width - len(ids) != n_features:
+        raise _unknown(given, label)
     else:
-        ids = _ids(given)
         rest = [column for column in range(given.width) if column not in ids and column != given.block_place]
         labels = _find(given, rest, n_features) if given.block is None else _find_beside_block(given, rest)
     features = [column for column in range(given.width) if column not in ids and column not in labels]
@@ -145,20 +150,24 @@ def table_of(given: Columns, label: str | None = None, n_features: int | None = 
     return Table(split, name, classes)
 
 
-def named_label(names: Sequence[str], width: int, label: str, where: str) -> int:
-    """The column that a user calls by its name or its index.   Raises DataError, with a hint."""
+def column_named(names: Sequence[str], width: int, label: str) -> int | None:
+    """The column that a user calls by its name or its index; None if there is none."""
     for known in (list(names), [name.lower() for name in names]):
         for name in (label, label.lower()):
             if name in known:
                 return known.index(name)
-    if re.fullmatch(r"[-+]?\d{1,9}", label):
-        if -width <= int(label) < width:
-            return int(label) % width
-        raise DataError(f"{where}: no column {label}; there are {width}, from 0 to {width - 1}")
-    if not names:
-        raise DataError(f"{where}: no header names its columns; give the label's as an index from 0 to {width - 1}")
-    hint = nearest(label, names)
-    raise DataError(f"{where}: no column {label!r}; {hint}the columns are {_listed(names)}")
+    is_index = re.fullmatch(r"[-+]?\d{1,9}", label) and -width <= int(label) < width
+    return int(label) % width if is_index else None
+
+
+def _unknown(given: Columns, label: str) -> DataError:
+    last = given.width - 1
+    if re.fullmatch(r"[-+]?\d+", label):
+        return DataError(f"{given.where}: no column {label}; there are {given.width}, from 0 to {last}")
+    if not given.names:
+        return DataError(f"{given.where}: no header names its columns; give the label's as an index from 0 to {last}")
+    hint = nearest(label, given.names)
+    return DataError(f"{given.where}: no column {label!r}; {hint}the columns are {_listed(given.names)}")
 
 
 def _listed(names: Sequence[str]) -> str:

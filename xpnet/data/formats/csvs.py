@@ -19,7 +19,7 @@ from xpnet.data.packed import FREE_BYTES, Gunzip, unpacked
 from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to
 
-from .columns import Columns, is_id, named_label
+from .columns import Columns, column_named, is_id
 from .shared import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_csv_columns(path: "Location", label: str | None = None) -> Columns:
     """
     file = _File(path)
     layout = _layout(file)
-    known = None if label is None else named_label(layout.names, layout.width, label, str(path))
+    known = None if label is None else column_named(layout.names, layout.width, label)
     numbers: NDArray[Any] | None = None
     while numbers is None:
         try:
