@@ -43,6 +43,7 @@ def checked(content: bytes) -> tuple[str, bytes]:
 
 
 def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """Raise DataError for a picture of more than so many pixels."""
     if width * height > most:
         raise DataError(f"larger than {most // 10**6} megapixels; shrink it, or crop it to what matters")
 

@@ -28,6 +28,7 @@ Ints = NDArray[np.int64]
 
 
 def resized(grey: Bytes, scale: float) -> Floats:
+    """A picture with sides of so many times the length, at least one pixel each."""
     from PIL import Image
 
     height, width = (max(1, round(side * scale)) for side in grey.shape)
