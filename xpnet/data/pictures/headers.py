@@ -87,6 +87,7 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def check_scans(content: bytes, width: int, height: int) -> None:
+    """Raise DataError for a JPEG whose scans, each of which is decoded over the whole picture, are too many."""
     if width * height * content.count(b"\xff\xda") > MAX_SCANNED:
         raise DataError("a JPEG of that size with too many scans; save the picture again")
 

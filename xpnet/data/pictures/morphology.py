@@ -109,6 +109,7 @@ def boxes_of(labels: Ints) -> Ints:
 
 
 def box_of(mask: Mask) -> Ints:
+    """The box around all that a mask has, as boxes_of gives those of its parts."""
     box: Ints = boxes_of(mask.astype(np.int64))[0]
     return box
 
