@@ -52,3 +52,8 @@ def test_refused(first: str, patterns: str, fails: Callable[..., str]) -> None:
     assert "the model takes 36 features, but wide.npz has 49" in fails(2, *train[:3], "--data", "wide.npz", *QUICK)
     assert "no such file" in fails(1, "train", "--from", "gone", "--data", patterns, *QUICK)
     assert "--from is for xpnet train" in fails(2, "lr-find", "--from", first, "--data", patterns)
+
+
+def test_data_without_labels(fails: Callable[..., str]) -> None:
+    Path("test.csv").write_text("\n".join([",".join(f"pixel{i}" for i in range(36)), *[",".join("7" * 36)] * 5]) + "\n")
+    assert "the data have no labels to learn from" in fails(2, "train", "--data", "test.csv", *QUICK)

@@ -228,6 +228,22 @@ def test_a_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "no such file" in refused(read, Path("~nobody-of-that-name/x.csv"))
 
 
+def test_a_name_that_is_no_utf_8_is_found_by_how_settings_have_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "xpnet")  # what pytest shows must be UTF-8
+    path = tmp_path / os.fsdecode(b"latin-\xe9.csv")
+    try:
+        path.write_bytes(csv_of())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    escaped = str(path).encode(errors="backslashreplace").decode()
+    assert escaped.endswith(r"latin-\udce9.csv")
+    assert len(read(escaped)) == 12
+    Path(escaped).write_bytes(csv_of(X[:6], Y[:6]))
+    assert len(read(escaped)) == 6
+
+
 def test_a_folder_called_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     write_quartet(tmp_path / "data")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.terminal import download_bar
 from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
+from xpnet.data.packed import expanded
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
 from xpnet.model import Model
@@ -62,7 +63,7 @@ def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | 
     Raises ConfigError if none is named and the model's own cannot be found again, ModelError if the set does not fit.
     """
     name = data or model.data
-    if data is None and name not in SETS and not (name and Path(name).exists()):
+    if data is None and name not in SETS and not (name and expanded(Path(name)).exists()):
         raise ConfigError(f"the model was trained on {name!r}, which was not found: choose the data with --data")
     config = None if run is None else _settings(run)
     how = {} if config is None else config.reading

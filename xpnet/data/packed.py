@@ -29,6 +29,7 @@ __all__ = [
     "Gunzip",
     "Location",
     "content_of",
+    "expanded",
     "is_junk",
     "listed",
     "located",
@@ -135,10 +136,17 @@ def located(path: str | os.PathLike[str] | ArchivePath) -> Location:
 
 
 def expanded(path: Path) -> Path:
-    """The path with a user's folder for a leading ~, unless something is called so."""
+    """The path with a user's folder for a leading ~, and bytes that are not UTF-8 as TOML and JSON have them escaped.
+
+    What is called as it is written comes first.
+    """
+    if os.path.lexists(path):
+        return path
+    unescaped = re.sub(r"\\udc([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), str(path))
+    if unescaped != str(path) and os.path.lexists(unescaped):
+        return Path(unescaped)
     with suppress(RuntimeError):  # no such user
-        if path.parts[:1] and path.parts[0].startswith("~") and not os.path.lexists(path):
-            return path.expanduser()
+        return path.expanduser()
     return path
 
 

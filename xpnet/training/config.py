@@ -343,6 +343,10 @@ class TrainConfig:
     def network(self, n_in: int, n_outputs: int, task: str = "classification") -> MLP:
         """The network that these settings describe, for n_in features and n_outputs classes or other outputs."""
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(MLP) if f.name != "sizes"}
+        if task not in TASKS:
+            raise ConfigError(
+                "the data have no labels to learn from; with a trained model, their classes can be predicted"
+            )
         settings["loss"] = self.loss or next(name for name, loss in LOSSES.items() if loss.task == task)
         return MLP((n_in, *self.hidden, n_outputs), **settings)
 
