@@ -214,6 +214,18 @@ def test_torchvision_s_root_and_the_folders_in_it(tmp_path: Path) -> None:
     assert "several sets (FashionMNIST, MNIST); name one of them" in refused(read, tmp_path / "root")
 
 
+def test_files_that_were_unpacked_to_a_folder_each(tmp_path: Path) -> None:
+    write_quartet(tmp_path)
+    for file in sorted(tmp_path.iterdir()):
+        content = file.read_bytes()
+        file.unlink()
+        file.mkdir()
+        (file / file.name.replace("-idx", ".idx")).write_bytes(content)
+    data = read(tmp_path)
+    assert data.test is not None
+    assert (data.train.images == small(6, seed=1)[0]).all()
+
+
 def test_a_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

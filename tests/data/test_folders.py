@@ -162,6 +162,17 @@ def test_a_part_without_classes_and_a_class_without_pictures(tmp_path: Path, cap
     assert "train/c holds no pictures; it is no class" in caplog.text
 
 
+def test_folders_within_the_folder_of_a_class_and_tables_beside(tmp_path: Path) -> None:
+    lay(tmp_path / "train", {"a/2024/may": 1, "a": 1, "b/2025": 2})
+    (tmp_path / "labels.csv").write_text("id,breed\n000bec,boston\n001513,dingo\n")
+    assert read(tmp_path).train.labels.tolist() == ["a", "b", "a", "b"]
+    rows = "".join(f"{i % 2},{i},{i * i}\n" for i in range(9))
+    for name in ("curves", "figures"):
+        lay(tmp_path / "mine" / name, {".": 1})
+    (tmp_path / "mine" / "train.csv").write_text("label,u,v\n" + rows)
+    assert read(tmp_path / "mine").image_shape == (2,)
+
+
 def test_several_sets_of_folders(tmp_path: Path) -> None:
     for name in ("mnist_png", "fashion_png"):
         lay(tmp_path / name / "train", {"0": 1, "1": 1})

@@ -12,7 +12,7 @@ from xpnet.data.dataset import Dataset, Split
 from xpnet.data.packed import Location, expanded, listed, open_archive, open_zip, unpacked
 from xpnet.errors import DataError
 
-from .folders import Classes, picture_parts, read_pictures, stray_pictures
+from .folders import Classes, picture_classes, picture_parts, read_pictures, stray_pictures
 from .idx import idx_files, idx_name, read_idx_split
 from .mat import read_mat
 from .npz import array_sets, read_array_files, read_npy, read_npz
@@ -56,6 +56,20 @@ _REFUSED = (
     ),
     (rb"\xd0\xcf\x11\xe0", "an Excel file; save it as CSV"),
 )
+_IN_FOLDERS: tuple[str | Callable[[Location], dict[str, Classes]], ...] = (
+    r"\.npz",
+    r"\.(pkl|pickle)",
+    r"\.mat",
+    picture_parts,
+    r"(train.*\.(csv|tsv|txt)|\.tra)",
+    r"(train(?!-\d+-of-).*|train-0+-of-.*)\.parquet",
+    r"\.(csv|tsv|data|parquet|arrow|feather)",
+    picture_classes,
+    r"train.*\.(zip|tar|tgz)",
+    r"\.(zip|tar|tgz)",
+)
+"""What is looked for in a folder, one after the other: names of files, or pictures."""
+
 _MAX_DEPTH = 3
 """Folders within folders that are searched: torchvision keeps its files in MNIST/raw."""
 
@@ -264,27 +278,17 @@ def _read_folder(folder: Location, how: _How, like: Table | None, optional: bool
 
 def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) -> dict[str, _Reader]:
     """The sets in a folder, by name, or else in the folders in it; what reads each."""
-    if sets := idx_files(folder):
+    inside = listed(folder)
+    files = [file for file in inside if file.is_file()]
+    if sets := idx_files(folder) or _idx_apart(inside):
         return {_named(files): _idx_reader(folder, files) for files in sets.values()}
     if arrays := array_sets(folder):
         return {min(file.name for file in files.values()): _arrays_reader(folder, files) for files in arrays.values()}
-    inside = listed(folder)
-    files = [file for file in inside if file.is_file()]
-    for pattern in (
-        r"\.npz",
-        r"\.(pkl|pickle)",
-        r"\.mat",
-        r"train.*\.(csv|tsv)",
-        r"(train(?!-\d+-of-).*|train-0+-of-.*)\.parquet",
-        r"\.(csv|tsv|parquet|arrow|feather)",
-        "",
-        r"train.*\.(zip|tar|tgz)",
-        r"\.(zip|tar|tgz)",
-    ):
-        if not pattern:
-            if parts := picture_parts(folder):
+    for step in _IN_FOLDERS:
+        if not isinstance(step, str):
+            if parts := step(folder):
                 return {folder.name: _pictures_reader(folder, parts)}
-        elif found := [file for file in files if re.search(rf"{pattern}(\.gz)?$", file.name.lower())]:
+        elif found := [file for file in files if re.search(rf"{step}(\.gz)?$", file.name.lower())]:
             return {file.name: _file_reader(file, like, optional) for file in found}
     if depth == _MAX_DEPTH:
         return {}
@@ -293,6 +297,18 @@ def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) 
         below = _sets(sub, like, optional, depth + 1)
         sets_below |= {f"{sub.name}/{name}" if len(below) > 1 else sub.name: reader for name, reader in below.items()}
     return sets_below
+
+
+def _idx_apart(inside: list[Location]) -> dict[str, dict[tuple[str, str], Location]]:
+    """Sets of IDX files each of which was unpacked to a folder of its own, as 7-Zip does."""
+    found: dict[str, dict[tuple[str, str], Location]] = {}
+    for sub in (file for file in inside if file.is_dir()):
+        for prefix, files in idx_files(sub).items():
+            if len(files) == 1:
+                found[prefix] = files | found.get(prefix, {})
+    return {
+        prefix: files for prefix, files in found.items() if {("train", "images"), ("train", "labels")} <= files.keys()
+    }
 
 
 def _named(files: dict[tuple[str, str], Location]) -> str:

@@ -29,7 +29,7 @@ from .npz import read_npz_arrays
 if TYPE_CHECKING:
     from xpnet.data.download import Progress
 
-__all__ = ["picture_parts", "read_pictures", "stray_pictures", "user_cache"]
+__all__ = ["picture_classes", "picture_parts", "read_pictures", "stray_pictures", "user_cache"]
 
 Classes = Mapping[str, Sequence[Location]]
 Shape = tuple[int, int]
@@ -40,6 +40,9 @@ _PART = re.compile(
     "(?:" + "|".join(f"(?P<{part}>{names})" for part, names in _PARTS.items()) + ")([-_ ]?(set|data|images|imgs))?",
     re.IGNORECASE,
 )
+_MAX_DEPTH = 3
+"""Folders within the folder of a class."""
+
 SIDE = 28
 """Of pictures whose sizes differ, unless another is asked for: MNIST's."""
 
@@ -66,38 +69,42 @@ def user_cache() -> Path:
 
 
 def picture_parts(folder: Location) -> dict[str, Classes]:
-    """The pictures of each class in each part of a folder; empty if it holds no such folders.
-
-    They lie in train/CLASS (or training), and in test/CLASS, testing, val, valid or validation if there are any, or in
-    CLASS directly below the folder, where there are at least two.
+    """The pictures of each class in each part of a folder: in train/CLASS (or training), and in test/CLASS, testing,
+    val, valid or validation if there are any; empty if it holds no such folders.
     """
-    subs = [sub for sub in listed(folder) if sub.is_dir()]
     found: dict[str, list[Location]] = {}
-    for sub in subs:
-        if match := _PART.fullmatch(sub.name):
+    for sub in listed(folder):
+        if sub.is_dir() and (match := _PART.fullmatch(sub.name)):
             found.setdefault(next(part for part in _PARTS if match[part]), []).append(sub)
-    if "train" in found:
-        parts = {}
-        for part, folders in found.items():
-            if classes := _classes(folders[0]):
-                parts[part] = classes
-            elif part != "train" and _pictures(folders[0]):
-                logger.warning("%s: pictures without a folder for each class; continuing without", folders[0])
-        return parts if "train" in parts else {}
+    parts = {}
+    for part, folders in found.items() if "train" in found else ():
+        if classes := _classes(folders[0], _MAX_DEPTH):
+            parts[part] = classes
+        elif part != "train" and _pictures(folders[0]):
+            logger.warning("%s: pictures without a folder for each class; continuing without", folders[0])
+    return parts if "train" in parts else {}
+
+
+def picture_classes(folder: Location) -> dict[str, Classes]:
+    """The pictures of each class where they lie in CLASS directly below a folder, and there are at least two."""
     classes = _classes(folder)
     return {"train": classes} if len(classes) > 1 else {}
 
 
-def _classes(folder: Location) -> Classes:
-    pictures = {sub.name: _pictures(sub) for sub in listed(folder) if sub.is_dir()}
+def _classes(folder: Location, depth: int = 0) -> Classes:
+    pictures = {sub.name: _pictures(sub, depth) for sub in listed(folder) if sub.is_dir()}
     if any(pictures.values()):
         for name in (name for name, files in pictures.items() if not files):
             logger.warning("%s/%s holds no pictures; it is no class", folder, name)
     return {name: files for name, files in pictures.items() if files}
 
 
-def _pictures(folder: Location) -> list[Location]:
-    return [file for file in listed(folder) if _SUFFIXES.fullmatch(file.name) and file.is_file()]
+def _pictures(folder: Location, depth: int = 0) -> list[Location]:
+    """The pictures in a folder, and in so many levels of folders below it."""
+    inside = listed(folder)
+    below = (_pictures(sub, depth - 1) for sub in inside if depth and sub.is_dir())
+    own = (file for file in inside if _SUFFIXES.fullmatch(file.name) and file.is_file())
+    return [*own, *chain.from_iterable(below)]
 
 
 def stray_pictures(folder: Location) -> Location | None:
@@ -112,7 +119,7 @@ def stray_pictures(folder: Location) -> Location | None:
 def read_pictures(
     folder: Location, parts: Mapping[str, Classes], size: int | Shape | None = None, progress: "Progress | None" = None
 ) -> dict[str, Split]:
-    """Read the pictures of picture_parts, each as grey, in parallel.
+    """Read the pictures of picture_parts or picture_classes, each as grey, in parallel.
 
     folder : where they are.   size : (height, width), or one number for both, that each is brought to as read_picture
         does as-is; None for their common size up to 256 x 256 or, if they differ, 28 x 28.
