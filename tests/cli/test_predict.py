@@ -153,7 +153,7 @@ def test_a_narrow_terminal_has_the_bars_below(
 
 
 def test_of_many_classes_the_ten_most_probable_have_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    images, labels = np.zeros((124, 2, 2), np.uint8), np.tile(np.arange(62), 2)
+    images, labels = np.zeros((1240, 2, 2), np.uint8), np.tile(np.arange(62), 20)
     np.savez("many.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     bias = np.arange(62) * 0.5
     bias[7] = 99.0
