@@ -381,10 +381,22 @@ def test_pixels_without_a_label(tmp_path: Path, header: bool, index: bool) -> No
         assert Dataset("", split).task == "unlabelled"
 
 
+def test_the_features_of_a_model_tell_the_label_and_the_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", [(7 + i, i % 2, 0.5 * i, i) for i in range(9)], "id,Art,b,a")
+    table = read_table(path, features=("a", "b"))
+    assert (table.label, table.split.columns) == ("Art", ("a", "b"))
+    assert np.array_equal(table.split.images, [(i, 0.5 * i) for i in range(9)])
+    alone = read_table(write(tmp_path / "y.csv", [(7, 1.5, 2), (8, 0.5, 3)], "id,b,a"), features=("a", "b")).split
+    assert alone.labels is None
+    assert (alone.images.tolist(), alone.ids.tolist()) == ([[2, 1.5], [3, 0.5]], [7, 8])
+    with pytest.raises(DataError, match="no column 'c', on which the model was trained"):
+        read_table(path, features=("a", "c"))
+
+
 def test_as_many_columns_as_the_model_has_features_are_no_label(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [(i, 0.5 * i, i % 3) for i in range(9)], "a,b,c")
-    assert read_table(path, n_features=2).label == "c"
-    split = read_table(path, n_features=3).split
+    assert read_table(path, features=2).label == "c"
+    split = read_table(path, features=3).split
     assert split.labels is None
     assert split.images.shape == (9, 3)
 
@@ -392,7 +404,7 @@ def test_as_many_columns_as_the_model_has_features_are_no_label(tmp_path: Path) 
 def test_label_that_is_named_may_be_missing_where_a_model_needs_none(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [(i, 0.5 * i, i % 3) for i in range(9)], "Id,size,rooms")
     assert "no column 'price'; the columns are Id, size, rooms" in refused(path, label="price")
-    split = read_table(path, "price", n_features=2).split
+    split = read_table(path, "price", features=2).split
     assert split.labels is None
     assert split.images.shape == (9, 2)
 

@@ -69,11 +69,12 @@ def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | 
     how = {} if config is None else config.reading
     if data is not None:  # the run's other files are of its own data
         how = {name: value for name, value in how.items() if name not in ("test", "validation")}
-    if name not in SETS and model.task != "classification":
+    if name not in SETS:
+        how["features"] = model.schema.columns or model.network.sizes[0]
         how["task"] = model.task
     n_in, n_classes = model.network.sizes[0], len(model.classes)
     with download_bar() as bar:
-        found = load_data(name, data_dir=data_dir, progress=bar, n_features=n_in, **how)
+        found = load_data(name, data_dir=data_dir, progress=bar, **how)
     if found.n_features != n_in:
         raise ModelError(f"the model takes {n_in} features, but {found.name} has {found.n_features}")
     if model.task != "classification" or found.task != "classification":
@@ -98,7 +99,7 @@ def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
         the others, which is said on stderr.
     Raises ConfigError if there is none, naming those that exist, or if runs did not hold out the same images.
     """
-    if name == "test" and data.test is None and data.task == "unlabelled":
+    if name == "test" and data.test is None and data.train.targets is None:
         return data.train
     if name != "test" and (rows := _drawn(data, name, runs)) is not None:
         does = "held out" if name == "validation" else "trained on"

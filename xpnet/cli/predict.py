@@ -115,7 +115,7 @@ def _columns(reader: Reader, header: str | None, *, whole: bool) -> list[str]:
     """The columns of a submission; none for a CSV of everything that is known.   Raises ConfigError."""
     n = reader.model.network.sizes[-1] if reader.model.task == "regression" else 1
     if header is None:
-        unlabelled = whole and reader.data.task == "unlabelled" and n == 1
+        unlabelled = whole and reader.data.train.targets is None and n == 1
         return SUBMISSION.split(",") if unlabelled else []
     names = [name.strip() for name in header.split(",")]
     if len(names) != n + 1 or not all(names):

@@ -230,7 +230,7 @@ class Dataset:
     def _labels(self, split: Split, where: str) -> tuple[Any, Any]:
         """The labels and the targets of a split; the train split comes first and decides the task and the classes."""
         if split.labels is None:
-            object.__setattr__(self, "task", "unlabelled" if self.task == "auto" else self.task)
+            object.__setattr__(self, "task", "unlabelled")
             return None, None
         found = targets_of(split.labels, where, self.task, split.entry)
         decided = self.task == "auto"

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -47,7 +47,7 @@ def load_data(
     size: int | tuple[int, int] | None = None,
     task: str = "auto",
     scale: str = "auto",
-    n_features: int | None = None,
+    features: Sequence[str] | int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a data set by name or path.
@@ -55,7 +55,7 @@ def load_data(
     name_or_path : a name in SETS; "auto", which is mnist, or digits where mnist is not available; or a file or folder.
     data_dir : folder searched before $XPNET_DATA_DIR, ./data and the user's cache, and preferred for downloads.
     download : whether a named set that is not on disk may be downloaded.
-    label, test, validation, size, task, scale, n_features : as in read.
+    label, test, validation, size, task, scale, features : as in read.
     progress : called with (description, bytes done, bytes in all or None) during a download, and as in read.
     Returns the Dataset; a named set is verified by its SHA-256 sums where they are known.
     Raises DataError if the name is unknown, the set is not available, or its content is wrong.
@@ -64,7 +64,7 @@ def load_data(
     if not isinstance(name_or_path, str) or (text != "auto" and text not in SETS):
         if not _is_path(name_or_path):
             raise _unknown(text)
-        about: dict[str, Any] = {"label": label, "task": task, "scale": scale, "n_features": n_features}
+        about: dict[str, Any] = {"label": label, "task": task, "scale": scale, "features": features}
         return read(text, test=test, validation=validation, size=size, progress=progress, **about)
     if label is not None or task not in ("auto", "classification"):
         raise DataError(f"{text} is a set of pictures and their classes: it has no columns, and no other task")

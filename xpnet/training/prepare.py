@@ -276,7 +276,7 @@ def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP, s
         features,
         targets,
         data.picture_form,
-        data.columns if len(data.columns) == network.sizes[0] else (),
+        data.columns if len(data.image_shape) == 1 and len(data.columns) == network.sizes[0] else (),
     )
 
 

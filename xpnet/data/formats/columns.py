@@ -102,19 +102,24 @@ class Table:
     classes: tuple[Hashable, ...] = ()
 
 
-def table_of(given: Columns, label: str | None = None, n_features: int | None = None) -> Table:
+def table_of(given: Columns, label: str | None = None, expected: Sequence[str] | int | None = None) -> Table:
     """The examples that some columns are.
 
     label : the name or index (from 0, negative from the end) of the label's column; None to find it.
-    n_features : of the model or the training split that they are for, where known: it tells rows without a label.
+    expected : the features of the model or the training split that the rows are for, where known, their names or their
+        number: they tell what is left for a label, and rows without one.
     Returns the Table; its labels are as they are in the file, None if there are none.
-    Raises DataError if the label cannot be found, or a feature is no number.
+    Raises DataError if the label cannot be found, a feature is missing or is no number.
     """
+    n_features = expected if isinstance(expected, int) else None
+    known = () if expected is None or isinstance(expected, int) or not given.names else tuple(expected)
     ids = _ids(given)
     found = None if label is None else column_named(given.names, given.width, label)
     # An index alone may be that of the training file, which has one column more.
     is_name = label is not None and label.lower() in (name.lower() for name in given.names)
-    if found is not None and (is_name or given.width - len(ids) != n_features):
+    if known:
+        ids, labels = _beside(given, known, label)
+    elif found is not None and (is_name or given.width - len(ids) != n_features):
         labels = [found]
         ids = [column for column in ids if column != found]
     elif label is not None and given.width - len(ids) != n_features:
@@ -123,6 +128,7 @@ def table_of(given: Columns, label: str | None = None, n_features: int | None = 
         rest = [column for column in range(given.width) if column not in ids and column != given.block_place]
         labels = _find(given, rest, n_features) if given.block is None else _find_beside_block(given, rest)
     features = [column for column in range(given.width) if column not in ids and column not in labels]
+    features = [given.names.index(name) for name in known] or features
     columns: tuple[str, ...] = ()
     if not features:
         raise DataError(f"{given.where}: no column is left for the features")
@@ -205,6 +211,20 @@ def _identifiers(column: NDArray[Any]) -> NDArray[Any]:
 
 def _is_distinct(column: NDArray[Any]) -> bool:
     return len(set(column.tolist())) == len(column)
+
+
+def _beside(given: Columns, known: tuple[str, ...], label: str | None) -> tuple[list[int], list[int]]:
+    """The columns of ids and of the label beside features with known names.   Raises DataError if one is missing."""
+    if missing := [name for name in known if name not in given.names]:
+        raise DataError(f"{given.where}: no column {missing[0]!r}, on which the model was trained")
+    others = [column for column, name in enumerate(given.names) if name not in known]
+    ids = [column for column in _ids(given) if column in others]
+    rest = [column for column in others if column not in ids]
+    lower = [given.names[column].lower() for column in rest]
+    for name in [label.lower()] if label is not None else _LABELS:
+        if name in lower:
+            return ids, [rest[lower.index(name)]]
+    return ids, rest if len(rest) == 1 else []
 
 
 def _find(given: Columns, rest: list[int], n_features: int | None) -> list[int]:

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ class _How:
     label: str | None = None
     size: int | tuple[int, int] | None = None
     progress: "Progress | None" = None
-    n_features: int | None = None
+    features: Sequence[str] | int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read(
     size: int | tuple[int, int] | None = None,
     task: str = "auto",
     scale: str = "auto",
-    n_features: int | None = None,
+    features: Sequence[str] | int | None = None,
     progress: "Progress | None" = None,
 ) -> Dataset:
     """Read a data set from a file, a folder or an archive, in any of the known formats.
@@ -124,12 +124,13 @@ def read(
     test, validation : other files or folders, whose training or only split becomes that split.
     size : (height, width), or one number for both, to which pictures in folders are brought; None for their common
         size or, if they differ, 28.
-    task, scale : as in Dataset.   n_features : of the model that a table is for: as many columns have no label.
+    task, scale : as in Dataset.
+    features : of the model that a table's rows are for, where known, their names or their number.
     progress : called with (description, bytes done, bytes in all) while pictures are read.
     Returns the Dataset; its classes are those that the file names, or else the labels that occur.
     Raises DataError if there is nothing readable, or it is damaged.
     """
-    where, how = expanded(Path(path)), _How(label, size, progress, n_features)
+    where, how = expanded(Path(path)), _How(label, size, progress, features)
     try:
         found = _read(where, how)
         if label is not None and found.table is None:
@@ -188,7 +189,7 @@ def _read(path: Location, how: _How, like: Table | None = None, optional: bool =
 
 def _read_table(path: Location, how: _How, like: Table | None, optional: bool) -> _Found:
     if like is None:
-        table = read_table(path, how.label, n_features=how.n_features)
+        table = read_table(path, how.label, features=how.features)
         return _with_siblings(path, _Found({"train": table.split}, table), how, None)
     found = read_beside(path, like, optional=optional)
     return _Found({} if found is None else {"train": found.split}, found)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,19 +22,20 @@ __all__ = ["Table", "read_beside", "read_table"]
 logger = logging.getLogger("xpnet")
 
 
-def read_table(path: "Location", label: str | None = None, *, n_features: int | None = None) -> Table:
+def read_table(path: "Location", label: str | None = None, *, features: Sequence[str] | int | None = None) -> Table:
     """Read a table: CSV, Parquet, Arrow or Feather.
 
     path : the file, or one in a zip; CSV may be packed by gzip.
     label : the name or the index (from 0, negative from the end) of the label's column; None to find it, by its name
         or, where that says nothing, by the values, and to say so.
-    n_features : of the model that the rows are for, where known: as many columns are rows without a label.
+    features : of the model that the rows are for, where known, their names or their number: they tell rows without a
+        label.
     Returns the Table. Columns that are called pixels, or a square number of pixels in columns without other names, are
     pictures; all others are features of a table.
     Raises DataError, naming line and column, if the label cannot be found, or a value cannot be used; and
     MissingPackageError where pyarrow is needed and not installed.
     """
-    return _upright(path, table_of(_columns(path, label), label, n_features))
+    return _upright(path, table_of(_columns(path, label), label, features))
 
 
 def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Table | None:
