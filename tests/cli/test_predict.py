@@ -471,6 +471,15 @@ def test_a_table_without_its_label(label: list[str], capsys: pytest.CaptureFixtu
     assert [line.split(",")[0] for line in lines[1:]] == [str(row[0]) for row in rows]
 
 
+def test_a_submission_of_numbers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    data = xpnet.Dataset.from_arrays(np.arange(6.0).reshape(3, 2), None, name="digits", task="regression", scale=None)
+    monkeypatch.setattr("xpnet.cli.datasets.load_data", lambda *_, **__: data)
+    description = {"loss": "squared-error", "data": "digits", "image_shape": (2,), "features": Scaling()}
+    save_model("mine.safetensors", np.eye(2)[:, :1], np.zeros(1), **description)
+    assert main(["predict", "mine.safetensors", "--csv", "--header", "Id,SalePrice", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["Id,SalePrice", "1,0.0", "2,2.0", "3,4.0"]
+
+
 def test_images_without_labels_one_by_one(
     unlabelled: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
