@@ -23,6 +23,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,12 @@ def gzipped(size: int, start: bytes = b"", byte: bytes = b"\0") -> bytes:
     return packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) + deflated(size, byte)
 
 
+def parquet(columns: dict[str, Any]) -> bytes:
+    pa, file = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'xpnet[tables]'"), io.BytesIO()
+    import_module("pyarrow.parquet").write_table(pa.table(columns), file, compression="zstd")
+    return file.getvalue()
+
+
 def zipped(size: int, names: tuple[str, ...], *, claims: int | None = None) -> bytes:
     """A zip in which all names share one bomb of so many MiB."""
     content, size_in_bytes = deflated(size) + b"\3\0", size << 20
@@ -464,7 +471,7 @@ def packed_pickle() -> bytes:
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
 
 
-DATA = ("idx", "npz", "mat", "zip", "archive", "tar", "pickle", "csv")
+DATA = ("idx", "npz", "mat", "zip", "archive", "tar", "pickle", "csv", "arrow")
 PICTURES = ("png", "jpeg", "webp", "gif", "bmp", "tiff")
 BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {
@@ -551,6 +558,15 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "a text as long as a line, and a million short ones": lambda: b"1," + b"x" * 1_000_000 + b"\n1,y" * 1_000_000,
         "a hundred thousand classes": lambda: b"".join(b"%d,%d,5\n" % (i // 2, i) for i in range(200_000)),
         "gigabytes of blank lines": lambda: gzipped(1024, b"a,label\n1,2\n", b"\n"),
+    },
+    "arrow": {
+        "one text of a megabyte in all rows": lambda: parquet({"a": ["x" * 1_000_000] * 5000, "label": [0, 1] * 2500}),
+        "one picture of a megabyte in all rows": lambda: parquet(
+            {"a": [bytes(1_000_000)] * 5000, "label": [0, 1] * 2500}
+        ),
+        "a list of a million zeros in all rows": lambda: parquet({"a": [[0] * 1_000_000] * 40, "label": [0, 1] * 20}),
+        "a hundred million zeros": lambda: parquet({"a": np.zeros(100_000_000, np.int8)}),
+        "a million texts": lambda: parquet({"a": [f"{i:x}" for i in range(1_000_000)], "label": [0, 1] * 500_000}),
     },
     "png": {
         "sixteen deep transparent megapixels": lambda: png(4080, 4080, 6, 16),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_arrow", "read_arrow_columns"]
 
-_ROWS, _ROWS_OF_BYTES = 4096, 8
+_ROWS, _ROWS_OF_BYTES = 4096, 4
 """Rows that are decoded at a time; few where one value may be as large as the file, and be meant by every row."""
 
 _MAX_COLUMNS = 100_000
@@ -208,6 +208,8 @@ class _Collected:
                 raise DataError(self._differ(self._rows))
             self._blocks.append(block)
             self._block_bytes += block.nbytes
+            if kind == "list":  # the footer does not say how long they are
+                refuse_bomb(self._block_bytes, self.size)
             if self._block_bytes > MAX_BYTES:
                 raise DataError(f"it unpacks to more than {MAX_BYTES} bytes, the cap")
         self._rows += len(batch)
