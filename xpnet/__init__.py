@@ -51,6 +51,7 @@ _HOMES = {
     "init_params": "training.initializers",
     "load": "model",
     "load_data": "data",
+    "read_page": "data",
     "read_picture": "data",
     "select": "backend",
 }
@@ -88,13 +89,14 @@ __all__ = [
     "init_params",
     "load",
     "load_data",
+    "read_page",
     "read_picture",
     "select",
 ]
 
 if TYPE_CHECKING:
     from xpnet.backend import Backend, available, select
-    from xpnet.data import Dataset, Split, load_data, read_picture
+    from xpnet.data import Dataset, Split, load_data, read_page, read_picture
     from xpnet.errors import (
         ConfigError,
         DataError,

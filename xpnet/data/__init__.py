@@ -5,7 +5,7 @@ from xpnet.errors import DataError
 from .arrays import TASKS
 from .dataset import Dataset, Split, is_mapped, rows_of
 from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, read_table, write_idx
-from .pictures import read_picture, to_form
+from .pictures import Found, read_page, read_picture, to_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
 from .sets import SETS
@@ -16,6 +16,7 @@ __all__ = [
     "TASKS",
     "DataError",
     "Dataset",
+    "Found",
     "Scaling",
     "Schema",
     "Split",
@@ -28,6 +29,7 @@ __all__ = [
     "read_mat",
     "read_npy",
     "read_npz",
+    "read_page",
     "read_pickle",
     "read_picture",
     "read_table",

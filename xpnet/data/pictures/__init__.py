@@ -6,6 +6,7 @@ their pictures are taken as they are.
 """
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from xpnet.errors import ConfigError, DataError
 
 from .decoding import decode
 from .forms import fit, has_form, whole
-from .locating import ink_of, locate
-from .morphology import Bytes
+from .locating import Located, ink_of, locate
+from .morphology import Bytes, Floats, Mask
+from .paging import digits_on, is_wide
 
-__all__ = ["read_picture", "to_form"]
+__all__ = ["Found", "read_page", "read_picture", "to_form"]
 
 MAX_SIDE = 2048
 """Of an image, in pixels: as long as what is kept of a photograph."""
@@ -45,6 +47,70 @@ def read_picture(path: str | os.PathLike[str], form: str = "mnist", shape: tuple
         raise DataError(f"{os.fspath(path)}: {error}") from None
 
 
+class Found(NamedTuple):
+    """A digit that was found on a page.
+
+    image : (height, width) uint8, in the form that was asked for.
+    box : (top, bottom, left, right) in pixels of the picture, upright; bottom and right exclusive.
+    wide : whether the box is too wide for one digit: two may touch each other.
+    """
+
+    image: Bytes
+    box: tuple[int, int, int, int]
+    wide: bool
+
+
+def read_page(path: str | os.PathLike[str], form: str = "mnist", shape: tuple[int, int] = (28, 28)) -> list[Found]:
+    """Read all digits of a picture, line by line, each from left to right.
+
+    Digits may be written in several parts, on slightly slanted lines, in frames and in the cells of a table; frames,
+    ruled lines and the edges of the sheet are no ink. A single digit is what read_picture makes of it.
+
+    path, form, shape : as read_picture takes them; "as-is" finds one image, the whole picture.
+    Returns at least one Found.
+    Raises DataError and ConfigError as read_picture does.
+    """
+    _check(form, shape)
+    grey, (height, width) = decode(path, luminance=form == "as-is")
+    try:
+        found = _page_of(grey, form, shape)
+    except DataError as error:
+        raise DataError(f"{os.fspath(path)}: {error}") from None
+    scale = np.repeat((height / grey.shape[0], width / grey.shape[1]), 2)
+    most = np.repeat((height, width), 2)
+    boxes = [np.rint(box * scale).clip(0, most).astype(int).tolist() for _, box, _ in found]
+    return [
+        Found(image, (box[0], box[1], box[2], box[3]), wide) for (image, _, wide), box in zip(found, boxes, strict=True)
+    ]
+
+
+def _page_of(grey: Bytes, form: str, shape: tuple[int, int]) -> list[tuple[Bytes, Floats, bool]]:
+    """Images, boxes in pixels of this grey, and whether they are wide."""
+    everything: Floats = np.array([0, grey.shape[0], 0, grey.shape[1]], np.float64)
+    if form == "as-is":
+        return [(whole(grey, shape), everything, False)]
+    if (image := has_form(grey, form, shape)) is not None:
+        return [(image, everything, False)]
+    one, found = locate(grey), []
+    for digit in digits_on(grey):
+        ink = ink_of(digit.located, digit.own)
+        if ink.any():
+            found.append((fit(ink, form, shape), digit.located.box, digit.wide))
+    if len(found) > 1 and (one is None or not _alone(one.box, np.stack([box for _, box, _ in found]))):
+        return found
+    located, ink = _one(one)
+    return [(fit(ink, form, shape), located.box, is_wide(located.box))]
+
+
+def _alone(one: Floats, others: Floats) -> bool:
+    """Whether the digit that stands out most is the only one: the others are far smaller, and none is where it is."""
+    middles = (others[:, ::2] + others[:, 1::2]) / 2
+    inside = ((middles > one[::2]) & (middles < one[1::2])).all(axis=1)
+    tall, height = others[:, 1] - others[:, 0], float(one[1] - one[0])
+    same = inside & (tall > 0.8 * height)
+    return bool((inside == same).all() and inside.sum() <= 1 and np.median(tall[~same]) < 0.6 * height)
+
+
 def to_form(grey: Bytes, form: str = "mnist", shape: tuple[int, int] = (28, 28)) -> Bytes:
     """Bring a grey picture into a form; one that has it stays unchanged.
 
@@ -67,11 +133,13 @@ def to_form(grey: Bytes, form: str = "mnist", shape: tuple[int, int] = (28, 28))
         return whole(grey, shape)
     if (image := has_form(grey, form, shape)) is not None:
         return image
-    located = locate(grey)
-    digit = None if located is None else ink_of(located)
-    if digit is None or not digit.any():
+    return fit(_one(locate(grey))[1], form, shape)
+
+
+def _one(located: Located | None) -> tuple[Located, Mask]:
+    if located is None or not (ink := ink_of(located)).any():
         raise DataError("it shows no digit; write one with a strong pen, alone on plain paper, in even light")
-    return fit(digit, form, shape)
+    return located, ink
 
 
 def _check(form: str, shape: tuple[int, int]) -> None:
