@@ -298,9 +298,14 @@ def test_names_of_any_kind(tmp_path: Path, name: str, caplog: pytest.LogCaptureF
         (b"", "empty"),
     ],
 )
-def test_what_is_not_read_says_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
+def test_contents_that_are_not_read_say_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "x").write_bytes(content)
     assert says in refused(read, tmp_path / "x")
+
+
+@pytest.mark.parametrize(("name", "says"), [("x.xlsx", "a spreadsheet; save it as CSV"), ("training.pt", "np.savez")])
+def test_names_that_are_not_read_say_what_to_do(tmp_path: Path, name: str, says: str) -> None:
+    assert says in refused(read, zipped(tmp_path / name, {"xl/workbook.xml": b"<xml>1,2</xml>"}))
 
 
 # --- archives that are hostile, damaged or odd -----------------------------------------------------------------------

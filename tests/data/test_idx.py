@@ -220,6 +220,18 @@ def test_qmnist_labels_are_the_first_of_eight_columns(tmp_path: Path) -> None:
     assert read(tmp_path).train.labels.tolist() == [3, 1, 4, 1, 5, 9]
 
 
+@pytest.mark.parametrize("value", [-1, 256])
+def test_whole_numbers_that_are_no_pixels(tmp_path: Path, value: int) -> None:
+    images = small()[0].astype(np.int16)
+    write_idx(tmp_path / "train-images-idx3-short", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", small()[1])
+    assert read(tmp_path).train.images.dtype == np.uint8
+    images[4, 1, 2] = value
+    write_idx(tmp_path / "train-images-idx3-short", images)
+    with pytest.raises(DataError, match=rf"idx3-short: {value} at image 4, pixel \(1, 2\); the pixels"):
+        read(tmp_path)
+
+
 def test_two_sets_in_one_folder(tmp_path: Path) -> None:
     write_quartet(tmp_path, prefix="emnist-digits-")
     write_quartet(tmp_path, prefix="emnist-letters-")

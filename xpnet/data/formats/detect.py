@@ -54,7 +54,11 @@ _REFUSED = (
         rb"\x89PNG|\xff\xd8\xff|GIF8|BM|RIFF|II\*\0|MM\0\*",
         "a single picture; a set is a folder of pictures for each class",
     ),
-    (rb"\xd0\xcf\x11\xe0", "an Excel file; save it as CSV"),
+    (rb"\xd0\xcf\x11\xe0", "a spreadsheet; save it as CSV"),
+)
+_REFUSED_NAMES = (
+    (r".*\.(xlsx?|ods)", "a spreadsheet; save it as CSV"),
+    (r".*\.(pth?|ckpt)", "a file of PyTorch's; save its arrays by np.savez(path, X=X, y=y)"),
 )
 _IN_FOLDERS: tuple[str | Callable[[Location], dict[str, Classes]], ...] = (
     r"\.npz",
@@ -212,6 +216,9 @@ def _kind(path: Location) -> str:
     """Determine the format by the file's name, else by its content."""
     name = re.sub(r"\.(gz|gzip)$", "", path.name.lower())
     kind = next((kind for pattern, kind in _NAMES if re.fullmatch(pattern, name)), "")
+    for ending, what in _REFUSED_NAMES:
+        if re.fullmatch(ending, name):
+            raise DataError(f"{path}: {what}")
     if kind not in ("", "text", "archive") or (kind == "archive" and not isinstance(path, Path)):
         return kind
     with unpacked(path) as stream:

@@ -176,6 +176,12 @@ def read_idx_split(files: Mapping[tuple[str, str], Location], part: str) -> Spli
         images = np.ascontiguousarray(images.swapaxes(1, 2))
         if path.name.startswith("emnist-letters-"):
             labels = labels.astype(np.int32) - 1
+    if images.dtype.kind == "i" and images.ndim == 3 and images.size and not 0 <= images.min() <= images.max() <= 255:
+        at = np.argwhere((images < 0) | (images > 255))[0]
+        place = f"image {at[0]}, pixel {tuple(map(int, at[1:]))}"
+        raise DataError(
+            f"{path}: {images[tuple(at)]} at {place}; the pixels of an IDX file are whole numbers in 0..255"
+        )
     if len(images) != len(labels):
         raise DataError(f"{path}: {len(images)} images, but {labels_path.name} has {len(labels)} labels")
     return Split(images, labels, where=str(path), labels_where=str(labels_path), entry="image {}".format)
