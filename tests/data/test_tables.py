@@ -491,6 +491,17 @@ def test_value_that_is_no_pixel_among_thousands_is_damage(tmp_path: Path, header
     assert f"300 at line {8 + header}, column {column}, is no pixel" in refused(path)
 
 
+def test_pixels_that_were_scaled_before_are_features(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, labels = drawn()
+    rows = rows_of(images / 127.5 - 1, labels)
+    path = write(tmp_path / "x.csv", rows, ",".join(["label", *(f"pixel{i}" for i in range(PIXELS))]))
+    with caplog.at_level(logging.INFO, "xpnet"):
+        split = read_table(path).split
+    assert split.is_table
+    assert np.allclose(split.images, images.reshape(60, -1) / 127.5 - 1, atol=1e-6)
+    assert "its pixels are numbers from -1 to 1, and read as any features are" in caplog.text
+
+
 def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("étiquette,pixel\n1,2\n".encode("latin1"))
     assert "save it as UTF-8" in refused(tmp_path / "latin.csv")

@@ -46,7 +46,10 @@ _SIDE = 5
 """The least side of a picture whose columns are not called pixels: 16 whole numbers are rather a table."""
 
 _DAMAGED = 1000
-"""One in so many values that is no pixel makes the file damaged; more make it a table of other numbers."""
+"""One in so many values that is no pixel makes the file damaged; more make it a table of other numbers.
+
+Columns that are called pixels are damaged by one in ten.
+"""
 
 
 @dataclass(frozen=True)
@@ -472,7 +475,12 @@ def _features(given: Columns, features: list[int], columns: tuple[str, ...]) -> 
             raise DataError(f"{given.where}: {part[row, at]} at {place}; fill it in, or leave out such rows")
         start += len(part)
     pixels = _range_of(array)
-    if pixels == "" and (named or (numbered and side >= _SIDE and _is_damaged(array))):
+    others = 0 if pixels else sum(int(_is_other(part).sum()) for part in _parts(array))
+    if named and array.size >= _DAMAGED and 10 * others > array.size:
+        said = f"{float(array.min()):g} to {float(array.max()):g}"
+        logger.info("%s: its pixels are numbers from %s, and read as any features are", given.where, said)
+        named = numbered = False
+    if pixels == "" and (named or (numbered and side >= _SIDE and 0 < others * _DAMAGED <= array.size)):
         row, column = _first_other(array)
         raise DataError(
             f"{given.where}: {array[row, column]:g} at {given.entry(row)}, {given.called(features[column])}, is no "
@@ -498,12 +506,6 @@ def _range_of(array: NDArray[Any]) -> str:
     if array.dtype.kind != "f" or (array.max() > 1 and all((np.rint(part) == part).all() for part in _parts(array))):
         return "whole"
     return "fraction" if array.max() <= 1 else ""
-
-
-def _is_damaged(array: NDArray[Any]) -> bool:
-    """Whether nearly all numbers are pixels, but not all."""
-    other = sum(int(_is_other(part).sum()) for part in _parts(array))
-    return 0 < other * _DAMAGED <= array.size
 
 
 def _is_other(part: NDArray[Any]) -> Any:
