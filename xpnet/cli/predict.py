@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from xpnet.checks import check_range
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, newest_run
-from xpnet.cli.readings import UNSURE, Reader, Reading, as_json, print_csv, print_reading, print_submission, short
+from xpnet.cli.pages import check_format, save_page
+from xpnet.cli.readings import (
+    UNSURE,
+    Reader,
+    Reading,
+    as_json,
+    marked,
+    print_csv,
+    print_page,
+    print_submission,
+    short,
+)
 from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, ModelError, XpnetError
@@ -27,7 +38,7 @@ SUBMISSION = "ImageId,Label"
 HELP = """\
   17         image 17 of the split; 3 4 5 or 3-5 for several
   train 17   image 17 of another split, which stays selected
-  7.png      the digit in a picture file
+  7.png      the digit in a picture file, or all of several
   (nothing)  the next image
   r          a random image
   w          the next misclassified image
@@ -40,8 +51,8 @@ def predict(
         Path,
         Parameter(
             name="[RUN] [PICTURE...]",
-            help="A run directory or a .safetensors file, by default the newest run in runs; then PNG or JPEG pictures "
-            "of a digit, before any --index.",
+            help="A run directory or a .safetensors file, by default the newest run in runs; then pictures of one or "
+            "several digits, before any --index.",
         ),
     ],
     index: Annotated[
@@ -69,6 +80,10 @@ def predict(
         bool,
         Parameter(negative="", help="Print CSV, for the complete split if no image is named.", show_default=False),
     ] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Save the picture with a box around all that was found in it, as PNG.", metavar="FILE"),
+    ] = None,
     header: Annotated[
         str | None,
         Parameter(
@@ -83,7 +98,7 @@ def predict(
 ) -> int:
     """Classify images with a trained model; if none is named, ask for them.
 
-    A photograph works best if the sheet with the digit fills it. The lines
+    A photograph works best if the sheet with the digits fills it. The lines
     that the prompt takes can also be piped in; the exit code is 1 if one of
     them could not be answered.
     """
@@ -92,22 +107,32 @@ def predict(
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
     check_range("--unsure", unsure, 0.0, 1.0, high_open=False)
     run, pictures = _told_apart(names)
+    if out is not None:
+        check_format(out)
+        if len(pictures) != 1 or index:
+            raise ConfigError("--out draws on one picture: name one, and no --index")
     reader = Reader(load(run, device, library), data, data_dir, run, unsure)
     if not (pictures or index or csv):
         return _prompt(reader, split, json=json, show=show)
     whole = () if pictures or index else [range(len(reader.part(split)))]
-    readings = chain(reader.at(split, index or whole), reader.in_files(pictures))
+    readings, pages = reader.at(split, index or whole), reader.in_files(pictures)
+    if out is not None:
+        pages = iter(found := list(pages))
+        for page in found:  # none if it cannot be read
+            save_page(out, *marked(reader, page))
+            print(f"saved {out}", file=sys.stderr)
+    every = chain(readings, chain.from_iterable(pages))
     if json:
-        print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in readings) + "\n]")
+        print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in every) + "\n]")
     elif csv:
         columns = _columns(reader, header, whole=bool(whole))
         if columns:
-            print_submission(reader, readings, columns)
+            print_submission(reader, every, columns)
         else:
-            print_csv(reader, readings)
+            print_csv(reader, every)
     else:
-        for reading in readings:
-            print_reading(reader, reading, show=show)
+        for page in chain(([reading] for reading in readings), pages):
+            print_page(reader, page, show=show)
     return int(reader.failed)
 
 
@@ -149,11 +174,11 @@ def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
             line = ask_line(f"{questions.choice()}, or q: ")
             if line.strip().lower() in ("q", "quit", "exit"):
                 break
-            for reading in questions.readings(line.strip()):
+            for page in questions.answers(line.strip()):
                 if json:
-                    print(as_json(reader, reading))
+                    print(*(as_json(reader, reading) for reading in page), sep="\n")
                 else:
-                    print_reading(reader, reading, show=show or asking)
+                    print_page(reader, page, show=show or (asking and len(page) == 1))
         except XpnetError as error:
             reader.complain(error)
         except KeyboardInterrupt:
@@ -192,8 +217,11 @@ class _Questions:
         there = self.reader.range_of(self.split)
         return f"{self.split} {there}, a file" if there else "a file"
 
-    def readings(self, line: str) -> Iterator[Reading]:
-        """The answers to a line, without blanks at its ends.   Raises ConfigError for one that makes no sense."""
+    def answers(self, line: str) -> Iterator[list[Reading]]:
+        """The answers to a line, without blanks at its ends: what is found at each index or in each file.
+
+        Raises ConfigError for a line that makes no sense.
+        """
         first, _, rest = line.partition(" ")
         if first.lower() in ("test", "train", "validation"):
             self.reader.part(first.lower())
@@ -215,10 +243,10 @@ class _Questions:
                     hint = f"type {there}, or h for help" if there else "type h for help"
                     raise ConfigError(f"{short(word)!r} is neither an index nor a file; {hint}")
 
-    def _at(self, span: range) -> Iterator[Reading]:
+    def _at(self, span: range) -> Iterator[list[Reading]]:
         readings = self.reader.at(self.split, [span])
         self.last = span[-1]
-        return readings
+        return ([reading] for reading in readings)
 
     def _index(self, wish: str) -> int:
         """The next index, a random one, or that of the next misclassified image; after the last comes the first."""

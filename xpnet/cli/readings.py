@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
+from xpnet.cli.pages import Box, Mark, draw_page, lines_of
 from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import Dataset, Split, read_picture
+from xpnet.data import Dataset, Split, read_page
+from xpnet.data.pictures.decoding import decode
 from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES, softmax
@@ -23,7 +25,17 @@ from xpnet.numerics.functional import LOSSES, softmax
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["UNSURE", "Reader", "Reading", "as_json", "print_csv", "print_reading", "print_submission", "short"]
+__all__ = [
+    "UNSURE",
+    "Reader",
+    "Reading",
+    "as_json",
+    "marked",
+    "print_csv",
+    "print_page",
+    "print_submission",
+    "short",
+]
 
 PICTURE = (28, 28)
 # Images that are read and shown to the network at a time.
@@ -32,6 +44,7 @@ BLOCK = 1000
 UNSURE = 0.58
 # As many classes have a bar; of more, the most probable ones.
 MOST_BARS = 10
+WIDE = ", may be more than one"
 
 
 class Reading(NamedTuple):
@@ -39,6 +52,7 @@ class Reading(NamedTuple):
 
     source : {"split": name, "index": i} or {"file": path}.   outputs : (n_outputs,).
     prediction, label : a class, the list of those that are so, a number or a list of numbers; label None if not known.
+    box : where a file shows it, as in Found.   wide : whether the box may hold more than one.
     """
 
     source: dict[str, Any]
@@ -46,6 +60,8 @@ class Reading(NamedTuple):
     outputs: NDArray[Any]
     prediction: Any
     label: Any = None
+    box: Box | None = None
+    wide: bool = False
 
 
 class Reader:
@@ -99,8 +115,8 @@ class Reader:
         known = repeat(None) if labels is None else self._meant(self.model.targets(labels))
         return map(Reading, sources, images, outputs, self._predicted(outputs), known)
 
-    def in_files(self, paths: Iterable[str | Path]) -> Iterator[Reading]:
-        """The images in picture files, without those that cannot be read, each of which is a line on stderr.
+    def in_files(self, paths: Iterable[str | Path]) -> Iterator[list[Reading]]:
+        """What is found in each picture file, in the order of reading; one that cannot be read is a line on stderr.
 
         Raises ConfigError if the model does not take pictures.
         """
@@ -110,14 +126,18 @@ class Reader:
             if n_in != math.prod(shape):
                 raise ConfigError(f"the model takes {n_in} features, not pictures: use --index")
             try:
-                image = read_picture(path, schema.form, shape)
+                found = read_page(path, schema.form, shape)
             except DataError as error:
                 self.complain(error)
-            else:
-                # Bytes are white at 255, what the model knows may have been so at 16.
-                as_known = image / np.float32(255) if schema.features.kind == "pixels" else image
-                outputs = self.model.outputs(as_known[None])
-                yield Reading({"file": str(path)}, image, outputs[0], *self._predicted(outputs))
+                continue
+            images = np.stack([each.image for each in found])
+            # Bytes are white at 255, what the model knows may have been so at 16.
+            outputs = self.model.outputs(images / np.float32(255) if schema.features.kind == "pixels" else images)
+            rows = zip(found, outputs, self._predicted(outputs), strict=True)
+            yield [
+                Reading({"file": str(path)}, each.image, row, meant, box=each.box, wide=each.wide)
+                for each, row, meant in rows
+            ]
 
     def misclassified(self, split: str) -> NDArray[np.intp]:
         """Indices of a split's misclassified images, in order.   Raises ConfigError where no image can be such."""
@@ -184,6 +204,9 @@ def as_json(reader: Reader, reading: Reading) -> str:
     if reader.model.task != "regression":
         probable = reader.has_probabilities or reader.model.task == "multilabel"
         found["probabilities" if probable else "outputs"] = list(map(_finite, reading.outputs.tolist()))
+    if reading.box is not None:
+        sides = zip(("top", "bottom", "left", "right"), reading.box, strict=True)
+        found |= {"box": dict(sides), "wide": reading.wide}
     return json.dumps(found)
 
 
@@ -231,7 +254,7 @@ def _cells(meant: Any, n: int) -> list[Any]:
     return meant if n > 1 else [" ".join(map(str, meant))]
 
 
-def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
+def _print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
     """Print a prediction, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
     console, bars = result_console(), _bars(reader, reading)
     console.print(_heading(reader, reading), soft_wrap=True)
@@ -243,6 +266,53 @@ def print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
     elif bars:
         console.print(draw_bars(bars, console, console.width))
     console.print()
+
+
+def print_page(reader: Reader, page: Sequence[Reading], *, show: bool) -> None:
+    """Print what was found at an index or in a picture file: one image with its bars, several in their places.
+
+    show : whether the images of a file are drawn as the network sees them.
+    """
+    if len(page) == 1 or reader.model.task != "classification":
+        for reading in page:
+            _print_reading(reader, reading, show=show)
+        return
+    from rich.text import Text
+
+    console, (grey, marks) = result_console(), marked(reader, page)
+    lines = " / ".join(" ".join(marks[i].name for i in line) for line in lines_of([mark.box for mark in marks]))
+    console.print(Text.assemble(f"{page[0].source['file']}: ", (lines, "bold")), soft_wrap=True)
+    console.print(draw_page(grey, marks, console))
+    if show:
+        console.print()
+        for reading in page:
+            _print_reading(reader, reading, show=True)
+        return
+    bars = [
+        Bar(mark.name, float(reading.outputs.max()), _comment(reader, reading), "cyan" if mark.sure else "yellow")
+        for mark, reading in zip(marks, page, strict=True)
+    ]
+    console.print(draw_bars(bars, console, console.width))
+    console.print()
+
+
+def marked(reader: Reader, page: Sequence[Reading]) -> tuple[NDArray[np.uint8], list[Mark]]:
+    """A picture file in grey, and a mark for each image that was found in it."""
+    grey, (height, _) = decode(page[0].source["file"], luminance=True)
+    scale, marks = grey.shape[0] / height, []
+    for reading in page:
+        assert reading.box is not None
+        top, bottom, left, right = (round(side * scale) for side in reading.box)
+        name, sure = reader.called(reading.prediction), not (reading.wide or reader.is_unsure(reading))
+        text = f"{name} {100 * reading.outputs.max():.0f} %" if reader.has_probabilities else name
+        marks.append(Mark((top, bottom, left, right), name, text, sure))
+    return grey, marks
+
+
+def _comment(reader: Reader, reading: Reading) -> str:
+    """How probable a prediction is, and what is to be doubted."""
+    unsure = ", unsure" * reader.is_unsure(reading)
+    return _value(reader, reading.outputs.max()).strip() + unsure + WIDE * reading.wide
 
 
 def short(text: str) -> str:
@@ -267,7 +337,7 @@ def _heading(reader: Reader, reading: Reading) -> "Text":
         wrong = right is not None
         heading.append(", ")
         heading.append(f"{'WRONG: ' * wrong}it is {reader.called(reading.label)}", "bold red" if wrong else "")
-    return heading
+    return heading.append(WIDE * reading.wide, "yellow")
 
 
 def _bars(reader: Reader, reading: Reading) -> list[Bar]:

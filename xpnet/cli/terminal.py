@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -88,10 +88,13 @@ def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
     return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))
 
 
-def draw(image: "NDArray[Any]", console: "Console") -> "Text":
+def draw(
+    image: "NDArray[Any]", console: "Console", marks: Mapping[tuple[int, int], tuple[str, str]] | None = None
+) -> "Text":
     """An image as text, two rows of pixels to a line: half blocks in grey on a terminal with colours, shades elsewhere.
 
     image : (height, width), uint8 or float in [0, 1]; one that is wider than the console is thinned out.
+    marks : characters and their styles that take the place of pixels, by line and column.
     """
     from rich.style import Style
     from rich.text import Text
@@ -104,8 +107,10 @@ def draw(image: "NDArray[Any]", console: "Console") -> "Text":
     for y in range(0, len(grey), 2):
         upper = grey[y]
         lower = grey[y + 1] if y + 1 < len(grey) else 0 * upper
-        for u, v in zip(upper, lower, strict=True):
-            if coloured and console.encoding.startswith("utf"):
+        for x, (u, v) in enumerate(zip(upper, lower, strict=True)):
+            if marks and (y // 2, x) in marks:
+                text.append(*marks[y // 2, x])
+            elif coloured and console.encoding.startswith("utf"):
                 text.append("▀", Style(color=f"rgb({u},{u},{u})", bgcolor=f"rgb({v},{v},{v})"))
             else:
                 text.append(SHADES[(u + v) * len(SHADES) // 512])
