@@ -222,6 +222,16 @@ def test_old_feather_and_damage(tmp_path: Path) -> None:
         assert "damaged" in refused(tmp_path / name)
 
 
+def test_offsets_beyond_the_text_are_noticed(tmp_path: Path) -> None:
+    write_stream(pa.table({"label": ["x", "yy"], "a": [0.5, 1.5]}), tmp_path / "x.arrow")
+    content = (tmp_path / "x.arrow").read_bytes()
+    offsets = np.array([0, 1, 3], "<i4").tobytes()
+    assert content.count(offsets) == 1
+    for last in (1000, -5):
+        (tmp_path / "x.arrow").write_bytes(content.replace(offsets, np.array([0, 1, last], "<i4").tobytes()))
+        assert "damaged (ArrowInvalid" in refused(tmp_path / "x.arrow")
+
+
 def test_bomb(tmp_path: Path) -> None:
     parquet.write_table(
         pa.table({"a": np.zeros(9_000_000), "label": np.zeros(9_000_000, np.int8)}), tmp_path / "x.parquet"

@@ -276,6 +276,26 @@ def test_a_label_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     assert read_table(tmp_path / "x.csv", "-1").label == "2"
 
 
+def test_first_column_of_several_like_it_is_no_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    rows = [
+        (a, b, f"{c:.3f}")
+        for a, b, c in zip(rng.integers(1, 9, 200), rng.integers(1, 3, 200), rng.random(200), strict=True)
+    ]
+    assert "which column is the label?" in refused(write(tmp_path / "x.csv", rows))
+    split = read_table(write(tmp_path / "y.csv", [(a, f"{c}5", c) for a, _, c in rows])).split
+    assert split.labels.tolist() == [a for a, _, _ in rows]
+
+
+def test_first_row_that_counts_is_no_header_if_it_comes_again(tmp_path: Path) -> None:
+    rows = [(1, 2, 3), (0, 7, 9), (1, 2, 3), (0, 8, 8)]
+    assert read_table(write(tmp_path / "x.csv", rows), "0").split.labels.tolist() == [1, 0, 1, 0]
+    assert read_table(write(tmp_path / "y.csv", [(1, 2, 3), *rows[1:2], *rows[3:]]), "0").split.labels.tolist() == [
+        0,
+        0,
+    ]
+
+
 def test_label_by_name_or_index(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [(i, i % 3, 0.5 * i) for i in range(9)], "width,kind,label")
     assert read_table(path).label == "label"
