@@ -58,8 +58,9 @@ class Server:
         if self._system == "xpnet":
             history = xpnet.fit(network, data, config, backend=xpnet.select(config.device), progress=False).history
             return [(epoch.seconds, float(epoch.test_accuracy or 0.0)) for epoch in history]
+        config = config.resolved(len(data), network.loss)
         self.start(data, network, config)
-        return self.race(config.epochs)
+        return self.race(config.epochs or 0)
 
     def nodes_per_step(self) -> float | None:
         return self._trainer.nodes_per_step()

@@ -444,7 +444,7 @@ def _race(data: Dataset, systems: list[str], device: str, budget: Budget, faults
                 if not runs:
                     races[system] = {"cold_start": time.perf_counter() - start, "runs": runs}
                 worker.epoch()  # what lies elsewhere in a second epoch is captured anew
-                runs.append(worker.race(RACE.epochs))
+                runs.append(worker.race(RACE.epochs or 0))
         if runs:
             _print_race(system, **races[system])
     return races

@@ -58,7 +58,7 @@ def trained(
     run, splits = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
     with computing(run):
         loop = Loop(run, splits["train"], 4)
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, run.epochs + 1):
             for _ in loop.epoch(epoch):
                 if disturb is not None:
                     disturb(backend)

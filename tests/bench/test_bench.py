@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, accuracy, checkpoint, cpu, scale, startup, step
+from bench import __main__, _common, accuracy, checkpoint, cpu, finetune, scale, startup, step, tabular
 from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, Trainer, installed
 from bench._workers import PeerError, Server, Worker
@@ -26,6 +26,7 @@ from xpnet.training.initializers import init_params
 ROOT = Path(__file__).parents[2]
 ROW = "36-8-3@32"
 NETWORK = xpnet.MLP((36, 8, 3))
+EPOCHS = 10
 CONFIG = xpnet.TrainConfig(
     hidden=(8,),
     optimizer="momentum",
@@ -46,7 +47,7 @@ def lines(text: str) -> dict[str, str]:
 def losses(system: str, data: xpnet.Dataset, config: xpnet.TrainConfig) -> list[float | None]:
     """A system's losses on one batch, in this process."""
     trainer = SYSTEMS[system](first(data, 32), NETWORK, config)
-    return [trainer.epoch() for _ in range(config.epochs)]
+    return [trainer.epoch() for _ in range(config.epochs or 0)]
 
 
 def faults(own: Sequence[float | None], other: Sequence[float | None], *, batch: bool) -> str | None:
@@ -150,7 +151,7 @@ def by_hand(data: xpnet.Dataset, *, bias: bool = True) -> list[float | None]:
     params = init_params(NETWORK, 0)
     state = optim.init_state("momentum", params)
     trained: list[float | None] = []
-    for _ in range(CONFIG.epochs):
+    for _ in range(EPOCHS):
         loss, grads, _, _ = NETWORK.loss_and_grads(params, x, y)
         grads = [g if bias or g.ndim == 2 else 0 * g for g in grads]
         params, state = optim.momentum_sgd(params, state, grads, lr=np.float32(0.1))
@@ -386,6 +387,44 @@ def test_startup(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     for wall, memory, code in ((1.7, 349.0, 0), (1.8, 349.0, 1), (1.7, 351.0, 1)):
         assert startup._judge("mnist", _common.TrainRun(wall, 0.5, 1e5, memory, "")) == code
         assert ("NOT LESS" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize(("share", "code"), [(1e9, 0), (0.0, 1)])
+def test_tabular(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, share: float, code: int) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(tabular, "SHARE", share)
+    monkeypatch.setattr(tabular, "ROWS", 150)
+    arguments = ["--sets", "wine", "diabetes", "--folds", "2", "--seeds", "1", "--json", "tabular.json"]
+    assert tabular.main(arguments) == code
+    out = capsys.readouterr().out
+    assert ("NOT REACHED" in out) == bool(code)
+    assert "R2, xpnet - MLP scaled: " in out
+    sets = json.loads(Path("tabular.json").read_text())["sets"]
+    assert {name: found["rows"] for name, found in sets.items()} == {"wine": 178, "diabetes": 442}
+    assert list(sets["wine"]["systems"]) == ["xpnet", "MLP", "linear"]
+    for found in sets.values():
+        for system in found["systems"].values():
+            assert len(system["scores"]) == len(system["seconds"]) == 2
+    assert min(sets["wine"]["systems"]["xpnet"]["scores"]) > 0.9
+    assert min(sets["diabetes"]["systems"]["xpnet"]["scores"]) > 0.3
+
+
+def test_tabular_of_an_unknown_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tabular.main(["--sets", "rhubarb"])
+    assert "unknown set 'rhubarb'; the choices are digits, iris" in capsys.readouterr().err
+
+
+def test_finetune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the set of one's own is of the same drawings, and three examples of each class are few."""
+    digits = xpnet.load_data("digits")
+    assert digits.test is not None
+    own = xpnet.Dataset("own", digits.train[50_000:], digits.test[:1000], classes=digits.classes)
+    monkeypatch.setattr(xpnet, "load_data", lambda name: digits if name == "digits" else own)
+    arguments = ["--data", "own", "--images", "30", "--drawn", "2000", "--seeds", "1", "--json", "finetune.json"]
+    assert finetune.main(arguments) == 0
+    assert "means on the 1,000 test images of own, with 30 of its training images" in capsys.readouterr().out
+    assert list(json.loads(Path("finetune.json").read_text())["accuracies"]) == list(finetune.SYSTEMS)
 
 
 @pytest.mark.parametrize(("goal", "code"), [(1e9, 0), (0.0, 1)])

@@ -175,7 +175,10 @@ def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.Captur
     assert (config.early_stopping, config.lr, config.clip_norm, config.warmup) == (1, 0.01, 5.0, None)
     err = capsys.readouterr().err
     assert "full batch" in err
-    assert "also     batch norm yes, dropout 0.1, clip norm 5, validation 30, early stopping 1\n" in err
+    assert (
+        "also     batch norm yes, dropout 0.1, weight decay 0.017, clip norm 5, validation 30, early stopping 1\n"
+        in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,7 +413,7 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
     found = json.loads(capsys.readouterr().out)
     assert len(found["losses"]) < 400
     assert found["smoothed"][-1] > 4 * min(found["smoothed"]) >= found["smoothed"][-2]
-    assert main([*arguments, "--high", "0.1"]) == 0
+    assert main([*arguments, "--high", "0.1", "--weight-decay", "1e-4"]) == 0
     assert "the loss was still falling at the last rate, 0.1" in capsys.readouterr().err
 
 

@@ -109,8 +109,32 @@ def test_each_setting_is_described_once() -> None:
     assert SETTINGS["eps"].optimizers == ("rmsprop", "adam", "adamw")
     assert SETTINGS["weight_decay"].optimizers == (), "all take it"
     assert SETTINGS["alpha"].explained() == "Decay of the average squared gradient, in [0, 1). Only with rmsprop."
-    assert TrainConfig(optimizer="rmsprop").hyperparameters == {"alpha": 0.99, "eps": 1e-8, "weight_decay": 1e-4}
+    rmsprop = TrainConfig(optimizer="rmsprop", weight_decay=1e-4)
+    assert rmsprop.hyperparameters == {"alpha": 0.99, "eps": 1e-8, "weight_decay": 1e-4}
     assert (TrainConfig(optimizer="adam").rate, TrainConfig(lr=0.5).rate) == (0.001, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("n", "loss", "epochs", "weight_decay", "clip_norm"),
+    [
+        (60_000, "cross-entropy", 5, 1e-4, None),  # as MNIST is, with and without 10,000 held out
+        (50_000, "cross-entropy", 5, 1e-4, None),
+        (5_000, "mse", 5, 1e-3, None),
+        (1_000, "binary-cross-entropy", 25, 5e-3, None),
+        (1_000, "squared-error", 25, 5e-3, 0.3),
+        (120, "poisson", 100, 0.042, 0.3),
+        (2, "huber", 100, 0.3, 0.3),
+    ],
+)
+def test_what_the_data_decide(n: int, loss: str, epochs: int, weight_decay: float, clip_norm: float | None) -> None:
+    config = TrainConfig().resolved(n, loss)
+    assert (config.epochs, config.weight_decay, config.clip_norm) == (epochs, pytest.approx(weight_decay), clip_norm)
+    assert config.resolved(3, "squared-error").epochs == epochs, "settled once"
+    given = TrainConfig(epochs=7, weight_decay=0.0, clip_norm=2.0, lr=0.4)
+    assert given.resolved(n, loss) == given.resolved(n, loss, trained=True) == given
+    trained = TrainConfig().resolved(n, loss, trained=True)
+    assert (trained.rate, trained.weight_decay, trained.epochs) == (pytest.approx(0.015), 1e-4, epochs)
+    assert TrainConfig(optimizer="adam").resolved(n, loss).rate == 0.001
 
 
 def test_unknown_setting() -> None:

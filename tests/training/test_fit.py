@@ -155,7 +155,7 @@ def test_pixels_are_divided_by_what_they_can_be(caplog: pytest.LogCaptureFixture
 
 def test_a_regression_has_r2_and_targets_in_their_unit(tmp_path: Path) -> None:
     X, y, Xt, yt = TABLE[:90], NUMBERS[:90], TABLE[90:], NUMBERS[90:]
-    result = xpnet.fit(regressor(), (X, y), test=(Xt, yt), epochs=40, lr=0.02, out=tmp_path / "run", progress=False)
+    result = xpnet.fit(regressor(), (X, y), test=(Xt, yt), epochs=40, out=tmp_path / "run", progress=False)
     last, predicted = result.history[-1], result.model.predict(Xt)
     assert last.train_accuracy is None
     assert last.test_r2 == pytest.approx(
@@ -169,7 +169,7 @@ def test_a_regression_has_r2_and_targets_in_their_unit(tmp_path: Path) -> None:
     assert header.startswith("epoch,train_loss,train_r2,validation_loss,validation_r2,test_loss,test_r2,learning_rate")
     loaded = xpnet.load(tmp_path / "run", "cpu")
     assert np.array_equal(loaded.predict(Xt), predicted)
-    again = xpnet.fit(regressor(), (X, 1000 * y + 5), test=(Xt, 1000 * yt + 5), epochs=40, lr=0.02, progress=False)
+    again = xpnet.fit(regressor(), (X, 1000 * y + 5), test=(Xt, 1000 * yt + 5), epochs=40, progress=False)
     assert np.allclose(again.model.predict(Xt), 1000 * predicted + 5, rtol=1e-3)
 
 
@@ -231,6 +231,15 @@ def test_a_loss_of_another_task_than_the_data() -> None:
         xpnet.fit(regressor(), (TABLE, NUMBERS), class_weight="balanced", **QUICK)
 
 
+@pytest.mark.parametrize("loss", ["squared-error", "huber", "poisson"])
+@pytest.mark.parametrize("width", [8, 1024])
+def test_a_regression_does_not_diverge_by_default(loss: str, width: int) -> None:
+    y = NUMBERS if loss != "poisson" else RNG.poisson(np.exp(TABLE[:, 0]))
+    result = xpnet.fit(xpnet.MLP((6, width, 1), loss=loss), (TABLE, y), progress=False)
+    assert (result.config.epochs, result.config.clip_norm) == (100, 0.3)
+    assert (result.history[-1].train_r2 or 0) > 0.5
+
+
 # --- starting from a model -------------------------------------------------------------------------------------------
 
 
@@ -243,6 +252,15 @@ def test_a_model_is_trained_further() -> None:
         assert np.array_equal(start, kept), "the model that it starts from stays as it is"
     assert np.array_equal(second.model.schema.features.shift, first.model.schema.features.shift)
     assert not np.array_equal(second.model.running[0], first.model.running[0])
+
+
+def test_what_was_learned_is_kept_by_default() -> None:
+    first = xpnet.fit(classifier(), (TABLE, CLASSES), progress=False).model
+    few = TABLE[:30], CLASSES[:30]
+    further, alone = (xpnet.fit(start, few, progress=False) for start in (first, classifier()))
+    assert (further.config.lr, further.config.weight_decay) == (pytest.approx(0.015), 1e-4)
+    accuracies = [result.model.evaluate(TABLE, CLASSES).accuracy for result in (further, alone)]
+    assert accuracies[0] > accuracies[1]
 
 
 def test_other_classes_need_a_new_last_layer(caplog: pytest.LogCaptureFixture) -> None:
@@ -351,7 +369,7 @@ def test_the_temperature_makes_the_labels_most_probable(factor: float) -> None:
 def test_a_model_is_calibrated_by_what_was_held_out(tmp_path: Path) -> None:
     y = np.random.default_rng(4).permutation(CLASSES)  # nothing to learn, so that it is too sure
     result = xpnet.fit(
-        classifier(), (TABLE, y), validation=0.5, epochs=60, lr=0.1, out=tmp_path / "run", progress=False
+        classifier(), (TABLE, y), validation=0.5, epochs=60, weight_decay=0.0, out=tmp_path / "run", progress=False
     )
     model = result.model
     assert model.schema.temperature > 1.5

@@ -19,12 +19,14 @@ from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, ope
 from xpnet.cli.terminal import device_line, print_header
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
+from xpnet.model import Model
 from xpnet.numerics.network import MLP
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
-from xpnet.training.config import SETTINGS, TrainConfig
+from xpnet.training.config import SETTINGS, SMALL, TrainConfig
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
+from xpnet.training.prepare import n_trained_on
 from xpnet.training.run import Run
 from xpnet.training.start import described
 
@@ -79,7 +81,7 @@ def train(
             if log == "tensorboard":
                 callbacks.append(TensorBoardLog(out))
             if not quiet:
-                _print_header(config, data, backend, described(network, data), out)
+                _print_header(config, data, backend, network, out)
             result = fit(
                 network,
                 data,
@@ -177,13 +179,15 @@ def _new_directory(name: str) -> Path:
     return path
 
 
-def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network: MLP, out: Path) -> None:
+def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:
     counts = [f"{len(data.train.labels):,} training"]
     counts += [
         f"{len(split.labels):,} {name}"
         for name, split in (("validation", data.validation), ("test", data.test))
         if split is not None
     ]
+    network, usual = described(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
+    config = config.resolved(n_trained_on(data, config), network.loss, trained=isinstance(start, Model))
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
     batch = "full batch" if config.batch_size == "full" else f"batches of {config.batch_size}"
@@ -191,7 +195,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
     extras = [
         f"{name.replace('_', ' ')} {shown(getattr(config, name))}"
         for name, setting in SETTINGS.items()
-        if not setting.in_header and getattr(config, name) != setting.default
+        if not setting.in_header and getattr(config, name) != getattr(usual, name)
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
@@ -199,7 +203,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, network:
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {network.loss}",
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
-        f"{config.epochs} epoch{'s'[: config.epochs > 1]}, {config.dtype}{tf32}, seed {config.seed}",
+        f"{config.epochs} epoch{'s'[: config.epochs != 1]}, {config.dtype}{tf32}, seed {config.seed}",
         "also": ", ".join(extras),
         "run": str(out),
     }
@@ -221,7 +225,7 @@ def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
         if loss is not None:
             break
     score = f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}"
-    early = result.stop_reason is not None and len(result.history) < result.config.epochs
+    early = result.stop_reason is not None and len(result.history) != result.config.epochs
     stopped = f"; stopped: {result.stop_reason}" if early else ""
     print(f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
     if result.unsaved is not None:

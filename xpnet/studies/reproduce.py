@@ -32,7 +32,7 @@ from xpnet.model import Ensemble, load
 from xpnet.numerics.augment import Distortion
 from xpnet.recipes import Recipe, read_recipe, recipe_names
 from xpnet.training.callbacks import Callback
-from xpnet.training.config import TrainConfig
+from xpnet.training.config import EPOCHS, TrainConfig
 from xpnet.training.fit import fit
 from xpnet.training.prepare import prepare
 from xpnet.training.run import Run
@@ -295,7 +295,7 @@ class _Trainer:
             logger.warning("%s, seed %d failed: %s", name, config.seed, error)
             record = self._record(name, recipe, config, np.empty(0, np.int64), 0, 0.0, str(error))
         else:
-            if len(result.history) < config.epochs and result.stop_reason == SPENT:
+            if len(result.history) != result.config.epochs and result.stop_reason == SPENT:
                 return None
             if result.unsaved:
                 raise ModelError(f"cannot write {result.unsaved}")
@@ -429,4 +429,4 @@ def _work(recipe: Recipe) -> float:
     """The multiplications of a recipe's runs on images of MNIST's size, in arbitrary units."""
     config = TrainConfig().replace(**recipe.settings)
     weights = sum(n_in * n_out for n_in, n_out in pairwise((784, *config.hidden, 10)))
-    return weights * config.epochs * (recipe.members or recipe.seeds or 1)
+    return weights * (config.epochs or EPOCHS) * (recipe.members or recipe.seeds or 1)

@@ -272,6 +272,13 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
 
     Raises ConfigError, with the differences, if the checkpoint is of another run; ModelError if it is damaged.
     """
+    # Before the settings, some of which the data decide.
+    if checkpoint.data["sha256"] != run.fingerprint():
+        raise ConfigError(
+            f"the run was trained on other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training "
+            f"examples, SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} "
+            f"examples, {run.fingerprint()[:12]}: resume with the same data, or start a new run"
+        )
     own, theirs = (
         tomllib.loads(c.deciding().to_toml())
         for c in (run.config, TrainConfig().replace(**tomllib.loads(checkpoint.settings)))
@@ -281,13 +288,7 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     if different:
         pairs = ", and ".join(f"{name} {theirs.get(name, 'unset')}, not {own.get(name, 'unset')}" for name in different)
         raise ConfigError(f"resumed runs keep their settings, and this one has {pairs}; start a new run to change them")
-    if checkpoint.data["sha256"] != run.fingerprint():
-        raise ConfigError(
-            f"the run was trained on other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training "
-            f"examples, SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} "
-            f"examples, {run.fingerprint()[:12]}: resume with the same data, or start a new run"
-        )
-    if run.config.epochs < len(checkpoint.history):
+    if run.epochs < len(checkpoint.history):
         message = f"epochs must be at least {len(checkpoint.history)}, the number already finished"
         raise ConfigError(message, setting="epochs")
     if divmod(checkpoint.step, run.n_steps) != (len(checkpoint.history), checkpoint.done):

@@ -25,7 +25,7 @@ from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 
-__all__ = ["GROUPS", "SETTINGS", "Setting", "Settings", "TrainConfig"]
+__all__ = ["EPOCHS", "GROUPS", "SETTINGS", "SMALL", "Setting", "Settings", "TrainConfig"]
 
 SYNONYMS = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size", "eta0"), "lr"),
@@ -52,6 +52,12 @@ SYNONYMS = {
     **dict.fromkeys(("rho", "decay_rate"), "alpha"),
 }
 """What other libraries call the settings."""
+
+# What the settings are by default that depend on the data; chosen on sets that bench tabular does not measure.
+EPOCHS, EXAMPLES, MOST_EPOCHS = 5, 25_000, 100
+WEIGHT_DECAY, SMALL, MOST_DECAY = 1e-4, 50_000, 0.3
+CLIP_NORM = 0.3  # squared errors of a wide layer diverge at rates that suit cross-entropy
+TRAINED_RATE = 0.1
 
 GROUPS = SOURCE, NETWORK, TRAINING, RUN = "Data and device", "Network", "Training", "Run"
 """The groups of settings in --help, in their order."""
@@ -219,18 +225,29 @@ class TrainConfig:
     )
     optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True)
     lr: float | None = _setting(
-        None, "Learning rate; by default the optimizer's own", TRAINING, in_header=True, **_POSITIVE
+        None,
+        "Learning rate; by default the optimizer's own, or a tenth of it from a model on",
+        TRAINING,
+        in_header=True,
+        **_POSITIVE,
     )
     momentum: float = _setting(0.9, "Momentum", TRAINING, **_SHARE)
     alpha: float = _setting(0.99, "Decay of the average squared gradient", TRAINING, **_SHARE)
     beta1: float = _setting(0.9, "Decay of the average gradient", TRAINING, **_SHARE)
     beta2: float = _setting(0.999, "Decay of the average squared gradient", TRAINING, **_SHARE)
     eps: float = _setting(1e-8, "Term added to the denominator, for stability", TRAINING, **_POSITIVE)
-    weight_decay: float = _setting(
-        1e-4, "Weight decay, as an L2 term of the gradient; decoupled in adamw", TRAINING, low=0.0
+    weight_decay: float | None = _setting(
+        None,
+        f"Weight decay, as an L2 term of the gradient; decoupled in adamw. By default {WEIGHT_DECAY:g}, or on fewer "
+        f"than {SMALL:,} examples as much more as there are fewer",
+        TRAINING,
+        low=0.0,
     )
     clip_norm: float | None = _setting(
-        None, "Largest global norm of the gradient; by default not clipped", TRAINING, **_POSITIVE
+        None,
+        f"Largest global norm of the gradient; by default not clipped, or {CLIP_NORM:g} in a regression",
+        TRAINING,
+        **_POSITIVE,
     )
     max_norm: float | None = _setting(
         None, "Largest norm of the weights into a hidden unit; by default not limited", TRAINING, **_POSITIVE
@@ -256,7 +273,14 @@ class TrainConfig:
     batch_size: int | Literal["full"] = _setting(
         64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True
     )
-    epochs: int = _setting(5, "Passes over the training set", TRAINING, low=1, in_header=True)
+    epochs: int | None = _setting(
+        None,
+        f"Passes over the training set; by default {EPOCHS}, or on small sets as many as take {EXAMPLES:,} examples, "
+        f"but at most {MOST_EPOCHS}",
+        TRAINING,
+        low=1,
+        in_header=True,
+    )
     seed: int = _setting(
         *(0, "Seed of the initial weights, batch order, dropout, distortions and validation split", TRAINING),
         low=0,
@@ -329,6 +353,25 @@ class TrainConfig:
             **{name: value for name, value in given.items() if value is not None},
             **{name: value for name, value in chosen.items() if value not in ("auto", "classification")},
         }
+
+    def resolved(self, n: int, loss: str, *, trained: bool = False) -> TrainConfig:
+        """A copy with the defaults that depend on the data filled in.
+
+            epochs = min(100, max(5, 25000 / n)) ;   weight_decay = min(0.3, max(1, 50000 / n) 1e-4)
+
+        A prior on the weights counts as much as some examples do: its share of a mean is larger in small sets. What a
+        network has learned is kept: it has the weight decay of large sets, and a tenth of the rate.
+
+        n : training examples.   loss : the network's.   trained : whether the training starts from a model.
+        """
+        decay = WEIGHT_DECAY if trained else min(MOST_DECAY, float(f"{max(1.0, SMALL / n) * WEIGHT_DECAY:.2g}"))
+        clips = LOSSES[loss].task == "regression"
+        return self.replace(
+            epochs=self.epochs or min(MOST_EPOCHS, max(EPOCHS, math.ceil(EXAMPLES / n))),
+            lr=self.rate * TRAINED_RATE if self.lr is None and trained else self.lr,
+            weight_decay=decay if self.weight_decay is None else self.weight_decay,
+            clip_norm=CLIP_NORM if self.clip_norm is None and clips else self.clip_norm,
+        )
 
     @property
     def held(self) -> float:
@@ -420,7 +463,7 @@ class Settings(TypedDict, total=False):
     beta1: float
     beta2: float
     eps: float
-    weight_decay: float
+    weight_decay: float | None
     clip_norm: float | None
     max_norm: float | None
     average: float
@@ -429,7 +472,7 @@ class Settings(TypedDict, total=False):
     decay_every: int
     decay: float
     batch_size: int | Literal["full"]
-    epochs: int
+    epochs: int | None
     seed: int
     dtype: str
     early_stopping: int | None

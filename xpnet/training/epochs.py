@@ -55,7 +55,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
         restore(run, loop, run.checkpoint)
     elif rolls_back:
         run.checkpoint = compose(run, loop, 0, 0.0)
-    while len(run.history) < run.config.epochs and run.stop_reason is None:
+    while len(run.history) < run.epochs and run.stop_reason is None:
         try:
             done, seconds = _train_epoch(run, loop, observers, keep)
             ended = done == run.n_steps

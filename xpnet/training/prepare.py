@@ -29,7 +29,7 @@ from xpnet.training.run import Run
 from xpnet.training.scaling import scaling_of_features, scaling_of_targets
 from xpnet.training.start import start_from
 
-__all__ = ["DESCRIBED", "as_dataset", "check_arguments", "fingerprint", "held_out", "prepare"]
+__all__ = ["DESCRIBED", "as_dataset", "check_arguments", "fingerprint", "held_out", "n_trained_on", "prepare"]
 
 # What is read of the data at a time to compute its fingerprint.
 BLOCK_BYTES = 1 << 24
@@ -96,8 +96,8 @@ def prepare(
     weights = _weights(splits["train"], config, sample_weight)
     if weights is not None:
         splits["train"] = dataclasses.replace(splits["train"], weights=weights.astype(config.dtype))
-    config = _resolve(config, network, data, backend)
     n = splits["train"].n
+    config = _resolve(config.resolved(n, network.loss, trained=start is not None), network, data, backend)
     batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
     if config.augment is not None:
         check_shape(data.image_shape)
@@ -170,6 +170,11 @@ def held_out(n: int, config: TrainConfig) -> tuple[NDArray[np.intp], NDArray[np.
         raise ConfigError(message, setting="validation")
     order = generator(config.seed, SPLIT).permutation(n)
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def n_trained_on(data: Dataset, config: TrainConfig) -> int:
+    """Number of training examples that a run does not hold out.   Raises ConfigError as held_out does."""
+    return len(held_out(len(data), config)[0]) if config.held else len(data)
 
 
 def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
@@ -287,6 +292,7 @@ def _examples(split: Split) -> Examples:
 def _rates(config: TrainConfig, n_steps: int) -> NDArray[np.float64]:
     """The learning rate of every step of the run."""
     assert config.lr is not None
+    assert config.epochs is not None
     total = n_steps * config.epochs
     options: dict[str, Any] = {}
     if config.warmup is not None:

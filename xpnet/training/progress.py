@@ -49,15 +49,15 @@ class Progress(Callback):
     def on_steps(self, run: Run) -> None:
         """Move the bar."""
         if self.bar:
-            self.bar.update(self.task, description=f"epoch {run.epoch}/{run.config.epochs}", completed=run.done)
+            self.bar.update(self.task, description=f"epoch {run.epoch}/{run.epochs}", completed=run.done)
         if self.notebook:
-            self.notebook.show(f"epoch {run.epoch}/{run.config.epochs}: {100 * run.done // run.n_steps} %")
+            self.notebook.show(f"epoch {run.epoch}/{run.epochs}: {100 * run.done // run.n_steps} %")
 
     def on_epoch(self, run: Run) -> None:
         """Print the epoch's line, and above the first one the table's header."""
         last = run.history[-1]
-        count = f"{last.epoch}/{run.config.epochs}"
-        width = max(7, 2 * len(str(run.config.epochs)) + 1)
+        count = f"{last.epoch}/{run.epochs}"
+        width = max(7, 2 * len(str(run.epochs)) + 1)
         head, line = f"{'epoch':>{width}}", f"{count:>{width}}"
         for split in ("train", "validation", "test"):
             loss, accuracy, r2 = (getattr(last, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))

@@ -67,6 +67,12 @@ class Run:
         return math.ceil(self.n_examples / self.batch_size)
 
     @property
+    def epochs(self) -> int:
+        """Epochs of the run, if nothing stops it."""
+        assert self.config.epochs is not None
+        return self.config.epochs
+
+    @property
     def epoch(self) -> int:
         """Number of the epoch that is being trained, from 1."""
         return len(self.history) + 1
@@ -83,7 +89,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run has reached its end: it was not interrupted within an epoch, or not before its last one."""
-        return len(self.history) >= self.config.epochs or (self.over and not self.at_once)
+        return len(self.history) >= self.epochs or (self.over and not self.at_once)
 
     @property
     def best_epoch(self) -> int | None:

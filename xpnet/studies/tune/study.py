@@ -21,7 +21,7 @@ from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import fit
-from xpnet.training.prepare import as_dataset, check_arguments, prepare
+from xpnet.training.prepare import as_dataset, check_arguments, n_trained_on, prepare
 from xpnet.training.run import Run
 
 __all__ = ["Trial", "Tuned", "tune"]
@@ -116,6 +116,8 @@ def tune(
     data, config = dataclasses.replace(data, test=None), config or TrainConfig()
     if not config.validation and data.validation is None:
         config = config.replace(validation=VALIDATION)
+    loss = config.network(data.n_features, data.n_outputs, data.task).loss
+    config = config.resolved(n_trained_on(data, config), loss)  # the same for all trials
     dimensions = parse(default_space(config) if space is None else space, config)
     backend = backend or config.backend()
     terms = _terms(dimensions, _resolved(config, data, backend), data)
@@ -233,7 +235,7 @@ class _Pruning(Callback):
     def on_epoch(self, run: Run) -> None:
         last = run.history[-1]
         self.trial.report(last.validation_accuracy, last.epoch)
-        unfinished = run.stop_reason is None and last.epoch < run.config.epochs
+        unfinished = run.stop_reason is None and last.epoch < run.epochs
         if unfinished and START not in self.trial.user_attrs and self.trial.should_prune():
             self.pruned = True
             run.stop("worse than most trials")
