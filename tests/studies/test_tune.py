@@ -93,7 +93,7 @@ def states(storage: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_default_space_holds_the_default_settings(optimizer: str) -> None:
-    config = TrainConfig(optimizer=optimizer)
+    config = TrainConfig(optimizer=optimizer).resolved(200, "cross-entropy")
     start = dataclasses.asdict(config) | {"hidden": [128], "lr": OPTIMIZERS[optimizer].lr}
     space = parse(default_space(config), config)
     for name, dimension in space.items():
@@ -228,9 +228,10 @@ def test_trials_are_trained_on_one_training_part_without_the_test_split(
     for data, config in fits:
         assert data.test is None
         assert data.train is hard_data.train
-        assert config.replace(lr=START.lr) == START
+        assert config.replace(lr=START.lr, weight_decay=None) == START
+        assert config.weight_decay == fits[0][1].weight_decay, "that of the start's examples"
     assert [trial.number for trial in seen] == list(range(6))
-    assert fits[0][1] == START
+    assert fits[0][1].lr == START.lr
     assert len({config.lr for _, config in fits}) == 6
 
 
@@ -479,7 +480,7 @@ def test_tune_says_what_it_tries_and_what_came_of_it(hard: str, capsys: pytest.C
     assert [int(line.split()[1]) for line in lines] == list(range(7))
     assert "study    study in study/study.journal, 7 trials in all\n" in err
     assert "search   lr, batch size, momentum, weight decay, dropout, activation\n" in err
-    assert "lr 0.15, batch size 64, momentum 0.9, weight decay 0.0001, dropout 0, activation relu" in lines[0]
+    assert "lr 0.15, batch size 64, momentum 0.9, weight decay 0.021, dropout 0, activation relu" in lines[0]
     assert all(
         re.match(r"  trial \d +\d+\.\d\d %  best +\d+\.\d\d %  (done|pruned, epoch 1) +lr ", line) for line in lines
     )

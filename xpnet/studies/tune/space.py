@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xpnet.checks import check_range, nearest, typed
 from xpnet.errors import ConfigError
 from xpnet.files import package_text, parse_toml, read_text
-from xpnet.training.config import SETTINGS, TrainConfig
+from xpnet.training.config import SETTINGS, SMALL, TrainConfig
 
 __all__ = ["Choices", "Dimension", "Layers", "Range", "default_space", "parse", "read_space"]
 
@@ -100,6 +100,7 @@ Dimension = Range | Choices | Layers
 
 def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]:
     """The dimensions of a space in the form of space.toml, checked.   Raises ConfigError."""
+    config = config.resolved(SMALL, "cross-entropy")  # what the data have not decided
     try:
         if not space:
             raise ConfigError("there is no setting to search for")
