@@ -187,6 +187,7 @@ def test_numbers_that_hardly_repeat_are_no_classes_unasked() -> None:
     with pytest.raises(DataError, match="33 different labels for 66 rows are hardly classes; to predict numbers"):
         Dataset.from_arrays(X, y)
     assert Dataset.from_arrays(X, y, task="classification").n_classes == 33
+    assert Dataset.from_arrays(X, np.arange(66) % 33).n_classes == 33
     assert Dataset.from_arrays(X, y, task="regression").n_outputs == 1
     assert Dataset.from_arrays(X, [f"street {k}" for k in y]).n_classes == 33
 

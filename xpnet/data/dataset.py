@@ -246,8 +246,9 @@ class Dataset:
             if len(classes) == 1:
                 raise DataError(f"{where}: every label is {classes[0]!r}; at least two classes are needed")
             k, n = len(classes), len(found.values)
-            # Strings are classes, however many there are; numbers of which hardly one comes twice are measurements.
-            if k > max(100, n // 2) or (decided and found.values.dtype.kind in "iu" and k > 20 and n < 3 * k):
+            # Numbers of which hardly one comes twice are measurements, unless they number classes without many gaps.
+            numbers = decided and found.values.dtype.kind in "iu" and k > 20 and n < 3 * k
+            if k > max(100, n // 2) or (numbers and int(np.ptp(found.values)) > 1.3 * k):
                 raise DataError(
                     f"{where}: {k} different labels for {n} rows are hardly classes; to predict numbers, the task is "
                     "regression; if they are classes, it is classification; a column of identifiers is no label"
