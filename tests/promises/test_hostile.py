@@ -288,7 +288,8 @@ def zipped(size: int, names: tuple[str, ...], *, claims: int | None = None) -> b
         struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, *sums, len(each), 0, 0, 0, 0, 0, 0) + each.encode()
         for each in names
     )
-    return start + listed + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(listed), len(start), 0)
+    count = len(names) & 0xFFFF  # a field of 16 bits, which readers need not believe
+    return start + listed + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(listed), len(start), 0)
 
 
 def npz_of(shape: bytes, descr: bytes = b"|u1", content: bytes = b"") -> bytes:
