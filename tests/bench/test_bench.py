@@ -389,6 +389,7 @@ def test_startup(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert ("NOT LESS" in capsys.readouterr().out) == bool(code)
 
 
+@pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize(("share", "code"), [(1e9, 0), (0.0, 1)])
 def test_tabular(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, share: float, code: int) -> None:
     pytest.importorskip("sklearn")
@@ -415,6 +416,7 @@ def test_tabular_of_an_unknown_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown set 'rhubarb'; the choices are digits, iris" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_directory")
 def test_finetune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the set of one's own is of the same drawings, and three examples of each class are few."""
     digits = xpnet.load_data("digits")
