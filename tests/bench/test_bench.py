@@ -168,7 +168,8 @@ def test_whole_epochs_tell_a_large_difference() -> None:
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}, {"schedule": "constant", "weight_decay": 0.0}])
 def test_pytorch_follows_the_recipe(small_data: xpnet.Dataset, settings: dict[str, Any]) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    config = xpnet.TrainConfig(hidden=(8,), batch_size=32, epochs=8, lr=0.1, device="cpu").replace(**settings)
+    start = xpnet.TrainConfig(hidden=(8,), batch_size=32, epochs=8, lr=0.1, weight_decay=1e-4, device="cpu")
+    config = start.replace(**settings)
     own, other = losses("xpnet", small_data, config), losses("PyTorch", small_data, config)
     assert apart(other, own) < cpu.SAME_BATCH
 
@@ -225,7 +226,7 @@ def test_a_chart_without_matplotlib(
 
 def test_a_worker_that_fails_says_so_in_a_line(small_data: xpnet.Dataset) -> None:
     worker = Worker("xpnet")
-    with pytest.raises(PeerError, match=r"^ConfigError: the network takes 35 inputs, but .* have 36 pixels$"):
+    with pytest.raises(PeerError, match=r"^ConfigError: the network takes 35 inputs, but patterns has 36 features$"):
         worker.start(small_data, xpnet.MLP((35, 3)), CONFIG)
     worker.start(small_data, NETWORK, CONFIG)
     worker.epoch()
