@@ -94,6 +94,7 @@ def read(tmp_path: Path) -> Any:
     return run
 
 
+LAYING = ("tilt", "pitch", "gap", "frame", "cells", "margin")
 PAGES: dict[str, dict[str, Any]] = {
     "three": {"n": 3, "columns": 3, "size": 160},
     "a long line": {"n": 16, "columns": 16, "size": 50},
@@ -118,9 +119,7 @@ PAGES: dict[str, dict[str, Any]] = {
 def test_all_are_found_in_order(read: Any, drawn: np.ndarray, kind: str) -> None:
     options = dict(PAGES[kind])
     n, columns, size = (options.pop(name) for name in ("n", "columns", "size"))
-    laying = {
-        name: options.pop(name) for name in ("tilt", "pitch", "gap", "frame", "cells", "margin") if name in options
-    }
+    laying = {name: options.pop(name) for name in LAYING if name in options}
     rng = np.random.default_rng(3)
     images = drawn[rng.permutation(len(drawn))[:n]]
     ink, boxes = page_of(images, rng, size, columns, **laying)
@@ -153,6 +152,19 @@ def test_a_frame_round_a_digit_is_no_ink(tmp_path: Path, drawn: np.ndarray, shap
         (found,) = read_page(tmp_path / "framed.png")
         assert likeness(found.image, image) > 0.9
         assert np.array_equal(read_picture(tmp_path / "framed.png"), found.image)
+
+
+def test_digits_that_touch_a_frame_are_not_lost(read: Any) -> None:
+    """7s in four cells, two of which reach to the line below them."""
+    page = Image.new("L", (700, 240), 255)
+    ink = ImageDraw.Draw(page)
+    for i in range(4):
+        left = 30 + 160 * i
+        ink.rectangle((left, 40, left + 160, 190), outline=0, width=5)
+        ink.line((left + 50, 75, left + 110, 75, left + 80, 188 if i % 2 else 160), 0, 8)
+    found = read(np.asarray(page))
+    assert [round((f.box[2] - 30) / 160 - 0.3) for f in found] == [0, 1, 2, 3]
+    assert all(80 < f.box[1] - f.box[0] < 125 for f in found)
 
 
 def test_boxes_are_those_of_the_picture(tmp_path: Path, drawn: np.ndarray) -> None:
@@ -245,3 +257,37 @@ def test_lines_are_read_one_after_the_other() -> None:
         mixed = rng.permutation(len(boxes))
         order = list(paging._reading_order(boxes[mixed], np.arange(len(boxes)), 50))
         assert mixed[order].tolist() == list(range(len(boxes)))
+
+
+# --- what a network reads --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_pages_of_mnist_are_read(mnist: xpnet.Dataset, tmp_path: Path) -> None:
+    """Nearly all digits in the right order, hardly anything else, and read nearly as well as the digits themselves."""
+    assert mnist.test is not None
+    config = xpnet.TrainConfig()
+    network = config.network(mnist.n_features, mnist.n_classes)
+    model = xpnet.fit(network, mnist, config, device="cpu", seed=0, progress=False).model
+    digits_there, found_in_order, others, right = 0, 0, 0, 0
+    for seed, kind in enumerate([*PAGES] * 2):
+        options, rng = dict(PAGES[kind]), np.random.default_rng((14, seed))
+        n, columns, size = (options.pop(name) for name in ("n", "columns", "size"))
+        laying = {name: options.pop(name) for name in LAYING if name in options}
+        chosen = rng.integers(0, 10_000, n)
+        ink, boxes = page_of(mnist.test.images[chosen], rng, size, columns, **laying)
+        (tmp_path / "page").write_bytes(encoded(photograph(ink, rng, **options), "JPEG", quality=80))
+        found, last = read_page(tmp_path / "page"), -1
+        said = model.predict(np.stack([f.image for f in found]))
+        digits_there += n
+        for f, digit in zip(found, said, strict=True):
+            shares = [overlap(f.box, box) for box in boxes]
+            which = int(np.argmax(shares))
+            if shares[which] <= 0.5:
+                others += 1
+            elif which > last:
+                found_in_order, last = found_in_order + 1, which
+                right += digit == mnist.test.labels[chosen[which]]
+    assert found_in_order >= 0.97 * digits_there
+    assert others <= 0.02 * digits_there
+    assert right >= 0.94 * digits_there

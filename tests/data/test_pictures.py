@@ -674,10 +674,17 @@ def test_pens_from_thin_to_thick(reader: xpnet.Model, tmp_path: Path, pen: tuple
 
 
 @pytest.mark.slow
-def test_a_printed_font_is_read(reader: xpnet.Model, tmp_path: Path) -> None:
-    rng = np.random.default_rng(13)
-    pages = [
-        (photograph(laid(printed(i % 10, rng.uniform(100, 250)), (480, 640), rng=rng), rng), i % 10, 80)
-        for i in range(50)
-    ]
-    assert share_read(reader, tmp_path / "p", pages) >= 0.85
+def test_a_printed_font_is_read(mnist: xpnet.Dataset, tmp_path: Path) -> None:
+    """By networks that only know handwriting: they read 70 to 90 % of it each, depending on their seed."""
+    rng, images = np.random.default_rng(13), []
+    for i in range(50):
+        picture = photograph(laid(printed(i % 10, rng.uniform(100, 250)), (480, 640), rng=rng), rng)
+        (tmp_path / "p").write_bytes(encoded(picture, "JPEG", quality=80))
+        images.append(read_picture(tmp_path / "p"))
+    config = xpnet.TrainConfig()
+    network = config.network(mnist.n_features, mnist.n_classes)
+    right = []
+    for seed in range(6):
+        model = xpnet.fit(network, mnist, config, device="cpu", seed=seed, progress=False).model
+        right.append(np.mean(model.predict(np.stack(images)) == np.arange(50) % 10))
+    assert np.mean(right) >= 0.77

@@ -49,14 +49,15 @@ def digits_on(grey: Bytes) -> list[Digit]:
     labels = _kept(labels, _things(page, mask, labels))
     if not labels.any():
         return []
-    labels = _kept(labels, ~enclosing(labels))
+    frames = enclosing(labels)
+    drawn, labels = _kept(labels, frames), _kept(labels, ~frames)
     # The darkest thing tells how dark the ink is: ruled lines are fainter.
     peaks, sizes = _peaks(labels, contrast), longest(boxes_of(labels))
     labels = _kept(labels, peaks > 0.5 * peaks[sizes > 3 * _SPECK * side].max(initial=0))
     height = _height(boxes_of(labels))
     if not height:
         return []
-    labels = _without_lines(labels, height)
+    labels = _without_lines(labels, drawn, height)
     labels = components(widened(labels > 0, max(1, round(0.02 * height)))) * (labels > 0)
     labels = _merged(labels, height)
     boxes, peaks = boxes_of(labels), _peaks(labels, contrast)
@@ -125,27 +126,25 @@ def _height(boxes: Ints) -> float:
     return float(np.median(tall[alike[main]]))
 
 
-def _without_lines(labels: Ints, height: float) -> Ints:
-    """Frames, tables and ruled lines taken out of the things that are longer than digits."""
-    boxes = boxes_of(labels)
-    long = longest(boxes) > _LONG * height
-    if not long.any():
+def _without_lines(labels: Ints, frames: Ints, height: float) -> Ints:
+    """Lines taken out of the things that are longer than digits, and out of frames, whose digits may touch them."""
+    long = longest(boxes_of(labels)) > _LONG * height
+    mask = np.append(False, long)[labels] | (frames > 0)
+    if not mask.any():
         return labels
-    mask = np.append(False, long)[labels]
     lines = np.zeros_like(mask)
-    for way in (mask, mask.T):
-        there = lines if way is mask else lines.T
-        for slant in _SLANTS:
-            there |= _straight(way, slant, round(1.6 * height))
+    for slant in _SLANTS:
+        lines |= _straight(mask, slant, round(1.6 * height))
+        lines |= _straight(mask.T, slant, round(1.6 * height)).T
     n = labels.max() + 1
-    area = np.bincount(labels.ravel(), minlength=n)
-    drawn = np.bincount(labels[lines], minlength=n) > 0.2 * area
+    drawn = np.bincount(labels[lines], minlength=n) > 0.2 * np.bincount(labels.ravel(), minlength=n)
     drawn[0] = False
-    rest = components(drawn[labels] & ~widened(lines, 1))
+    rest = components((drawn[labels] | (frames > 0)) & ~widened(lines, 1))
     sizes, areas = longest(boxes_of(rest)), np.bincount(rest.ravel())[1:]
-    rest = _kept(rest, (sizes > 0.25 * height) & (areas > 0.02 * height**2))
-    labels = labels * ~drawn[labels]
-    return np.where(rest > 0, rest + n, labels)
+    of_frame = np.bincount(rest[frames > 0], minlength=len(sizes) + 1)[1:] > 0
+    keep = (sizes > 0.25 * height) & (areas > 0.02 * height**2) & ~(of_frame & (sizes > 1.4 * height))
+    rest = _kept(rest, keep)
+    return np.where(rest > 0, rest + n, labels * ~drawn[labels])
 
 
 def _straight(mask: Mask, slant: float, length: int) -> Mask:
@@ -183,7 +182,7 @@ def _merged(labels: Ints, height: float) -> Ints:
         gaps = np.stack([tall, wide], 1) - sides - sides[part]  # below 0 where they overlap
         overlap = -gaps / np.maximum(np.minimum(sides, sides[part]), 1)
         above = (overlap[:, 1] > 0.5) & (gaps[:, 0] < 0.25 * height)
-        near = (gaps < 0.15 * height).all(axis=1) & (size < 0.5 * height)
+        near = (gaps < 0.15 * height).all(axis=1) & ((size < 0.5 * height) | (sides[part, 0] < 0.35 * height))
         beside = (overlap[:, 0] > 0.5) & (gaps[:, 1] < 0.12 * height) & (size < 0.6 * height)
         fits = (above | beside | near) & (tall < 1.3 * height) & (wide < 1.15 * height)
         fits &= (sides[part, 0] < 0.65 * height) | (sides[:, 0] < 0.65 * height)
