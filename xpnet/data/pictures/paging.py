@@ -13,6 +13,7 @@ __all__ = ["Digit", "digits_on", "is_wide"]
 _LEAST, _MOST = 640, 1600  # longest side of the page as it is looked at: its own, within these
 _SURROUNDINGS = 0.25  # of the longest side, as in locating
 _SPECK = 0.003  # largest thing that is no ink, over the longest side
+_PAPER = 0.2  # of the page, at least, is bare
 _THINGS = 2000  # as many are looked at, the largest
 _LONG = 2.2  # of digits' heights: longer things are frames and lines, or several digits
 _SLANTS = np.tan(np.deg2rad(np.arange(-7, 7.5, 1)))  # of lines that are drawn
@@ -62,7 +63,7 @@ def digits_on(grey: Bytes) -> list[Digit]:
     labels = _merged(labels, height)
     boxes, peaks = boxes_of(labels), _peaks(labels, contrast)
     tall = boxes[:, 1] - boxes[:, 0]
-    relief = relief_of(page, labels > 0, labels)
+    relief = relief_of(page, labels > 0, labels, _PAPER)
     light = np.bincount(labels.ravel(), paper.ravel())[1:] / np.bincount(labels.ravel())[1:]
     good = (tall >= 0.45 * height) & (tall <= _LONG * height)
     if not good.any():
@@ -109,9 +110,9 @@ def _things(page: Floats, mask: Mask, labels: Ints) -> Mask:
     sizes, (tall, wide) = longest(boxes), (boxes[:, 1::2] - boxes[:, ::2]).T
     side = max(page.shape)
     lines = (8 * tall < wide) & (wide > 0.2 * side) | (8 * wide < tall) & (tall > 0.5 * side)
-    keep: Mask = ~lines & (sizes > max(4, _SPECK * side)) & (relief_of(page, mask, labels) >= FAINTEST)
+    keep: Mask = ~lines & (sizes > max(4, _SPECK * side)) & (relief_of(page, mask, labels, _PAPER) >= FAINTEST)
     if keep.sum() > _THINGS:
-        keep &= sizes >= np.sort(sizes[keep])[-_THINGS]
+        keep &= np.argsort(np.argsort(-sizes * keep)) < _THINGS
     return keep
 
 
