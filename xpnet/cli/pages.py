@@ -101,8 +101,11 @@ def save_page(path: Path, page: NDArray[np.uint8], marks: Sequence[Mark]) -> Non
         top, bottom, left, right = mark.box
         colour = SURE if mark.sure else UNSURE
         pen.rectangle((left - line, top - line, right + line - 1, bottom + line - 1), outline=colour, width=line)
+        # A long text would run into those beside it.
+        fits = len(marks) == 1 or pen.textlength(mark.text, font=font) <= 1.2 * (right - left)
+        text = mark.text if fits else mark.name if mark.sure else f"{mark.name}?"
         # Above the frame, or in it at the edge of the page.
-        pen.text((left, max(top - 2 * line, size)), mark.text, fill=colour, font=font, anchor="lb")
+        pen.text((left, max(top - 2 * line, size)), text, fill=colour, font=font, anchor="lb")
     content = BytesIO()
     image.save(content, "PNG")
     write_atomically(path, content.getvalue())
