@@ -49,13 +49,17 @@ MORE_NETWORKS: list[dict[str, Any]] = [
 ]
 
 
+QUIET: Any = {"progress": False}
+SHORT: Any = {"lr": 1e-3, "epochs": 2}
+
+
 def trained(
     data: xpnet.Dataset, *, graph: bool, disturb: Callable[[Backend], None] | None = None, **settings: Any
 ) -> Any:
     """All that a few epochs of training leave on the device, as host arrays, and the loop."""
     config = xpnet.TrainConfig(**{"hidden": (7,), "batch_size": 16, "epochs": 5, "graph": graph, **settings})
     backend = select("cuda", graph=graph)
-    run, splits = prepare(config.network(data.n_features, data.n_classes), data, config, backend)
+    run, splits = prepare(config.network(data.n_features, data.n_outputs, data.task), data, config, backend)
     with computing(run):
         loop = Loop(run, splits["train"], 4)
         for epoch in range(1, run.epochs + 1):
@@ -92,6 +96,45 @@ def test_replayed_steps_are_the_steps(
     assert steps >= 30 if settings.get("batch_size") == "full" else steps == 105
     for one, other in zip(eager, replayed, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "loss", [name for name, each in xpnet.functional.LOSSES.items() if each.task != "classification"]
+)
+@pytest.mark.parametrize("scale", ["standard", "pixels"])
+def test_replayed_steps_of_other_tasks_are_the_steps(
+    small_data: xpnet.Dataset, loss: str, scale: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Numbers and several labels an example, with features that are scaled by column."""
+    images = small_data.train.images.reshape(len(small_data.train), -1)
+    task = xpnet.functional.LOSSES[loss].task
+    numbers = images[:, :4].astype(np.float64) / 9
+    y = images[:, :4] > 99 if task == "multilabel" else np.floor(numbers) if loss == "poisson" else 7 + 3 * numbers
+    data = xpnet.Dataset.from_arrays(images, y, task=task, scale=scale)
+    settings: dict[str, Any] = {"loss": loss, "lr": 1e-3, "epochs": 2}
+    eager, _ = trained(data, graph=False, **settings)
+    replayed, loop = trained(data, graph=True, disturb=junk, **settings)
+    assert loop.nodes_per_step is not None
+    assert not caplog.records
+    for one, other in zip(eager, replayed, strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_array_equal(one, other)
+    on_cpu = xpnet.fit(xpnet.MLP((36, 7, 4), loss=loss), data, backend=select("cpu"), batch_size=16, **QUIET, **SHORT)
+    on_gpu = xpnet.fit(xpnet.MLP((36, 7, 4), loss=loss), data, backend=select("cuda"), batch_size=16, **QUIET, **SHORT)
+    assert np.allclose(on_cpu.model.outputs(images), on_gpu.model.outputs(images), rtol=1e-3, atol=1e-4)
+    assert on_gpu.history[-1].train_loss == pytest.approx(on_cpu.history[-1].train_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", ["pixels", "standard"])
+def test_features_that_lie_on_the_gpu_are_trained_on_there(small_data: xpnet.Dataset, scale: str) -> None:
+    backend, (images, labels) = select("cuda"), small_data.train
+    X = backend.to_device(images)
+    data = xpnet.Dataset.from_arrays(X, labels, scale=scale)
+    assert data.train.images.data.ptr == X.data.ptr
+    network = xpnet.MLP((36, 7, 3))
+    there = xpnet.fit(network, data, backend=backend, validation=0.2, **QUIET, **SHORT)
+    moved = xpnet.fit(network, (images, labels), backend=backend, validation=0.2, scale=scale, **QUIET, **SHORT)
+    assert np.array_equal(there.model.outputs(X), moved.model.outputs(images))
 
 
 @pytest.mark.parametrize(("settings", "nodes"), [({}, 20), (TECHNIQUES, 48)], ids=["plain", "techniques"])
