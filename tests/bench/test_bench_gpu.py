@@ -330,7 +330,7 @@ def test_a_worker_that_hangs_is_ended(small_data: xpnet.Dataset) -> None:
 
 def test_a_worker_that_fails_says_so_in_a_line(small_data: xpnet.Dataset) -> None:
     worker = Worker(OWN, Budget(300))
-    with pytest.raises(PeerError, match=r"^ConfigError: the network takes 35 inputs, but .* have 36 pixels$"):
+    with pytest.raises(PeerError, match=r"^ConfigError: the network takes 35 inputs, but .* has 36 features$"):
         worker.start(small_data, xpnet.MLP((35, 3)), CONFIG)
     worker.start(first(small_data, 32), NETWORK, CONFIG)
     seconds, loss = worker.epoch()

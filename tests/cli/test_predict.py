@@ -1,6 +1,7 @@
 """xpnet predict: by index, from files, and at the prompt, piped and on a terminal."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -385,9 +386,15 @@ def runs(trained: xpnet.Model) -> str:
     return os.path.join("runs", "1-newer")
 
 
+HAS_PLOTS = importlib.util.find_spec("matplotlib") is not None
+PLOT = pytest.param(
+    ["plot"], marks=pytest.mark.skipif(not HAS_PLOTS, reason="needs the extra: pip install 'xpnet[plot]'")
+)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["predict", "--index", "3"], ["predict", "--csv"], ["evaluate", "--json"], ["plot"], ["summary", "--json"]],
+    [["predict", "--index", "3"], ["predict", "--csv"], ["evaluate", "--json"], PLOT, ["summary", "--json"]],
     ids=" ".join,
 )
 def test_without_a_run_the_newest_is_used(runs: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -407,7 +414,7 @@ def test_a_picture_without_a_run_is_read_by_the_newest(pictures: str, capsys: py
     assert err == f"using {Path('runs', 'only')}\n"
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "plot", "summary"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", *["plot"] * HAS_PLOTS, "summary"])
 def test_without_a_run_and_without_any_there(command: str, fails: Callable[..., str]) -> None:
     assert fails(2, command) == ("no run is named and there is none in runs: name one, or train one with xpnet train")
 

@@ -71,9 +71,16 @@ def watched() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def needs(name: str) -> None:
+    """Skip what needs a package that is not installed."""
+    if name == "arrow":
+        pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'xpnet[tables]'")
+
+
 @pytest.fixture(params=READERS)
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    needs(name)
     seeds(name)
     return name
 
@@ -861,6 +868,7 @@ def odd_paths(folder: Path) -> Iterator[Path]:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("name", READERS)
 def test_paths_that_are_no_files(name: str, tmp_path: Path) -> None:
+    needs(name)
     reader, work = READERS[name], tmp_path / "work"
     work.mkdir()
     warm_up(reader, work)
