@@ -61,8 +61,17 @@ def main(argv: list[str] | None = None) -> int:
     Returns 1 if xpnet's mean score is below that of scikit-learn's networks, or a fit takes longer than it may, else 0.
     """
     options = _options(argv)
-    warnings.filterwarnings("ignore", module="sklearn")  # that 200 iterations were not enough
-    logging.getLogger("xpnet").setLevel(logging.ERROR)  # that the largest pixel of digits is 16
+    logger, level = logging.getLogger("xpnet"), logging.getLogger("xpnet").level
+    logger.setLevel(logging.ERROR)  # that the largest pixel of digits is 16
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="sklearn")  # that 200 iterations were not enough
+            return _run(options)
+    finally:
+        logger.setLevel(level)
+
+
+def _run(options: argparse.Namespace) -> int:
     about = machine()
     print_machine(about)
     print("accuracy or R2 in %, with the standard error of the mean over folds; CPU seconds per fit, median")
