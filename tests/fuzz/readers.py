@@ -133,6 +133,8 @@ _hooked = False
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _seen is None:
         return
+    if event == "import" and arguments[0] == "faulthandler":  # the fuzzer shows where a slow reader is; time is judged
+        return
     if event == "open":
         path, _mode, flags = arguments
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
