@@ -283,6 +283,17 @@ def test_own_examples_of_some_of_the_classes(caplog: pytest.LogCaptureFixture) -
     assert not caplog.messages
 
 
+def test_rows_of_a_table_stay_rows_for_a_model_with_more_classes() -> None:
+    table, y = (PIXELS.reshape(60, 64) / 255)[:, :36], np.arange(60) % 3
+    rows = xpnet.Split(table, y, is_table=True)
+    first = xpnet.fit(classifier(36), Dataset("a table", rows), **QUICK).model
+    some = Dataset("own", xpnet.Split(table[y != 1], y[y != 1], is_table=True))
+    second = xpnet.fit(first, some, lr=1e-9, **QUICK).model
+    assert second.image_shape == first.image_shape == (36,)
+    assert second.schema.features.kind == "standard"
+    assert np.allclose(second.outputs(table), first.outputs(table), atol=1e-5)
+
+
 def test_models_that_do_not_fit_the_data() -> None:
     model = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model
     with pytest.raises(ConfigError, match="the model takes 6 features, but arrays has 5"):

@@ -28,7 +28,7 @@ from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
 from xpnet.training.prepare import n_trained_on
 from xpnet.training.run import Run
-from xpnet.training.start import described
+from xpnet.training.start import network_for
 
 __all__ = ["train"]
 
@@ -186,7 +186,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: M
         for name, split in (("validation", data.validation), ("test", data.test))
         if split is not None
     ]
-    network, usual = described(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
+    network, usual = network_for(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
     config = config.resolved(n_trained_on(data, config), network.loss, trained=isinstance(start, Model))
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data import Dataset, Split
+from xpnet.data import Dataset
 from xpnet.errors import ConfigError
 from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 
-__all__ = ["described", "network_for", "start_from", "with_classes_of"]
+__all__ = ["network_for", "start_from", "with_classes_of"]
 
 logger = logging.getLogger("xpnet")
 
@@ -24,30 +24,27 @@ def with_classes_of(model: Model, data: Dataset) -> Dataset:
     if data.task != "classification" or data.classes == model.classes or not set(data.classes) <= set(model.classes):
         return data
     splits: dict[str, Any] = {
-        part: None if split is None else Split(split.images, split.labels)
+        part: None if split is None else dataclasses.replace(split, checked=False)
         for part, split in (("train", data.train), ("test", data.test), ("validation", data.validation))
     }
     return dataclasses.replace(data, **splits, classes=model.classes, n_classes=len(model.classes))
 
 
-def described(network: MLP | Model, data: Dataset) -> MLP:
-    """The network that is to be trained on the data: as given, or a model's with as many outputs as the data needs."""
-    return network_for(network, data) if isinstance(network, Model) else network
+def network_for(start: MLP | Model, data: Dataset) -> MLP:
+    """The network that is to be trained on the data: as given, or a model's with as many outputs as the data needs.
 
-
-def network_for(model: Model, data: Dataset) -> MLP:
-    """The model's network, with as many outputs as the data needs.
-
-    Raises ConfigError if the model takes another number of features, or was trained for another task.
+    Raises ConfigError if a model takes another number of features, or was trained for another task.
     """
-    network = model.network
+    if isinstance(start, MLP):
+        return start
+    network = start.network
     if network.sizes[0] != data.n_features:
         raise ConfigError(
             f"the model takes {network.sizes[0]} features, but {data.name} has {data.n_features}: the examples must "
             "have the form that the model was trained on"
         )
     if LOSSES[network.loss].task != data.task:
-        raise ConfigError(f"the model was trained for {model.task}, but {data.name} is for {data.task}")
+        raise ConfigError(f"the model was trained for {start.task}, but {data.name} is for {data.task}")
     return dataclasses.replace(network, sizes=(*network.sizes[:-1], data.n_outputs))
 
 
