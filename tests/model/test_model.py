@@ -89,7 +89,7 @@ def test_predict_takes_images_of_any_layout() -> None:
         model.predict(images[0])
     for same in (images.astype(np.float64), images.astype(">i4"), images.tolist(), images[:, None]):
         assert np.array_equal(model.predict(same), classes)
-    for pixels in (images - 1.0, images * 2.0):
+    for pixels in (images - 1.0, images * 2.0, images / 250.0):
         with pytest.raises(ModelError, match=r"pixels must be in \[0, 1\], or from 0 to 255; these are from"):
             model.predict(pixels)
     with pytest.raises(DataError, match="nan at row 0, pixel"):

@@ -225,7 +225,8 @@ class Model:
         if flat.dtype == xp.uint8 or not flat.shape[0]:
             return dataclasses.replace(trained, scale=white)
         low, high = float(xp.min(flat)), float(xp.max(flat))
-        if low < 0 or high > max(255.0, white):
+        # A little above 1 is neither: divided by 255, such pictures would be black.
+        if low < 0 or 1 < high < 2 or high > max(255.0, white):
             raise ModelError(
                 f"pixels must be in [0, 1], or from 0 to {max(255.0, white):g}; these are from {low:g} to {high:g}"
             )
