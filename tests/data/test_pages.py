@@ -139,6 +139,19 @@ def test_a_sheet_full_of_digits(read: Any) -> None:
     assert np.array_equal(np.rint((middles - 40) / 40), np.array(list(np.ndindex(30, 40))))
 
 
+def test_a_page_with_too_many_things_is_said_to_have_them(
+    read: Any, drawn: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(3)
+    ink, boxes = page_of(drawn[:5], rng, 80, 5)
+    page = photograph(ink, rng)
+    assert len(read(page)) == len(boxes)
+    assert not caplog.messages
+    monkeypatch.setattr(paging, "_THINGS", 3)
+    assert 0 < len(read(page)) < len(boxes)
+    assert caplog.messages[0].endswith("things; only the 3 largest are looked at: cut it into parts")
+
+
 def test_a_single_digit_is_what_read_picture_makes_of_it(tmp_path: Path, drawn: np.ndarray) -> None:
     path = tmp_path / "one.jpg"
     for i, conditions in enumerate(CAMERA.values()):

@@ -1,5 +1,6 @@
 """All digits of a page, in the order in which they are read: line by line, each from left to right."""
 
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ _THINGS = 2000  # as many are looked at, the largest
 _LONG = 2.2  # of digits' heights: longer things are frames and lines, or several digits
 _SLANTS = np.tan(np.deg2rad(np.arange(-7, 7.5, 1)))  # of lines that are drawn
 _WIDE = 1.35  # width over height of two digits, and of one in fifty of MNIST's
+
+
+logger = logging.getLogger("xpnet")
 
 
 class Digit(NamedTuple):
@@ -111,7 +115,8 @@ def _things(page: Floats, mask: Mask, labels: Ints) -> Mask:
     side = max(page.shape)
     lines = (8 * tall < wide) & (wide > 0.2 * side) | (8 * wide < tall) & (tall > 0.5 * side)
     keep: Mask = ~lines & (sizes > max(4, _SPECK * side)) & (relief_of(page, mask, labels, _PAPER) >= FAINTEST)
-    if keep.sum() > _THINGS:
+    if (n := int(keep.sum())) > _THINGS:
+        logger.warning("a page of %d things; only the %d largest are looked at: cut it into parts", n, _THINGS)
         keep &= np.argsort(np.argsort(-sizes * keep)) < _THINGS
     return keep
 
