@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
+TESTED_EXTRAS = [EXTRAS[name] for name in ("plot", "tune", "tensorboard", "tables", "sklearn")]  # those of .ci/run
 
 
 def bounds(requirements: list[str]) -> set[tuple[str, str]]:
@@ -25,8 +26,7 @@ def pins(path: str) -> dict[str, str]:
 
 
 def test_the_lowest_versions_are_those_that_are_stated() -> None:
-    extras = (EXTRAS[name] for name in ("plot", "tune", "tensorboard", "tables"))
-    stated = [PROJECT["project"]["dependencies"], *extras, GROUPS["test"]]
+    stated = [PROJECT["project"]["dependencies"], *TESTED_EXTRAS, GROUPS["test"]]
     assert set(pins("requirements/lowest.txt").items()) == bounds(list(chain(*stated)))
 
 
@@ -34,14 +34,12 @@ def test_everything_that_ci_installs_is_pinned() -> None:
     """By name and version alone, so that the file serves every index."""
     pinned = pins("requirements/dev.lock")
     groups = [requirement for group in GROUPS.values() for requirement in group if isinstance(requirement, str)]
-    extras = [*EXTRAS["plot"], *EXTRAS["tune"], *EXTRAS["tensorboard"], *EXTRAS["tables"]]
-    names = {
-        re.split(r"[<>=;]", requirement)[0].lower()
-        for requirement in [*PROJECT["project"]["dependencies"], *extras, *groups]
-    }
+    stated = chain(PROJECT["project"]["dependencies"], *TESTED_EXTRAS, groups)
+    names = {re.split(r"[<>=;]", requirement)[0].lower() for requirement in stated}
     assert names <= set(pinned)
     assert f"torch=={pinned['torch']}" in GROUPS["peers"]
 
 
 def test_extras_are_for_users() -> None:
-    assert set(EXTRAS) == {"cuda12", "cuda13", "torch", "jax", "plot", "tune", "tensorboard", "tables", "notebook"}
+    gpus, libraries = {"cuda12", "cuda13"}, {"torch", "jax"}
+    assert set(EXTRAS) == gpus | libraries | {"plot", "tune", "tensorboard", "tables", "sklearn", "notebook"}

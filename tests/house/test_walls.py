@@ -29,6 +29,9 @@ HEAVY = {
     "safetensors",
     "jaxtyping",
     "beartype",
+    "sklearn",
+    "scipy",
+    "joblib",
 }
 
 
