@@ -96,6 +96,18 @@ def test_first_adam_step_in_float32() -> None:
     assert np.allclose(params[0], [-0.125, -0.125, 0.125], rtol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_without_memory(dtype: type) -> None:
+    """With both betas 0, every step is lr g / (|g| + eps)."""
+    g: np.ndarray = np.array([0.0, 1e-3, -2.0], dtype)
+    params: list[np.ndarray] = [np.zeros(3, dtype)]
+    state = init_state("adam", params)
+    for _ in range(2):
+        OPTIMIZERS["adam"].update(params, state, [g], lr=np.array([0.125], dtype), beta1=0.0, beta2=0.0, eps=1e-3)
+    assert params[0].dtype == dtype
+    assert np.allclose(params[0], -0.25 * g / (np.abs(g) + 1e-3), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_lists_that_do_not_fit(name: str) -> None:
     params, (grads, *_) = problem()

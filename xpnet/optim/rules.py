@@ -3,6 +3,8 @@
 This is the only module that writes into arrays, by augmented assignment on the slots of lists (``params[i] -= ...``):
 in place on NumPy, CuPy and torch, so that addresses stay; a rebinding of the slot on JAX. An optimizer therefore
 consumes its ``params`` and ``state``; a caller who needs the old values copies them first. Gradients are only read.
+What is added to a slot is first an array of its own, ``change``, written into likewise, because an expression would
+make a new array for each of its operations.
 
 ``params`` and ``grads`` are lists of float arrays of equal shapes pairwise. ``state`` is a flat list, made by
 ``init_state``. ``lr`` is a Python float, or an array of one element of the params' dtype (a rate that changes inside a
@@ -103,7 +105,7 @@ def nesterov_sgd(
     for i, g in enumerate(_with_l2(grads, params, weight_decay)):
         velocity[i] *= momentum
         velocity[i] += g
-        change = momentum * velocity[i]  # a new array, written into: one expression would make three
+        change = momentum * velocity[i]
         change += g
         change *= lr
         params[i] -= change
@@ -134,9 +136,15 @@ def rmsprop(
     _check(params, state, grads, 1)
     xp = array_namespace(*params) if xp is None else xp
     for i, g in enumerate(_with_l2(grads, params, weight_decay)):
+        change = g * g
+        change *= 1.0 - alpha
         state[i] *= alpha
-        state[i] += (1.0 - alpha) * (g * g)
-        params[i] -= lr * (g / (xp.sqrt(state[i]) + eps))
+        state[i] += change
+        change = xp.sqrt(state[i])
+        change += eps
+        change = g / change
+        change *= lr
+        params[i] -= change
     return params, state
 
 
@@ -205,13 +213,21 @@ def _adam(
     # 1 - beta^t by expm1: written as it reads, float32 would keep four digits of 1 - 0.999.
     correction1 = -xp.expm1(state[-1] * math.log(beta1)) if beta1 else 1.0
     correction2 = xp.sqrt(-xp.expm1(state[-1] * math.log(beta2))) if beta2 else 1.0
-    rate = lr / correction1
+    # m^ / (sqrt(v^) + eps) with both corrections in the numbers, which saves a pass over the array.
+    rate, eps = lr * correction2 / correction1, eps * correction2
     for i, g in enumerate(grads):
+        change = (1.0 - beta1) * g
         state[i] *= beta1
-        state[i] += (1.0 - beta1) * g
+        state[i] += change
+        change *= g  # on the way to (1 - beta2) g^2
+        change *= (1.0 - beta2) / (1.0 - beta1)
         state[n + i] *= beta2
-        state[n + i] += (1.0 - beta2) * (g * g)
-        params[i] -= rate * (state[i] / (xp.sqrt(state[n + i]) / correction2 + eps))
+        state[n + i] += change
+        change = xp.sqrt(state[n + i])
+        change += eps
+        change = state[i] / change
+        change *= rate
+        params[i] -= change
     return params, state
 
 
@@ -249,7 +265,9 @@ def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float
     t = xp.astype(step, values[0].dtype)
     share = 1.0 - xp.minimum((1.0 + t) / (10.0 + t), decay)
     for i, value in enumerate(values):
-        average[i] += share * (value - average[i])
+        change = value - average[i]
+        change *= share
+        average[i] += change
     return average
 
 
