@@ -622,6 +622,18 @@ def test_lean_reductions_are_numpys(name: str, axis: int | None, keepdims: bool,
     assert (lean.dtype, lean.shape) == (own.dtype, own.shape)
 
 
+@pytest.mark.parametrize("shape", [(200, 1), (200, 10), (3, 32), (3, 33), (0, 10)])
+def test_the_maxima_of_rows_are_numpys(shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    x[1:2, -1] = np.nan
+    before = x.copy()
+    for array in (x, np.asfortranarray(x), x[::-1, ::-1]):
+        assert np.array_equal(select("cpu").xp.max(array, axis=1), np.max(array, axis=1), equal_nan=True)
+    assert np.array_equal(x, before, equal_nan=True)
+    with pytest.raises(ValueError, match="no identity"):
+        select("cpu").xp.max(x[:, :0], axis=1)
+
+
 def test_lean_take_and_astype_are_numpys() -> None:
     xp, x = select("cpu").xp, np.arange(12.0).reshape(3, 4)
     assert np.array_equal(xp.take(x, np.array([2, 0]), axis=0), x[[2, 0]])

@@ -25,6 +25,9 @@ parameters. Measured on two virtual cores at 784-128-10 and batch 64 (12.8 Mflop
 work takes one of them now and then.
 """
 
+_SHORT = 32
+"""The longest row of which a copy to transpose costs less than a loop of its own."""
+
 
 class NumpyBackend(Backend):
     """NumPy on the CPU.
@@ -64,7 +67,9 @@ class NumpyBackend(Backend):
 def _lean_numpy() -> SimpleNamespace:
     """NumPy's namespace, with the methods and reductions that some of its functions are Python wrappers of.
 
-    A wrapper costs 0.3 to 1.3 us, all of them together a twentieth of a step at 784-128-10 and batch 64.
+    A wrapper costs 0.3 to 1.3 us, all of them together a twentieth of a step at 784-128-10 and batch 64. The maxima of
+    short rows are taken down the columns of a transposed copy: one row at a time, those of (200, 10) logits take 9.8 us
+    instead of 2.8, and those of (10000, 10) 430 instead of 50.
     """
 
     def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
@@ -77,6 +82,8 @@ def _lean_numpy() -> SimpleNamespace:
         return x.argmax(axis, keepdims=keepdims)
 
     def maximum(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Any:
+        if axis == 1 and x.ndim == 2 and x.shape[1] <= _SHORT:
+            return np.maximum.reduce(x.T.copy(), 0, keepdims=keepdims).T
         return np.maximum.reduce(x, axis, keepdims=keepdims)
 
     def total(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
