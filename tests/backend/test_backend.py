@@ -16,8 +16,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests import fake_cupy
-from tests.conftest import DEMANDED
-from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select
+from tests.conftest import DEMANDED, ArrayLibrary
+from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select, select_for
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
 from xpnet.backend.cupy import gemm
@@ -644,3 +644,11 @@ def test_lean_take_and_astype_are_numpys() -> None:
     assert xp.astype(x, np.float64) is not x
     assert xp.astype(x, np.float64, copy=False) is x
     assert np.array_equal(xp.sum(x, axis=1, dtype=np.float32), x.sum(axis=1))
+
+
+def test_the_backend_of_an_array(xp: ArrayLibrary) -> None:
+    """An array's own library, on the device where it lies; what no library made is refused in one line."""
+    backend = select_for(xp(np.ones(2)))
+    assert (backend.name, backend.device) == (xp.backend.name, xp.backend.device)
+    with pytest.raises(DeviceError, match=r"builtins\.list is not an array of a library that xpnet knows: these are"):
+        select_for([1.0])

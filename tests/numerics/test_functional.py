@@ -186,6 +186,23 @@ def test_clip_by_global_norm(xp: ArrayLibrary, max_norm: float, factor: float) -
         xp.assert_close(actual, g * factor, 1e-6)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_the_penalty_on_weights(xp: ArrayLibrary, strength: float) -> None:
+    """Its value, and its gradients for a strength that is a number, or an array on the device."""
+    weights = [np.array([[3.0, -4.0]]), np.array([[1.0], [2.0]])]
+
+    def penalty(*arrays: Any) -> Any:
+        s, *W = arrays
+        value, vjp = F.l2_penalty(W, s, xp=xp.xp)
+        return value, vjp(2.0), F.l2_penalty(W, strength, xp=xp.xp)[0]
+
+    value, grads, same = xp.run(penalty, *map(xp, (np.array(strength), *weights)))
+    xp.assert_close(value, np.array(15.0 * strength))
+    xp.assert_close(same, np.array(15.0 * strength))
+    for actual, W in zip(grads, weights, strict=True):
+        xp.assert_close(actual, 2.0 * strength * W)
+
+
 def test_torch_clips_alike() -> None:
     open_backend("torch")
     import torch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ArrayLibrary, open_backend, relative_error
-from xpnet.optim import OPTIMIZERS, init_state, limit_norms, moving_average
+from xpnet.optim import OPTIMIZERS, adam_eps_hat, init_state, limit_norms, moving_average, rescale_velocity
 
 # name -> our hyperparameters, torch's class and its hyperparameters; no momentum is zero
 RULES: dict[str, tuple[dict[str, float], str, dict[str, Any]]] = {
@@ -52,6 +52,36 @@ def test_ten_steps_against_torch(name: str, weight_decay: float) -> None:
         optimizer.step()
         for p, q in zip(params, torch_params, strict=True):
             assert relative_error(p, q.detach().numpy()) < 1e-12
+
+
+def test_adam_whose_eps_is_not_corrected() -> None:
+    """Ten steps by the formula at the end of section 2 of Kingma and Ba 2015, with an eps that counts."""
+    lr, beta1, beta2, eps = 0.05, 0.8, 0.95, 0.3
+    params, grads = problem()
+    expected, state = [p.copy() for p in params], init_state("adam", params)
+    m, v = ([np.zeros_like(p) for p in params] for _ in range(2))
+    for t, step in enumerate(grads, 1):
+        params, state = adam_eps_hat(params, state, step, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+        rate = lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+        for i, g in enumerate(step):
+            m[i], v[i] = beta1 * m[i] + (1 - beta1) * g, beta2 * v[i] + (1 - beta2) * g * g
+            expected[i] -= rate * m[i] / (np.sqrt(v[i]) + eps)
+            assert relative_error(params[i], expected[i]) < 1e-12
+
+
+def test_a_velocity_keeps_its_path_at_another_rate() -> None:
+    """Without a gradient, the next step with half the rate goes as far as with the whole one."""
+    params, grads = problem()
+    ends = []
+    for factor in (1.0, 0.5):
+        moved, velocity = [p.copy() for p in params], init_state("momentum", params)
+        update = OPTIMIZERS["momentum"].update
+        moved, velocity = update(moved, velocity, grads[0], lr=0.1)
+        velocity = rescale_velocity(velocity, 1 / factor)
+        moved, _ = update(moved, velocity, [np.zeros_like(p) for p in params], lr=0.1 * factor)
+        ends.append(moved)
+    for a, b in zip(*ends, strict=True):
+        assert relative_error(a, b) < 1e-14
 
 
 @pytest.mark.parametrize("name", RULES)

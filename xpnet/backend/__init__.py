@@ -6,7 +6,7 @@ A library is imported when it is selected, never before.
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xpnet.checks import nearest
 from xpnet.errors import DeviceError
@@ -16,9 +16,10 @@ from ._jax import JaxBackend
 from ._numpy import NumpyBackend
 from ._strict import StrictBackend
 from ._torch import TorchBackend
+from .arrays import home_of
 from .cupy.backend import CupyBackend
 
-__all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "Feed", "available", "select"]
+__all__ = ["LIBRARIES", "Availability", "Backend", "DeviceError", "Feed", "available", "select", "select_for"]
 
 _BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend for backend in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, StrictBackend)
@@ -71,6 +72,21 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
         )
     backend.activate()
     return backend
+
+
+def select_for(array: Any) -> Backend:
+    """The backend of an array: its own library, on the device where it lies.
+
+    Raises DeviceError for anything that is not an array of one of `LIBRARIES`.
+    """
+    home = home_of(array)
+    if home is None:
+        raise DeviceError(
+            f"{type(array).__module__}.{type(array).__name__} is not an array of a library that xpnet knows",
+            f"these are {', '.join(LIBRARIES)}",
+        )
+    library, device = home
+    return select(device, library)
 
 
 def available() -> list[Availability]:

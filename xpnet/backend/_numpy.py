@@ -50,9 +50,7 @@ class NumpyBackend(Backend):
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
         if flops >= _FLOPS_WORTH_A_THREAD or any(os.environ.get(name) for name in THREAD_SETTINGS):
             return nullcontext()
-        from threadpoolctl import threadpool_limits
-
-        limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+        limits: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
         return limits
 
     def to_device(self, host_array: np.ndarray) -> Any:
@@ -91,6 +89,14 @@ def _lean_numpy() -> SimpleNamespace:
 
     lean = {"argmax": argmax, "astype": astype, "max": maximum, "sum": total, "take": take}
     return SimpleNamespace(**{**vars(np), **lean})
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    """The pools of threads of the libraries that are loaded, NumPy's among them: finding them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @functools.cache

@@ -32,6 +32,7 @@ __all__ = [
     "gelu",
     "huber",
     "identity",
+    "l2_penalty",
     "leaky_relu",
     "mean_squared_error",
     "normalize",
@@ -556,3 +557,20 @@ def clip_by_global_norm(grads: list[Array], max_norm: float, *, xp: Any = None) 
     norm = xp.sqrt(square)
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     return [g * factor for g in grads], norm
+
+
+def l2_penalty(
+    weights: list[Array], strength: Float[Array, ""] | float, *, xp: Any = None
+) -> tuple[Float[Array, ""], Callable[..., list[Array]]]:
+    """The penalty that keeps weights small, the negative logarithm of a Gaussian prior.
+
+        y = strength/2 sum of all W^2 ;   dW = dy strength W
+
+    weights : float arrays, those of a network's parameters that are to be penalised.   strength : >= 0.
+    Returns y, and vjp(dy=1.0) -> [dW, ...].
+    Source: Hoerl and Kennard 1970, ridge regression.
+    """
+    xp = array_namespace(*weights) if xp is None else xp
+    flat = [xp.reshape(W, (-1,)) for W in weights]
+    square = sum((xp.matmul(w, w) for w in flat[1:]), xp.matmul(flat[0], flat[0]))
+    return (0.5 * strength) * square, lambda dy=1.0: [(dy * strength) * W for W in weights]

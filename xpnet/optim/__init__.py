@@ -2,13 +2,16 @@
 
 from .rules import (
     OPTIMIZERS,
+    Update,
     adam,
+    adam_eps_hat,
     adamw,
     init_state,
     limit_norms,
     momentum_sgd,
     moving_average,
     nesterov_sgd,
+    rescale_velocity,
     rmsprop,
     sgd,
 )
@@ -17,7 +20,9 @@ from .schedules import SCHEDULES, constant, cosine, linear, one_cycle, step_deca
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
+    "Update",
     "adam",
+    "adam_eps_hat",
     "adamw",
     "constant",
     "cosine",
@@ -28,6 +33,7 @@ __all__ = [
     "moving_average",
     "nesterov_sgd",
     "one_cycle",
+    "rescale_velocity",
     "rmsprop",
     "sgd",
     "step_decay",

@@ -20,13 +20,16 @@ from array_api_compat import array_namespace
 
 __all__ = [
     "OPTIMIZERS",
+    "Update",
     "adam",
+    "adam_eps_hat",
     "adamw",
     "init_state",
     "limit_norms",
     "momentum_sgd",
     "moving_average",
     "nesterov_sgd",
+    "rescale_velocity",
     "rmsprop",
     "sgd",
 ]
@@ -175,6 +178,29 @@ def adam(
     return _adam(params, state, _with_l2(grads, params, weight_decay), lr, beta1, beta2, eps, xp)
 
 
+def adam_eps_hat(
+    params: Arrays,
+    state: Arrays,
+    grads: Arrays,
+    *,
+    lr: Any,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    xp: Any = None,
+) -> tuple[Arrays, Arrays]:
+    """Adam whose eps is not corrected, as TensorFlow and scikit-learn have it; consumes params and state.
+
+        p <- p - lr m^ sqrt(1 - beta2^t) / (sqrt(v) + eps),   otherwise as adam
+
+    Arguments, results and errors as in adam.
+    Source: Kingma and Ba 2015, the end of section 2.
+    """
+    _check(params, state[:-1], grads, 2)
+    return _adam(params, state, _with_l2(grads, params, weight_decay), lr, beta1, beta2, eps, xp, hat=True)
+
+
 def adamw(
     params: Arrays,
     state: Arrays,
@@ -205,7 +231,16 @@ def adamw(
 
 
 def _adam(
-    params: Arrays, state: Arrays, grads: Arrays, lr: Any, beta1: float, beta2: float, eps: float, xp: Any
+    params: Arrays,
+    state: Arrays,
+    grads: Arrays,
+    lr: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    xp: Any,
+    *,
+    hat: bool = False,
 ) -> tuple[Arrays, Arrays]:
     xp = array_namespace(*params) if xp is None else xp
     n = len(params)
@@ -214,7 +249,7 @@ def _adam(
     correction1 = -xp.expm1(state[-1] * math.log(beta1)) if beta1 else 1.0
     correction2 = xp.sqrt(-xp.expm1(state[-1] * math.log(beta2))) if beta2 else 1.0
     # m^ / (sqrt(v^) + eps) with both corrections in the numbers, which saves a pass over the array.
-    rate, eps = lr * correction2 / correction1, eps * correction2
+    rate, eps = lr * correction2 / correction1, eps if hat else eps * correction2
     for i, g in enumerate(grads):
         change = (1.0 - beta1) * g
         state[i] *= beta1
@@ -245,6 +280,19 @@ def limit_norms(params: Arrays, limit: float, *, xp: Any = None) -> Arrays:
         norms = xp.sqrt(xp.sum(params[i] * params[i], axis=0))
         params[i] *= limit / xp.maximum(norms, limit)
     return params
+
+
+def rescale_velocity(velocity: Arrays, factor: float) -> Arrays:
+    """The velocity that takes the same path at another learning rate, from which torch's convention leaves it apart.
+
+        v <- v factor,   factor = old lr / new lr
+
+    velocity : arrays of momentum_sgd or nesterov_sgd, consumed.   factor : > 0.
+    Returns velocity.
+    """
+    for i in range(len(velocity)):
+        velocity[i] *= factor
+    return velocity
 
 
 def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float, xp: Any = None) -> Arrays:
@@ -286,10 +334,14 @@ def _check(params: Arrays, state: Arrays, grads: Arrays, slots: int) -> None:
         )
 
 
+Update = Callable[..., tuple[Arrays, Arrays]]
+"""update(params, state, grads, *, lr, ...) -> (params, state), which consumes its first two arguments."""
+
+
 class Optimizer(NamedTuple):
     """An update rule, what its state is made of, and its default rate."""
 
-    update: Callable[..., tuple[Arrays, Arrays]]
+    update: Update
     slots: int  # arrays of state per parameter
     counts: bool  # whether the state ends with a count of the updates
     lr: float  # for a network of MNIST's size

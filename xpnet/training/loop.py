@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from xpnet.numerics.network import MLP
 from xpnet.numerics.streams import ORDER
-from xpnet.optim import init_state
+from xpnet.optim import Update, init_state
 from xpnet.training.evaluate import no_hits
 from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader
 from xpnet.training.run import Run
-from xpnet.training.step import State, make_step
+from xpnet.training.step import Objective, State, make_step
 
 __all__ = ["STEPS_PER_CALL", "Loop", "computing", "largest_product"]
 
@@ -31,13 +31,24 @@ class Loop:
     """A network and its training examples on a device, and the steps that train the one on the other.
 
     run : the run.   train : the examples.   steps_per_call : the most steps issued at a time.
+    objective, update : as in make_step.   loader : of the examples; None for a Loader.
     state : as the newest step left it.
     """
 
-    def __init__(self, run: Run, train: Examples, steps_per_call: int = STEPS_PER_CALL) -> None:
+    def __init__(
+        self,
+        run: Run,
+        train: Examples,
+        steps_per_call: int = STEPS_PER_CALL,
+        *,
+        objective: Objective | None = None,
+        update: Update | None = None,
+        loader: Loader | None = None,
+    ) -> None:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
         self._run = run
-        self._loader = Loader(train, backend, run.batch_size, run.checkpoint.streamed if run.checkpoint else None)
+        streamed = run.checkpoint.streamed if run.checkpoint else None
+        self._loader = loader or Loader(train, backend, run.batch_size, streamed)
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
         average = [backend.to_device(a) for a in run.params + run.running] if config.average else []
@@ -51,6 +62,8 @@ class Loop:
             n_steps=n_steps,
             window=window,
             schema=run.schema.on(backend.to_device),
+            objective=objective,
+            update=update,
         )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
@@ -116,9 +129,10 @@ class Loop:
             )
         )
 
-    def set_rates(self) -> None:
-        """Use the run's learning rates from the next step on."""
-        self._rates = self._run.backend.to_device(self._run.rates.astype(self._run.config.dtype))
+    def set_rates(self, rates: NDArray[np.float64] | None = None) -> None:
+        """Use other learning rates from the next step on: some in one of make_step's forms, or the run's."""
+        rates = self._run.rates if rates is None else rates
+        self._rates = self._run.backend.to_device(rates.astype(self._run.config.dtype))
 
     @property
     def streamed(self) -> bool:

@@ -14,13 +14,14 @@ from xpnet.model import features_on, hits_of, targets_on
 from xpnet.numerics.augment import distort
 from xpnet.numerics.functional import clip_by_global_norm
 from xpnet.numerics.network import MLP
-from xpnet.optim import OPTIMIZERS, limit_norms, moving_average
+from xpnet.optim import OPTIMIZERS, Update, limit_norms, moving_average
 from xpnet.training.config import TrainConfig
 
 __all__ = ["State", "make_step"]
 
 Array = Any
 Arrays = list[Any]
+Objective = Callable[..., tuple[Array, Arrays, Array, Arrays]]
 
 
 class State(NamedTuple):
@@ -53,6 +54,8 @@ def make_step(
     n_steps: int,
     window: int | None = None,
     schema: Schema,
+    objective: Objective | None = None,
+    update: Update | None = None,
 ) -> Callable[..., State]:
     """The function that trains on one batch.
 
@@ -60,13 +63,17 @@ def make_step(
     batch_size : examples per step, but for the epoch's last, which has the rest.   n_steps : steps per epoch.
     window : steps after which other examples are on the device; None for all of the epoch's.
     schema : of the data; its scalings are arrays on the device.
+    objective : what is minimised, with the arguments and results of network.loss_and_grads, which None takes.
+    update : the update rule, a function of optim; None takes that of the settings.
     Returns step(state, images, targets, order, rates, offsets, weights=None) -> state, with all arrays on one device:
         images (n, n_in) uint8 or float; targets (n,) integers or (n, k) floats; order (n,) int64, in which the
-        examples are taken; rates (all steps of the run,), the schedule's table in the params' dtype; offsets (the
-        batch's size,) int64, 0, 1, ...: the batch is order[i * batch_size + offsets], i being the step's number in the
-        window; weights (n,), in the params' dtype, of the examples, or None.
+        examples are taken; rates, the learning rates in the params' dtype: (1,), the same at every step, or (n_steps,),
+        those of every epoch, or (all steps of the run,); offsets (the batch's size,) int64, 0, 1, ...: the batch is
+        order[i * batch_size + offsets], i being the step's number in the window; weights (n,), in the params' dtype, of
+        the examples, or None.
     """
-    optimizer = OPTIMIZERS[config.optimizer]
+    objective = objective or network.loss_and_grads
+    update = update or OPTIMIZERS[config.optimizer].update
     options = config.hyperparameters
 
     def step(
@@ -79,22 +86,23 @@ def make_step(
         weights: Array | None = None,
     ) -> State:
         params = state.params
-        i = state.step % n_steps
-        if window is not None:
-            i = i % window
+        in_epoch = state.step % n_steps
+        i = in_epoch if window is None else in_epoch % window
         rows = xp.take(order, i * batch_size + offsets, axis=0)
         x = features_on(xp.take(images, rows, axis=0), params[0].dtype, schema, xp=xp)
         if config.augment is not None:
             x = distort(x, schema.image_shape, config.augment, state.step, seed=config.seed, xp=xp)
         y = targets_on(xp.take(targets, rows, axis=0), params[0].dtype, schema, xp=xp)
         w = None if weights is None else xp.take(weights, rows, axis=0)
-        loss, grads, logits, running = network.loss_and_grads(
+        loss, grads, logits, running = objective(
             params, x, y, weights=w, running=state.running, step=state.step, seed=config.seed, xp=xp
         )
         if config.clip_norm is not None:
             grads, _ = clip_by_global_norm(grads, config.clip_norm, xp=xp)
-        lr = xp.take(rates, state.step, axis=0)
-        params, slots = optimizer.update(params, state.optimizer, grads, lr=lr, xp=xp, **options)
+        lr = rates
+        if rates.shape[0] > 1:
+            lr = xp.take(rates, in_epoch if rates.shape[0] == n_steps else state.step, axis=0)
+        params, slots = update(params, state.optimizer, grads, lr=lr, xp=xp, **options)
         if config.max_norm is not None:
             params = limit_norms(params, config.max_norm, xp=xp)
         average = state.average
