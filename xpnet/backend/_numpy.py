@@ -87,7 +87,10 @@ def _lean_numpy() -> SimpleNamespace:
     def total(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
         return np.add.reduce(x, axis, dtype, keepdims=keepdims)
 
-    lean = {"argmax": argmax, "astype": astype, "max": maximum, "sum": total, "take": take}
+    def isdtype(dtype: Any, kind: Any) -> bool:
+        return dtype.kind == "f" if kind == "real floating" and isinstance(dtype, np.dtype) else np.isdtype(dtype, kind)
+
+    lean = {"argmax": argmax, "astype": astype, "isdtype": isdtype, "max": maximum, "sum": total, "take": take}
     return SimpleNamespace(**{**vars(np), **lean})
 
 

@@ -45,6 +45,8 @@ class Rows(Loader):
     order : of the last epoch.   Other arguments as in Loader.
     """
 
+    drawn = False
+
     def __init__(
         self, examples: Examples, backend: Backend, batch_size: int, rng: np.random.RandomState | None = None
     ) -> None:
@@ -64,7 +66,7 @@ class Rows(Loader):
             self.steps = min(math.ceil(examples.n / batch_size), max(1, WINDOW_BYTES // (row * batch_size)))
         self._window = self.steps * batch_size
 
-    def shuffled(self, generator: np.random.Generator, skip: int = 0) -> Iterator[Window]:
+    def shuffled(self, generator: np.random.Generator | None, skip: int = 0) -> Iterator[Window]:
         """An epoch's windows, in an order that rng draws instead of the generator."""
         if self._rng is not None:
             positions = np.arange(len(self.order))

@@ -139,7 +139,13 @@ class Training:
         if len(state.order) == run.n_examples:
             self._rows.order = state.order.astype(np.intp)
         update = adam_eps_hat if state.name == "adam" else None
-        self._loop = Loop(run, problem.train, objective=problem.objective, update=update, loader=self._rows)
+        self._loop = Loop(
+            *(run, problem.train),
+            objective=problem.objective,
+            update=update,
+            counting=bool(self._observers),
+            loader=self._rows,
+        )
         if state.epochs:
             known = self._loop.arrays()
             kept = {

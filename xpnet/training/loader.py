@@ -89,7 +89,10 @@ class Loader:
     examples : which.   backend : where to.   batch_size : of the steps; every window but an epoch's last is a multiple.
     streamed : whether window by window; None to decide by the file and the device's memory.
     steps : steps of a full window; those of the complete epoch if the examples fit at once.
+    drawn : whether the order of an epoch is the generator's; of a subclass it may be its own.
     """
+
+    drawn = True
 
     def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1, streamed: bool | None = None) -> None:
         self._examples = examples
@@ -127,9 +130,10 @@ class Loader:
         self._chunks_per_window = max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))
         self.steps = steps_per_chunk * self._chunks_per_window
 
-    def shuffled(self, generator: np.random.Generator, skip: int = 0) -> Iterator[Window]:
+    def shuffled(self, generator: np.random.Generator | None, skip: int = 0) -> Iterator[Window]:
         """An epoch's windows in an order that the generator draws, without the first few."""
         n = self._examples.n
+        assert generator is not None
         if self._whole is not None:
             self._feed.push(generator.permutation(n))
             (order,) = self._feed.pull()

@@ -31,7 +31,7 @@ class Loop:
     """A network and its training examples on a device, and the steps that train the one on the other.
 
     run : the run.   train : the examples.   steps_per_call : the most steps issued at a time.
-    objective, update : as in make_step.   loader : of the examples; None for a Loader.
+    objective, update, counting : as in make_step.   loader : of the examples; None for a Loader.
     state : as the newest step left it.
     """
 
@@ -43,6 +43,7 @@ class Loop:
         *,
         objective: Objective | None = None,
         update: Update | None = None,
+        counting: bool = True,
         loader: Loader | None = None,
     ) -> None:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
@@ -64,6 +65,7 @@ class Loop:
             schema=run.schema.on(backend.to_device),
             objective=objective,
             update=update,
+            counting=counting,
         )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
@@ -85,7 +87,7 @@ class Loop:
             self.state = self.state._replace(loss=loss, hits=hits, healthy=healthy)
         skipped = done // self._loader.steps
         end = skipped * self._loader.steps
-        draws = generator(run.config.seed, ORDER, number)
+        draws = generator(run.config.seed, ORDER, number) if self._loader.drawn else None
         for images, targets, weights, order in self._loader.shuffled(draws, skipped):
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
             end += math.ceil(targets.shape[0] / run.batch_size)

@@ -56,6 +56,7 @@ def make_step(
     schema: Schema,
     objective: Objective | None = None,
     update: Update | None = None,
+    counting: bool = True,
 ) -> Callable[..., State]:
     """The function that trains on one batch.
 
@@ -65,6 +66,7 @@ def make_step(
     schema : of the data; its scalings are arrays on the device.
     objective : what is minimised, with the arguments and results of network.loss_and_grads, which None takes.
     update : the update rule, a function of optim; None takes that of the settings.
+    counting : whether the hits are counted.
     Returns step(state, images, targets, order, rates, offsets, weights=None) -> state, with all arrays on one device:
         images (n, n_in) uint8 or float; targets (n,) integers or (n, k) floats; order (n,) int64, in which the
         examples are taken; rates, the learning rates in the params' dtype: (1,), the same at every step, or (n_steps,),
@@ -109,7 +111,7 @@ def make_step(
         if config.average:
             average = moving_average(average, params + running, state.step, decay=config.average, xp=xp)
         loss_sum = state.loss + loss * offsets.shape[0]
-        hits = state.hits + hits_of(network.loss, logits, y, xp=xp)
+        hits = state.hits + hits_of(network.loss, logits, y, xp=xp) if counting else state.hits
         # A sum that once stopped being finite stays so: this counts the steps before the first bad one.
         healthy = state.healthy + xp.astype(xp.isfinite(loss_sum), state.healthy.dtype)
         return State(params, running, slots, average, state.step + 1, loss_sum, hits, healthy)
