@@ -48,6 +48,10 @@ class Table(NamedTuple):
         return self.y.dtype.kind == "f"
 
 
+# Fits itself with a seed, and returns what predicts.
+System = Callable[[Table, int], Callable[[Any], Any]]
+
+
 class Measured(NamedTuple):
     """What a system reached on a set, fold by fold: accuracies or R2, and the CPU's seconds of each fit."""
 
@@ -82,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         for name in options.sets:
             table = load(name)
             sizes[name] = len(table.y)
-            found[name] = measure(table, options.folds, options.seeds)
+            found[name] = measure(table, _systems(table.regression), options.folds, options.seeds)
             _print_set(name, table, found[name])
     reached = _print_summary(found, sizes)
     if options.json is not None:
@@ -125,13 +129,12 @@ def load(name: str) -> Table:
     return Table(*getattr(datasets, f"load_{name.replace(' ', '_')}")(return_X_y=True))
 
 
-def measure(table: Table, folds: int, seeds: int) -> dict[str, Measured]:
+def measure(table: Table, systems: dict[str, System], folds: int, seeds: int) -> dict[str, Measured]:
     """Fit each system on each fold, in turns, after one fit of each that does not count."""
     from sklearn.metrics import accuracy_score, r2_score
     from sklearn.model_selection import KFold, StratifiedKFold
 
     divide, score = (KFold, r2_score) if table.regression else (StratifiedKFold, accuracy_score)
-    systems = _systems(table.regression)
     found = {name: Measured([], []) for name in systems}
     for fit in systems.values():
         fit(Table(table.X[:: len(table.y) // 50], table.y[:: len(table.y) // 50]), 0)
@@ -146,8 +149,8 @@ def measure(table: Table, folds: int, seeds: int) -> dict[str, Measured]:
     return found
 
 
-def _systems(regression: bool) -> dict[str, Callable[[Table, int], Callable[[Any], Any]]]:
-    """Of each system a function that fits it with a seed and returns what predicts."""
+def _systems(regression: bool) -> dict[str, System]:
+    """The systems that take part."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -160,7 +163,7 @@ def _systems(regression: bool) -> dict[str, Callable[[Table, int], Callable[[Any
         network = config.network(data.n_features, data.n_outputs, data.task)
         return xpnet.fit(network, data, config, progress=False).model.predict
 
-    def behind_a_scaler(model: Callable[[int], Any]) -> Callable[[Table, int], Callable[[Any], Any]]:
+    def behind_a_scaler(model: Callable[[int], Any]) -> System:
         return lambda table, seed: make_pipeline(StandardScaler(), model(seed)).fit(*table).predict
 
     if not regression:
@@ -183,7 +186,8 @@ def _print_set(name: str, table: Table, found: dict[str, Measured]) -> None:
     scores, seconds = "", ""
     for system in SYSTEMS:
         if system in found:
-            scores += f"{100 * statistics.mean(found[system].scores):11.2f} +- {100 * _error(found[system].scores):.2f}"
+            reached = [100 * score for score in found[system].scores]
+            scores += f"{statistics.mean(reached):11.2f} +- {standard_error(reached):.2f}"
             seconds += f"{three(statistics.median(found[system].seconds)):>15} s"
         else:
             scores, seconds = f"{scores}{'':17}", f"{seconds}{'':17}"
@@ -204,7 +208,7 @@ def _print_summary(found: dict[str, dict[str, Measured]], sizes: dict[str, int])
             ]
             if differences:
                 mean, sets = statistics.mean(differences), f"{len(differences)} sets"
-                print(f"{metric}, xpnet - {other}: {mean:+.2f} points +- {_error(differences):.2f} over {sets}")
+                print(f"{metric}, xpnet - {other}: {mean:+.2f} points +- {standard_error(differences):.2f} over {sets}")
                 reached &= other == LINEAR or mean >= 0
     large = {name: _ratio(found[name]) for name, rows in sizes.items() if rows >= ROWS}
     if large:
@@ -220,6 +224,6 @@ def _ratio(found: dict[str, Measured]) -> float:
     return statistics.median(found[OWN].seconds) / statistics.median(found[MLP].seconds)
 
 
-def _error(numbers: list[float]) -> float:
+def standard_error(numbers: list[float]) -> float:
     """The standard error of the mean."""
     return statistics.stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else 0.0
