@@ -1,20 +1,18 @@
-"""What the classifier and the regressor share: their parameters, fitting, and the way from features to outputs."""
+"""What the classifier and the regressor share: fitting, and the way from features to outputs."""
 
 import contextlib
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -23,17 +21,16 @@ from xpnet.backend import Backend, select, select_for
 from xpnet.backend.arrays import home_of, to_numpy
 from xpnet.data import Scaling, Schema
 from xpnet.model import Model
-from xpnet.numerics.augment import Distortion
-from xpnet.numerics.functional import ACTIVATIONS, LOSSES
+from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
-from xpnet.optim import SCHEDULES
 from xpnet.sklearn.examples import SparseExamples, logits_of
 from xpnet.sklearn.lbfgs import minimize
 from xpnet.sklearn.objective import Objective, Problem
+from xpnet.sklearn.parameters import NAMES, Parameters
 from xpnet.sklearn.stochastic import OptimizerState, Training
 from xpnet.training.loader import Examples
 
-try:  # scikit-learn 1.9
+try:  # since scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin as Callbacks
 except ImportError:
 
@@ -46,111 +43,11 @@ __all__ = ["BaseMLP"]
 Array = Any
 Arrays = list[Any]
 
-# scikit-learn's name for what xpnet calls otherwise.
-NAMES = {"sigmoid": "logistic"}
-
 _JUDGED = ("validation_scores_", "validation_loss_curve_", "best_validation_score_")
-_ADDED = ("dropout", "input_dropout", "batch_norm", "schedule", "augment", "average", "clip_norm", "callbacks")
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
-    """A multilayer perceptron with scikit-learn's interface.
-
-    What scikit-learn's estimators have keeps its name, default and meaning there. What xpnet adds:
-
-    device, library : where to compute, as in xpnet.select. By default where X lies, if array_api_dispatch is on, else
-        with NumPy on the CPU. Results come back as arrays of X's library.
-    dropout, input_dropout : drop rates of the hidden units and of the features while training, in [0, 1).
-    batch_norm : whether hidden layers are normalised over the batch.
-    schedule : of the learning rate over max_iter iterations: constant, step, linear, cosine or one-cycle.
-    augment : an xpnet.Distortion, or a dict of its amounts, for features that are square images.
-    average : decay of a moving average of the parameters, which becomes the model; 0 turns it off.
-    clip_norm : largest global norm of the gradient, > 0; None does not clip.
-    validation_data : (X, y), judged by after each iteration; early_stopping then holds out nothing.
-    callbacks : instances of xpnet.Callback.
-
-    activation also takes leaky-relu, scaled-tanh and gelu. partial_fit and warm_start continue with the optimizer's
-    state, and partial_fit may be combined with early_stopping.
-    """
-
-    solver: str = "adam"
-    alpha: float = 0.0001
-    batch_size: Any = "auto"
-    learning_rate: str = "constant"
-    learning_rate_init: float = 0.001
-    power_t: float = 0.5
-    max_iter: int = 200
-    shuffle: bool = True
-    random_state: Any = None
-    tol: float = 1e-4
-    verbose: Any = False
-    warm_start: bool = False
-    momentum: float = 0.9
-    nesterovs_momentum: bool = True
-    early_stopping: bool = False
-    validation_fraction: float = 0.1
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    n_iter_no_change: float = 10
-    max_fun: int = 15000
-    device: str | None = None
-    library: str | None = None
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    batch_norm: bool = False
-    schedule: str | None = None
-    augment: Any = None
-    average: float = 0.0
-    clip_norm: float | None = None
-    validation_data: Any = None
-    callbacks: Any = ()
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({NAMES.get(name, name) for name in ACTIVATIONS})],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "device": [str, None],
-        "library": [str, None],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
-        "batch_norm": ["boolean"],
-        "schedule": [StrOptions(set(SCHEDULES)), None],
-        "augment": [Distortion, dict, None],
-        "average": [Interval(Real, 0, 1, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "validation_data": [tuple, list, None],
-        "callbacks": [tuple, list, None],
-    }
-
-    if TYPE_CHECKING:  # fields of the subclasses, in the order that scikit-learn's have
-        hidden_layer_sizes: Any = (100,)
-        activation: str = "relu"
-        class_weight: Any = None
-        label_smoothing: float = 0.0
-    else:
-        class_weight, label_smoothing = None, 0.0
+class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
+    """Fitting, and the way from features to outputs, with scikit-learn's interface."""
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
@@ -160,13 +57,6 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
         sample_weight : (n,), >= 0.   validation_data : instead of the parameter.
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
-
-    def _check_solver(self) -> bool:
-        if self.solver == "lbfgs":
-            raise AttributeError(
-                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
-            )
-        return True
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool) -> Self:
         sizes = self._hidden_sizes()
@@ -180,6 +70,11 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
         network = self._describe((X.shape[1], *sizes, self.n_outputs_))
         if first:
             self._begin(network, _dtype_of(X))
+        elif [tuple(W.shape) for W in self.coefs_] != list(pairwise(network.sizes)):
+            raise ValueError(
+                f"training continues with {len(self.coefs_)} weight matrices of {[tuple(W.shape) for W in self.coefs_]}"
+                f", which do not fit layers of {network.sizes}: leave hidden_layer_sizes as it was, or fit anew"
+            )
         self._optimizer_for_next()
         params = [to_numpy(a) for a in self._params()]
         data = _kind_of(X)(X, targets, None, weights)
@@ -205,28 +100,6 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
         return self
 
     # Before the first step -------------------------------------------------------------------------------------------
-
-    def _hidden_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = [sizes] if not hasattr(sizes, "__iter__") else list(sizes)
-        if np.any(np.array(sizes) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
-
-    def _refuse(self, *, continuing: bool) -> None:
-        """Raise ValueError for settings that exclude each other."""
-        if continuing and "_wrapped" in self.__dict__:
-            raise ValueError(
-                "this estimator wraps a model: continue its training with xpnet.fit(model, data), or fit it anew with "
-                "warm_start=False"
-            )
-        self.__dict__.pop("_wrapped", None)
-        if self.solver == "lbfgs":
-            for name in _ADDED:
-                if getattr(self, name):
-                    raise ValueError(f"{name} needs solver='adam' or 'sgd': lbfgs takes all examples in each step")
-        if self.schedule is not None and self.solver == "sgd" and self.learning_rate != "constant":
-            raise ValueError("schedule takes the place of learning_rate: leave that at 'constant'")
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         return validate_data(  # type: ignore[no-any-return]
@@ -264,24 +137,9 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
         weights = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, y)
+        if not np.any(weights):
+            raise ValueError("sample_weight and class_weight leave no example with a weight above 0.")
         return np.asarray(weights, dtype)
-
-    def _describe(self, sizes: Sequence[int]) -> MLP:
-        """The network with these widths."""
-        own = {ours: theirs for theirs, ours in NAMES.items()}
-        return MLP(
-            tuple(sizes),
-            activation=own.get(self.activation, self.activation),
-            loss=self._loss(),
-            label_smoothing=self.label_smoothing if self._loss() == "cross-entropy" else 0.0,
-            dropout=self.dropout,
-            input_dropout=self.input_dropout,
-            batch_norm=self.batch_norm,
-        )
-
-    def _loss(self) -> str:
-        """The name of the network's loss, which out_activation_ decides."""
-        raise NotImplementedError
 
     def _begin(self, network: MLP, dtype: str) -> None:
         """Draw the first parameters, the same as scikit-learn from the same random_state.
@@ -314,12 +172,6 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
         # Only an int begins the same stream each time; the others continue by themselves.
         kept = rng if isinstance(self.random_state, Integral) else None
         return OptimizerState(self._rule(), self.learning_rate_init, self.learning_rate_init, int(seed), kept)
-
-    def _rule(self) -> str:
-        """xpnet's name of the update rule."""
-        if self.solver != "sgd":
-            return "adam"
-        return "sgd" if not self.momentum else "nesterov" if self.nesterovs_momentum else "momentum"
 
     def _optimizer_for_next(self) -> OptimizerState:
         """The optimizer's state, anew where another solver or rate is asked for than before."""
@@ -357,9 +209,12 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
             return None
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError("validation_data must be a pair (X, y)")
-        X_held, y_held = self._validated(*validation_data, reset=False)
-        y_host = to_numpy(y_held) if home_of(y_held) else y_held
-        targets = self._targets(y_host, y_held, like=X_held, dtype=_dtype_of(X), first=False, incremental=True)
+        try:
+            X_held, y_held = self._validated(*validation_data, reset=False)
+            y_host = to_numpy(y_held) if home_of(y_held) else y_held
+            targets = self._targets(y_host, y_held, like=X_held, dtype=_dtype_of(X), first=False, incremental=True)
+        except ValueError as error:
+            raise ValueError(f"validation_data: {error}") from None
         return _kind_of(X_held)(X_held, targets)
 
     def _split(self, data: Examples, held: Examples | None) -> tuple[Examples, Examples | None]:
@@ -379,20 +234,6 @@ class BaseMLP(Callbacks, BaseEstimator):  # type: ignore[misc]
             )
         weights = (None, None) if data.weights is None else (data.weights[rows], data.weights[kept])
         return replace(data, rows=rows, weights=weights[0]), replace(data, rows=kept, weights=weights[1])
-
-    def _batch_size(self, n: int) -> int:
-        """Examples per step: as asked for, but within 1 to n, and without a last batch of one that is normalised."""
-        if self.batch_size == "auto":
-            size = min(200, n)
-        else:
-            if self.batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
-                )
-            size = int(np.clip(self.batch_size, 1, n))
-        if not self.batch_norm or (n - 1) % size:
-            return size
-        return next((fewer for fewer in range(size - 1, 1, -1) if (n - 1) % fewer), n)
 
     # Where it is computed --------------------------------------------------------------------------------------------
 

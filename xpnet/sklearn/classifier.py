@@ -31,7 +31,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """A multilayer perceptron that classifies, in place of sklearn.neural_network.MLPClassifier.
 
     Parameters and fitted attributes are scikit-learn's, with the same defaults and meaning: from the same random_state
-    it takes the same steps, apart from rounding. BaseMLP describes what xpnet adds, and besides
+    it takes the same steps, apart from rounding. Parameters describes what xpnet adds, and besides
 
     class_weight : "balanced", or a dict of the weight of each class, by which its examples' weights are multiplied.
     label_smoothing : share of the target spread evenly over the classes, in [0, 1).

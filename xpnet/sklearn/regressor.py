@@ -23,7 +23,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Parameters and fitted attributes are scikit-learn's, with the same defaults and meaning: from the same random_state
     it takes the same steps, apart from rounding. Only lbfgs differs for several outputs, where scikit-learn follows the
-    gradient of another function than the one whose value it compares. BaseMLP describes what xpnet adds.
+    gradient of another function than the one whose value it compares. Parameters describes what xpnet adds.
     """
 
     loss: str = "squared_error"

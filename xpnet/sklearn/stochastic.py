@@ -19,6 +19,7 @@ from xpnet.numerics.functional import LOSSES
 from xpnet.optim import SCHEDULES, adam_eps_hat, rescale_velocity
 from xpnet.sklearn.examples import Rows, SparseExamples, logits_of
 from xpnet.sklearn.objective import Problem
+from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
 from xpnet.training.history import Epoch
 from xpnet.training.loop import Loop, computing
@@ -67,6 +68,8 @@ class Training:
     def __init__(self, estimator: "BaseMLP", problem: Problem, *, once: bool) -> None:
         self._estimator, self._problem, self._once = estimator, problem, once
         self._state = estimator._optimizer
+        if wrong := [each for each in estimator.callbacks or () if not isinstance(each, Callback)]:
+            raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
         self._observers = sorted(estimator.callbacks or (), key=lambda observer: observer.order)
         self._epochs = 1 if once else estimator.max_iter
         self._run = run = self._new_run()
