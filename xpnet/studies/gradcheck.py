@@ -147,6 +147,7 @@ def cases() -> list[Case]:
         MLP((n_in, 7, 6, k), dropout=0.4, label_smoothing=0.1),
         MLP((n_in, 7, 6, k), activation="gelu", batch_norm=True, dropout=0.2),
     ]
+    found.append(Case("l2_penalty", _penalty, [normal(n_in, 7), normal(7, k)], []))
     for network in networks:
         params = [p + 0.1 * normal(*p.shape) for p in init_params(network, dtype="float64")]
         running = init_running(network, "float64")
@@ -179,6 +180,10 @@ def _case(name: str, function: Callable[..., Any], inputs: list[Host], constants
 def _batch_norm(x: Any, scale: Any, shift: Any, *, xp: Any) -> tuple[Any, Callable[[Any], Any]]:
     (y, _, _), vjp = F.batch_norm(x, scale, shift, xp=xp)
     return y, vjp
+
+
+def _penalty(*weights: Any, xp: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
+    return F.l2_penalty(list(weights), 0.3, xp=xp)
 
 
 def _smoothed(loss: Callable[..., Any]) -> Callable[..., Any]:
