@@ -12,6 +12,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(_name, "1")
     threadpool_limits(1)
 
+# scikit-learn passes arrays of other libraries on only where SciPy does, which reads this when it is first imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 # A shell starts what runs in the background deaf to Ctrl-C, which tests press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
