@@ -1,0 +1,320 @@
+"""What the estimators have beyond scikit-learn's: regularisation, schedules, validation, callbacks, models, devices."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="needs scikit-learn, of the extra sklearn")
+
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+
+import xpnet
+from tests.conftest import open_backend
+from xpnet.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+IRIS = load_iris()
+X, Y = (IRIS.data - IRIS.data.mean(axis=0)) / IRIS.data.std(axis=0), IRIS.target
+DIGITS, OF_DIGITS = load_digits(n_class=4, return_X_y=True)
+DIGITS, OF_DIGITS = DIGITS[:200] / 16, OF_DIGITS[:200]
+HELD = X[::5], Y[::5]
+QUICK: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 12, "random_state": 0, "learning_rate_init": 0.02}
+
+
+def weights(estimator: Any) -> list[np.ndarray]:
+    return [np.asarray(array) for array in [*estimator.coefs_, *estimator.intercepts_]]
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+# Training otherwise.
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        {"dropout": 0.3},
+        {"input_dropout": 0.2},
+        {"batch_norm": True},
+        {"label_smoothing": 0.2},
+        {"schedule": "cosine"},
+        {"schedule": "step", "solver": "sgd"},
+        {"average": 0.9},
+        {"clip_norm": 0.01},
+    ],
+    ids=str,
+)
+def test_an_addition_changes_the_result_and_repeats(addition: dict[str, Any]) -> None:
+    settings = {**QUICK, "solver": "adam", **addition}
+    first, second = (MLPClassifier(**settings).fit(X, Y) for _ in range(2))
+    assert same_bits(first, second)
+    plain = MLPClassifier(**QUICK, solver=settings["solver"]).fit(X, Y)
+    assert not same_bits(first, plain)
+    assert first.score(X, Y) > 0.5
+    assert same_bits(first, clone(first).fit(X, Y))
+
+
+@pytest.mark.parametrize("name", ["dropout", "input_dropout", "schedule", "average", "clip_norm", "batch_norm"])
+def test_a_regressor_has_it_too(name: str) -> None:
+    values = {"schedule": "linear", "clip_norm": 0.05, "batch_norm": True}
+    fitted = MLPRegressor(**QUICK | {"max_iter": 60, name: values.get(name, 0.1)}).fit(X, X[:, 0] + X[:, 2])
+    assert fitted.score(X, X[:, 0] + X[:, 2]) > 0.5
+
+
+def test_nothing_is_dropped_when_predicting() -> None:
+    fitted = MLPClassifier(**QUICK, dropout=0.5, input_dropout=0.5).fit(X, Y)
+    assert np.array_equal(fitted.predict_proba(X), fitted.predict_proba(X))
+    hidden = np.maximum(X @ fitted.coefs_[0] + fitted.intercepts_[0], 0)
+    logits = hidden @ fitted.coefs_[1] + fitted.intercepts_[1]
+    by_hand = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fitted.predict_proba(X), by_hand, rtol=1e-10)
+
+
+def test_a_last_batch_of_one_is_not_normalised_alone() -> None:
+    fitted = MLPClassifier(**QUICK | {"max_iter": 60}, batch_norm=True, batch_size=50).fit(X[:101], Y[:101])
+    assert np.isfinite(fitted.predict_proba(X)).all()
+    assert fitted.score(X[:101], Y[:101]) > 0.9
+    fitted.partial_fit(X[:51], Y[:51])
+    one = fitted.predict_proba(X[:1])
+    np.testing.assert_allclose(one, fitted.predict_proba(X)[:1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("y", [Y, (Y > 0).astype(int)], ids=["three classes", "two classes"])
+def test_label_smoothing_holds_probabilities_back(y: np.ndarray) -> None:
+    settings = QUICK | {"max_iter": 300, "alpha": 0.0, "tol": 0.0}
+    sure = MLPClassifier(**settings).fit(X, y).predict_proba(X).max(axis=1)
+    smooth = MLPClassifier(**settings, label_smoothing=0.3).fit(X, y).predict_proba(X).max(axis=1)
+    n = len(np.unique(y))
+    assert np.median(smooth) == pytest.approx(1 - 0.3 * (n - 1) / n, abs=0.04)
+    assert np.median(sure) > 0.97
+
+
+def test_a_schedule_ends_at_nothing() -> None:
+    """With the linear one, the last steps hardly change the weights; with none they do."""
+    short, whole = (MLPClassifier(**QUICK | {"max_iter": n}, schedule="linear").fit(X, Y) for n in (11, 12))
+    assert not same_bits(short, whole)
+    rates = Rates()
+    MLPClassifier(**QUICK, schedule="linear", callbacks=[rates]).fit(X, Y)
+    assert rates.seen[0] == pytest.approx(0.02, rel=0.1)
+    assert rates.seen == sorted(rates.seen, reverse=True)
+    assert rates.seen[-1] < 0.004
+
+
+def test_augmentation_of_square_images() -> None:
+    settings = QUICK | {"hidden_layer_sizes": (24,), "max_iter": 25}
+    plain = MLPClassifier(**settings).fit(DIGITS, OF_DIGITS)
+    for augment in (xpnet.Distortion(shift=1.0), {"shift": 1.0}):
+        fitted = MLPClassifier(**settings, augment=augment).fit(DIGITS, OF_DIGITS)
+        assert not same_bits(plain, fitted)
+        assert fitted.score(DIGITS, OF_DIGITS) > 0.8
+    with pytest.raises(ValueError, match="augment needs square images, but X has 3 features"):
+        MLPClassifier(**QUICK, augment={"shift": 1.0}).fit(X[:, :3], Y)
+
+
+# Validation.
+
+
+def test_validation_data_is_judged_after_each_iteration() -> None:
+    fitted = MLPClassifier(**QUICK, validation_data=HELD).fit(X, Y)
+    assert len(fitted.validation_loss_curve_) == len(fitted.validation_scores_) == fitted.n_iter_ == 12
+    assert fitted.validation_scores_[-1] == fitted.score(*HELD)
+    assert fitted.validation_loss_curve_[-1] == pytest.approx(log_loss(HELD[1], fitted.predict_proba(HELD[0])))
+    assert same_bits(fitted, MLPClassifier(**QUICK).fit(X, Y))  # to look changes nothing
+
+
+def test_validation_data_of_a_fit_comes_first() -> None:
+    fitted = MLPClassifier(**QUICK, validation_data=(X[:3], Y[:3])).fit(X, Y, validation_data=HELD)
+    assert fitted.validation_scores_[-1] == fitted.score(*HELD)
+    regressor = MLPRegressor(**QUICK).fit(X, X[:, 0], validation_data=(HELD[0], HELD[0][:, 0]))
+    assert regressor.validation_scores_[-1] == pytest.approx(regressor.score(HELD[0], HELD[0][:, 0]))
+    error = (regressor.predict(HELD[0]) - HELD[0][:, 0]) ** 2
+    assert regressor.validation_loss_curve_[-1] == pytest.approx(error.mean() / 2)
+
+
+def test_validation_data_may_have_names_and_be_sparse() -> None:
+    names = IRIS.target_names
+    fitted = MLPClassifier(**QUICK).fit(X, names[Y], validation_data=(sparse.csr_matrix(HELD[0]), names[HELD[1]]))
+    assert fitted.validation_scores_[-1] == fitted.score(HELD[0], names[HELD[1]])
+
+
+@pytest.mark.parametrize(
+    ("validation_data", "message"),
+    [
+        (HELD[0], "validation_data must be a pair"),
+        ((HELD[0], HELD[1], HELD[1]), "validation_data must be a pair"),
+        ((HELD[0][:, :2], HELD[1]), "X has 2 features, but MLPClassifier is expecting 4 features as input"),
+        ((HELD[0], HELD[1][:-1]), "Found input variables with inconsistent numbers of samples"),
+        ((HELD[0], HELD[1] + 7), "`y` has classes not in `self.classes_`"),
+        ((np.full_like(HELD[0], np.nan), HELD[1]), "Input X contains NaN"),
+    ],
+)
+def test_validation_data_that_does_not_fit(validation_data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**QUICK).fit(X, Y, validation_data=validation_data)
+
+
+def test_early_stopping_with_validation_data_trains_on_all() -> None:
+    fitted = MLPClassifier(**QUICK | {"max_iter": 30}, early_stopping=True, validation_data=HELD).fit(X, Y)
+    assert fitted.t_ == fitted.n_iter_ * len(X)
+    assert fitted.best_validation_score_ == max(fitted.validation_scores_) == fitted.score(*HELD)
+
+
+# Callbacks: xpnet's, and those that scikit-learn has since 1.9.
+
+
+class Rates(xpnet.Callback):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.events: list[str] = []
+
+    def on_start(self, run: xpnet.Run) -> None:
+        self.events.append("start")
+
+    def on_epoch(self, run: xpnet.Run) -> None:
+        self.seen.append(float(run.rates[-1]))
+        self.events.append("epoch")
+
+    def on_end(self, run: xpnet.Run) -> None:
+        self.events.append("end")
+
+
+class Stop(xpnet.Callback):
+    def on_epoch(self, run: xpnet.Run) -> None:
+        if len(run.history) == 3:
+            run.stop("seen enough")
+
+
+def test_xpnet_s_callbacks() -> None:
+    rates = Rates()
+    fitted = MLPClassifier(**QUICK, callbacks=[rates, Stop()]).fit(X, Y)
+    assert rates.events == ["start", "epoch", "epoch", "epoch", "end"]
+    assert rates.seen == [0.02] * 3
+    assert fitted.n_iter_ == 3
+    assert same_bits(fitted, MLPClassifier(**QUICK | {"max_iter": 3}).fit(X, Y))
+
+
+def test_scikit_learn_s_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
+    MLPRegressor(**QUICK).set_callbacks(callback.ProgressBar()).fit(X, X[:, 0])
+    assert "MLPRegressor" in capsys.readouterr().out
+
+
+def test_a_callback_of_scikit_learn_s_stops_a_fit() -> None:
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
+
+    class StopAtThree:
+        def setup(self, estimator: Any, context: Any) -> None: ...
+
+        def teardown(self, estimator: Any, context: Any) -> None: ...
+
+        def on_fit_task_begin(self, estimator: Any, context: Any, **_: Any) -> None: ...
+
+        def on_fit_task_end(self, estimator: Any, context: Any, **_: Any) -> bool:
+            return bool(context.parent is not None and context.task_id == 2)
+
+    assert MLPClassifier(**QUICK).set_callbacks(StopAtThree()).fit(X, Y).n_iter_ == 3
+
+
+# Models.
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": True}, {"dropout": 0.2, "activation": "tanh"}], ids=str)
+@pytest.mark.parametrize("task", ["two classes", "three classes", "labels", "numbers", "counts"])
+def test_a_model_predicts_the_same(tmp_path: Path, task: str, settings: dict[str, Any]) -> None:
+    targets = {"two classes": Y > 0, "labels": np.stack([Y > 0, X[:, 0] > 0], axis=1).astype(int), "numbers": X[:, :2]}
+    kind = MLPRegressor if task in ("numbers", "counts") else MLPClassifier
+    fitted = kind(**QUICK, **settings)
+    if task == "counts":
+        fitted.set_params(loss="poisson")
+    fitted.fit(X, targets.get(task, Y))
+    fitted.model_.save(tmp_path / "model.safetensors")
+    wrapped = kind.from_model(xpnet.load(tmp_path / "model.safetensors"))
+    np.testing.assert_allclose(wrapped.predict(X), fitted.predict(X), rtol=1e-6, atol=1e-9)
+    if kind is MLPClassifier:
+        np.testing.assert_allclose(wrapped.predict_proba(X), fitted.predict_proba(X), rtol=1e-6, atol=1e-9)
+    assert wrapped.n_features_in_ == 4
+
+
+def test_names_go_into_the_model() -> None:
+    pandas = pytest.importorskip("pandas", reason="names of features are a DataFrame's")
+    frame = pandas.DataFrame(X, columns=IRIS.feature_names)
+    model = MLPClassifier(**QUICK).fit(frame, IRIS.target_names[Y]).model_
+    assert list(model.classes) == IRIS.target_names.tolist()
+    wrapped = MLPClassifier.from_model(model)
+    assert wrapped.classes_.tolist() == IRIS.target_names.tolist()
+    assert wrapped.feature_names_in_.tolist() == IRIS.feature_names
+    assert set(wrapped.predict(frame)) <= set(IRIS.target_names)
+
+
+def test_a_model_of_another_task_is_refused() -> None:
+    numbers, classes = MLPRegressor(**QUICK).fit(X, X[:, 0]).model_, MLPClassifier(**QUICK).fit(X, Y).model_
+    for kind, model in ((MLPClassifier, numbers), (MLPRegressor, classes)):
+        with pytest.raises(ValueError, match="from_model") as caught:
+            kind.from_model(model)
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(NotFittedError):
+        _ = MLPClassifier().model_
+
+
+# Where it is computed.
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "array-api-strict"])
+def test_a_library_that_is_asked_for(library: str) -> None:
+    open_backend(library)
+    expected = MLPClassifier(**QUICK).fit(X, Y)
+    fitted = MLPClassifier(**QUICK, library=library, device="cpu").fit(X, Y)
+    assert {type(array) for array in (*fitted.coefs_, *fitted.intercepts_, fitted.predict_proba(X))} == {np.ndarray}
+    np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.cuda
+def test_a_gpu_that_is_asked_for() -> None:
+    expected = MLPClassifier(**QUICK, dropout=0.2).fit(X, Y)
+    fitted = MLPClassifier(**QUICK, dropout=0.2, device="cuda").fit(X, Y)
+    assert type(fitted.coefs_[0]) is np.ndarray
+    np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-6)
+    regressor = MLPRegressor(**QUICK, device="cuda", solver="lbfgs").fit(X, X[:, 0])
+    assert regressor.score(X, X[:, 0]) > 0.9
+
+
+# What is refused, in one line.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be a float in the range"),
+        ({"input_dropout": -0.1}, "The 'input_dropout' parameter of MLPClassifier must be a float in the range"),
+        ({"batch_norm": "yes"}, "The 'batch_norm' parameter of MLPClassifier must be"),
+        ({"class_weight": "even"}, "The 'class_weight' parameter of MLPClassifier must be"),
+        ({"schedule": "cosinus"}, "The 'schedule' parameter of MLPClassifier must be"),
+        ({"label_smoothing": 1.0}, "The 'label_smoothing' parameter of MLPClassifier must be"),
+        ({"average": 1.0}, "The 'average' parameter of MLPClassifier must be"),
+        ({"clip_norm": 0}, "The 'clip_norm' parameter of MLPClassifier must be"),
+        ({"validation_data": 3}, "The 'validation_data' parameter of MLPClassifier must be"),
+        ({"callbacks": 3}, "The 'callbacks' parameter of MLPClassifier must be"),
+        ({"device": 0}, "The 'device' parameter of MLPClassifier must be"),
+        ({"augment": {"rotate": 3}}, "rotat"),
+        ({"augment": {"rotation": 999}}, "rotation"),
+        ({"device": "cudo"}, "cudo"),
+        ({"library": "nunpy"}, "did you mean 'numpy'"),
+        ({"dropout": 0.1, "solver": "lbfgs"}, "dropout needs solver='adam' or 'sgd'"),
+        ({"schedule": "cosine", "solver": "sgd", "learning_rate": "adaptive"}, "schedule takes the place of"),
+        ({"class_weight": {7: 2.0}}, "are not in class_weight"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=message) as caught:
+        MLPClassifier(**QUICK, **settings).fit(X, Y)
+    assert len(str(caught.value).splitlines()) == 1
