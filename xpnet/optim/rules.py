@@ -322,7 +322,10 @@ def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float
 def _with_l2(grads: Arrays, params: Arrays, weight_decay: float) -> Arrays:
     if not weight_decay:
         return grads
-    return [g + weight_decay * p for g, p in zip(grads, params, strict=True)]
+    decayed = [weight_decay * p for p in params]
+    for i, g in enumerate(grads):
+        decayed[i] += g
+    return decayed
 
 
 def _check(params: Arrays, state: Arrays, grads: Arrays, slots: int) -> None:
