@@ -4,8 +4,8 @@
 
     model = MLPClassifier(hidden_layer_sizes=(100,), device="cuda").fit(X, y)
 
-Parameters, fitted attributes, warnings and errors are scikit-learn's; Parameters, in parameters.py, describes what there
-is besides.
+Parameters, fitted attributes, warnings and errors are scikit-learn's; Parameters, in parameters.py, describes what
+there is besides.
 """
 
 from xpnet.checks import required
