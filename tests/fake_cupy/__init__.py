@@ -45,8 +45,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     monkeypatch.setattr(ctypes, "CDLL", cdll)
     # Those that are really there take longer to read than most tests take to run.
-    installed = [SimpleNamespace(name="cupy-cuda13x", version="14.2.0")]
-    monkeypatch.setattr(importlib.metadata, "distributions", lambda: installed)
+    only = SimpleNamespace(name="cupy-cuda13x", version="14.2.0", _normalized_name="cupy_cuda13x", entry_points=())
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: [only])
     return fake
 
 
