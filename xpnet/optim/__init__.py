@@ -3,6 +3,7 @@
 from .rules import (
     OPTIMIZERS,
     Update,
+    accumulate,
     adam,
     adam_eps_hat,
     adamw,
@@ -21,6 +22,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "Update",
+    "accumulate",
     "adam",
     "adam_eps_hat",
     "adamw",

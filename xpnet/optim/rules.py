@@ -21,6 +21,7 @@ from array_api_compat import array_namespace
 __all__ = [
     "OPTIMIZERS",
     "Update",
+    "accumulate",
     "adam",
     "adam_eps_hat",
     "adamw",
@@ -282,6 +283,18 @@ def limit_norms(params: Arrays, limit: float, *, xp: Any = None) -> Arrays:
     return params
 
 
+def accumulate(sums: Arrays, terms: Arrays) -> Arrays:
+    """Add arrays to others; consumes sums.
+
+        s <- s + t
+
+    sums, terms : lists of float arrays, equal shapes pairwise.   Returns sums.
+    """
+    for i, term in enumerate(terms):
+        sums[i] += term
+    return sums
+
+
 def rescale_velocity(velocity: Arrays, factor: float) -> Arrays:
     """The velocity that takes the same path at another learning rate, from which torch's convention leaves it apart.
 
@@ -322,10 +335,7 @@ def moving_average(average: Arrays, values: Arrays, step: Array, *, decay: float
 def _with_l2(grads: Arrays, params: Arrays, weight_decay: float) -> Arrays:
     if not weight_decay:
         return grads
-    decayed = [weight_decay * p for p in params]
-    for i, g in enumerate(grads):
-        decayed[i] += g
-    return decayed
+    return accumulate([weight_decay * p for p in params], grads)
 
 
 def _check(params: Arrays, state: Arrays, grads: Arrays, slots: int) -> None:

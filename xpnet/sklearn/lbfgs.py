@@ -7,6 +7,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 from sklearn.utils.optimize import _check_optimize_result
 
+from xpnet.optim import accumulate
 from xpnet.sklearn.examples import Rows
 from xpnet.sklearn.objective import Problem
 
@@ -40,7 +41,7 @@ def minimize(estimator: "BaseMLP", problem: Problem) -> tuple[Arrays, Arrays]:
         for x, targets, weights, _ in examples.windows():
             part, found, _, _ = objective.loss_and_grads(params, x, targets, weights=weights, total=total, xp=xp)
             loss = loss + part
-            grads = found if grads is None else [a + b for a, b in zip(grads, found, strict=True)]
+            grads = found if grads is None else accumulate(grads, found)
         penalty, grads = objective.penalized(params, grads or [], total, xp=xp)
         shown = float(loss * objective.reported + penalty)
         return float(loss + penalty), np.concatenate([backend.to_host(g).ravel() for g in grads]).astype(np.float64)

@@ -6,6 +6,7 @@ from typing import Any
 from xpnet.backend import Backend
 from xpnet.numerics.functional import LOSSES, l2_penalty
 from xpnet.numerics.network import MLP
+from xpnet.optim import accumulate
 from xpnet.training.loader import Examples
 
 __all__ = ["Objective", "Problem"]
@@ -77,8 +78,8 @@ class Objective:
             return 0.0, grads
         matrices = [i for i, p in enumerate(params) if p.ndim == 2]
         penalty, vjp = l2_penalty([params[i] for i in matrices], self.alpha * _share(total, xp), xp=xp)
-        slopes = dict(zip(matrices, vjp(), strict=True))
-        return penalty, [g + slopes[i] if i in slopes else g for i, g in enumerate(grads)]
+        slopes = iter(accumulate(vjp(), [grads[i] for i in matrices]))
+        return penalty, [next(slopes) if i in matrices else g for i, g in enumerate(grads)]
 
     def loss(self, logits: Array, targets: Array, weights: Array | None, *, xp: Any) -> float:
         """The loss of some examples as it is reported, without the penalty."""
