@@ -202,6 +202,24 @@ def test_xpnet_s_callbacks() -> None:
     assert same_bits(fitted, MLPClassifier(**QUICK | {"max_iter": 3}).fit(X, Y))
 
 
+def test_ctrl_c_keeps_what_was_learnt() -> None:
+    class Interrupt(xpnet.Callback):
+        def on_epoch(self, run: xpnet.Run) -> None:
+            if len(run.history) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
+        fitted = MLPClassifier(**QUICK, callbacks=[Interrupt()]).fit(X, Y)
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == 3
+    assert same_bits(fitted, MLPClassifier(**QUICK | {"max_iter": 3}).fit(X, Y))
+
+
+def test_a_callback_of_another_kind_is_refused() -> None:
+    with pytest.raises((TypeError, ValueError), match="callback") as caught:
+        MLPClassifier(**QUICK, callbacks=[print]).fit(X, Y)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_scikit_learn_s_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
     MLPRegressor(**QUICK).set_callbacks(callback.ProgressBar()).fit(X, X[:, 0])
