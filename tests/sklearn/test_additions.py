@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("sklearn", reason="needs scikit-learn, of the extra sklearn")
 
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -220,6 +221,18 @@ def test_a_callback_of_another_kind_is_refused() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_scikit_learn_s_scoring_monitor() -> None:
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    fitted = MLPClassifier(**QUICK).set_callbacks(monitor).fit(X, Y)
+    scores = [row["accuracy"] for row in monitor.get_logs().data if row["parent_task_id_path"]]
+    assert scores == [MLPClassifier(**QUICK | {"max_iter": n}).fit(X, Y).score(X, Y) for n in range(1, 13)]
+    assert scores[-1] == fitted.score(X, Y)
+    assert same_bits(fitted, MLPClassifier(**QUICK).fit(X, Y))
+    names = MLPClassifier(**QUICK).set_callbacks(monitor).fit(X, IRIS.target_names[Y])
+    assert monitor.get_logs().data[-1]["accuracy"] == names.score(X, IRIS.target_names[Y])
+
+
 def test_scikit_learn_s_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks since 1.9")
     MLPRegressor(**QUICK).set_callbacks(callback.ProgressBar()).fit(X, X[:, 0])
@@ -303,6 +316,28 @@ def test_a_gpu_that_is_asked_for() -> None:
     np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-6)
     regressor = MLPRegressor(**QUICK, device="cuda", solver="lbfgs").fit(X, X[:, 0])
     assert regressor.score(X, X[:, 0]) > 0.9
+
+
+def test_a_library_that_is_asked_for_predicts_what_another_has() -> None:
+    """Results are in the library of the features that they are for."""
+    torch, strict = open_backend("torch"), open_backend("array-api-strict", "device1")
+    expected = MLPClassifier(**QUICK).fit(X, Y).predict(X)
+    with config_context(array_api_dispatch=True):
+        fitted = MLPClassifier(**QUICK, library="torch", device="cpu").fit(strict.to_device(X), strict.to_device(Y))
+        assert np.array_equal(strict.to_host(fitted.predict(strict.to_device(X))), expected)
+        assert np.array_equal(torch.to_host(fitted.predict(torch.to_device(X))), expected)
+        assert np.array_equal(fitted.predict(X), expected)
+
+
+def test_probabilities_that_are_nothing_have_a_logarithm() -> None:
+    """Of the logits, so that float32 has no warning of a division by zero, and no infinity."""
+    far = 1e4 * X.astype(np.float32)
+    for y in (Y, Y > 0):
+        fitted = MLPClassifier(**QUICK).fit(X.astype(np.float32), y)
+        assert fitted.predict_proba(far).min() == 0
+        logarithms = fitted.predict_log_proba(far)
+        assert logarithms.min() < -100
+        assert np.isfinite(logarithms).all()
 
 
 # What is refused, in one line.

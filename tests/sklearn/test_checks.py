@@ -93,7 +93,7 @@ WEIGHTS = np.random.default_rng(1).uniform(0.5, 2, 60)
 
 
 @needs_new_arrays
-@pytest.mark.parametrize("of_targets", ["array-api-strict", "torch"])
+@pytest.mark.parametrize("of_targets", ["numpy", "array-api-strict", "torch"])
 @pytest.mark.parametrize("of_features", ["numpy", "array-api-strict", "torch", "jax"])
 def test_targets_and_weights_of_another_library(of_features: str, of_targets: str) -> None:
     """Everything follows X: its parameters, and what is predicted."""

@@ -275,7 +275,8 @@ def test_a_fit_that_does_not_converge_says_so() -> None:
 
 def test_whether_a_fit_converged() -> None:
     assert MLPClassifier(**QUICK).fit(X, Y).converged_ is False
-    assert MLPClassifier(**QUICK | {"max_iter": 500}, tol=10.0).fit(X, Y).converged_ is True
+    assert MLPClassifier(**QUICK | {"max_iter": 2}, solver="lbfgs").fit(X, Y).converged_ is False
+    assert MLPClassifier(**QUICK | {"max_iter": 500}, solver="lbfgs", alpha=1.0).fit(X, Y).converged_ is True
 
 
 # Going on.

@@ -42,6 +42,7 @@ __all__ = ["BaseMLP"]
 
 Array = Any
 Arrays = list[Any]
+Tell = Callable[[], bool]
 
 _JUDGED = ("validation_scores_", "validation_loss_curve_", "best_validation_score_")
 
@@ -84,7 +85,8 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             self._begin_curves(held is not None)
         backend = self._backend_for(X)
         running = [to_numpy(a) for a in self.__dict__.get("_running", ())]
-        problem = Problem(network, Objective(network, self.alpha), backend, data, held, params, running)
+        objective, given = Objective(network, self.alpha), (X, y, sample_weight)
+        problem = Problem(network, objective, backend, data, held, params, running, given)
         with backend.active():
             if self.solver == "lbfgs":
                 found = minimize(self, problem)
@@ -171,7 +173,8 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             seed = rng.randint(np.iinfo(np.int32).max) if draws else 0
         # Only an int begins the same stream each time; the others continue by themselves.
         kept = rng if isinstance(self.random_state, Integral) else None
-        return OptimizerState(self._rule(), self.learning_rate_init, self.learning_rate_init, int(seed), kept)
+        rate = self.learning_rate_init
+        return OptimizerState(self._rule(), rate, rate, int(seed), rng=kept)
 
     def _optimizer_for_next(self) -> OptimizerState:
         """The optimizer's state, anew where another solver or rate is asked for than before."""
@@ -179,7 +182,7 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             check_random_state(self.random_state)
         )
         if state.name != self._rule():
-            state = replace(state, name=self._rule(), arrays={})
+            state = replace(state, name=self._rule(), arrays={}, rate=None)
         if state.learning_rate_init != self.learning_rate_init:
             state = replace(state, learning_rate_init=self.learning_rate_init, learning_rate=self.learning_rate_init)
         self._optimizer = state
@@ -265,13 +268,13 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
         self.intercepts_ = [*rest[1 : 2 * hidden : 2], rest[-1]] if normalized else rest
         self._running = running
 
-    def _raw(self, X: Any, method: str) -> tuple[Array, Any]:
-        """The network's outputs, (n, k) where X lies, and their namespace."""
+    def _logits(self, X: Any, method: str) -> tuple[Array, Any]:
+        """The outputs before their activation, (n, k) where X lies, and their namespace."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         home = home_of(X) or ("numpy", "cpu")
         if "_wrapped" in self.__dict__:
-            found = self._wrapped.outputs(X.toarray() if issparse(X) else X)
+            found = self._wrapped.logits(X.toarray() if issparse(X) else X) / self._wrapped.schema.temperature
             there = select("cpu") if home[0] == "numpy" else select_for(X)
             return (found if home[0] == "numpy" else there.to_device(found)), there.xp
         backend = self._backend_for(X)
@@ -283,13 +286,19 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
                     f" as those passed to fit(), {' on '.join(own or ('unknown',))}, not {' on '.join(home)}."
                 )
             params, running = ([backend.adopt(a) for a in arrays] for arrays in (params, running))
-        output = LOSSES[self._network.loss].output
-        with backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            outputs, _ = output(logits_of(self._network, params, running, X, backend), xp=backend.xp)
+        with backend.active():
+            logits = logits_of(self._network, params, running, X, backend)
         if home == (backend.name, backend.device):
-            return outputs, backend.xp
+            return logits, backend.xp
         there = select("cpu") if home[0] == "numpy" else select_for(X)
-        return there.to_device(backend.to_host(outputs)), there.xp
+        return there.to_device(backend.to_host(logits)), there.xp
+
+    def _outputs(self, X: Any, method: str) -> tuple[Array, Any]:
+        """The network's outputs, (n, k) where X lies, and their namespace."""
+        logits, xp = self._logits(X, method)
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs, _ = LOSSES[self._network.loss].output(logits, xp=xp)
+        return outputs, xp
 
     # What comes of it ------------------------------------------------------------------------------------------------
 
@@ -338,27 +347,33 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def _told(self, epochs: int) -> Iterator[Callable[[Any], bool]]:
-        """A function that reports an epoch to scikit-learn's callbacks; it returns whether one of them says stop."""
+    def _told(self, problem: Problem, epochs: int, model: Callable[[], tuple[Arrays, Arrays]]) -> Iterator[Tell]:
+        """A function that reports an epoch to scikit-learn's callbacks; it returns whether one of them says stop.
+
+        model : returns the parameters and the running statistics as they are, on the host.
+        """
         if not getattr(self, "_skl_callbacks", None):
-            yield lambda loop: False
+            yield lambda: False
             return
-        context = self._init_callback_context(max_subtasks=epochs)
-        context.call_on_fit_task_begin(estimator=self)
+        X, y, sample_weight = problem.given
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
 
-        def tell(loop: Any) -> bool:
-            def fitted() -> dict[str, Any]:
-                copy = type(self)()
-                copy._install(*loop.model_on_host())
-                names = ("coefs_", "intercepts_", "_scales", "_running")
-                return {name: getattr(copy, name) for name in names} | {"_network": self._network}
+        def fitted() -> dict[str, Any]:
+            copy = type(self)()
+            copy._install(*model(), home=X)
+            names = ("coefs_", "intercepts_", "_scales", "_running")
+            return {name: getattr(copy, name) for name in names} | {"_network": problem.network}
 
+        def tell() -> bool:
             epoch = context.subcontext(task_name="epoch")
-            epoch.call_on_fit_task_begin(estimator=self)
-            return bool(epoch.call_on_fit_task_end(estimator=self, reconstruction_attributes=fitted))
+            epoch.call_on_fit_task_begin(**told)
+            return bool(epoch.call_on_fit_task_end(**told, reconstruction_attributes=fitted))
 
+        context = self._init_callback_context(max_subtasks=epochs)
+        context.call_on_fit_task_begin(**told)
         yield tell
-        context.call_on_fit_task_end(estimator=self)
+        context.call_on_fit_task_end(**told, reconstruction_attributes=fitted)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

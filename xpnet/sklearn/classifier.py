@@ -116,32 +116,37 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The most probable class of each example, (n,); of several labels, (n, k) zeros and ones."""
-        outputs, xp = self._raw(X, "predict")
+        outputs, xp = self._outputs(X, "predict")
         if self._multilabel():
             return xp.astype(outputs > 0.5, xp.int64)
         if outputs.shape[1] == 1:
-            chosen = xp.astype(outputs[:, 0] > 0.5, xp.int64)
-            if len(self._label_binarizer.classes_) == 1:
-                chosen = chosen * 0
+            several = len(self._label_binarizer.classes_) > 1
+            chosen = xp.astype((outputs[:, 0] > 0.5) & several, xp.int64)
         else:
             chosen = xp.argmax(outputs, axis=1)
-        if home_of(self.classes_) in (None, ("numpy", "cpu")) and home_of(chosen) != ("numpy", "cpu"):
-            return to_numpy(self.classes_)[to_numpy(chosen)]
-        return xp.take(self.classes_, chosen, axis=0)
+        if home_of(self.classes_) == home_of(chosen):
+            return xp.take(self.classes_, chosen, axis=0)
+        classes = to_numpy(self.classes_)
+        if home_of(chosen) == ("numpy", "cpu") or classes.dtype.kind not in "biuf":  # only NumPy has strings
+            return classes[to_numpy(chosen)]
+        return xp.take(select_for(chosen).to_device(classes), chosen, axis=0)
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, or label: (n, n_classes), in X's library."""
-        outputs, xp = self._raw(X, "predict_proba")
-        if outputs.shape[1] == 1:
-            return xp.concat([1.0 - outputs, outputs], axis=1)
-        return outputs
+        outputs, xp = self._outputs(X, "predict_proba")
+        return outputs if outputs.shape[1] > 1 else xp.concat([1.0 - outputs, outputs], axis=1)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithm of predict_proba."""
-        outputs, xp = self._raw(X, "predict_log_proba")
-        if outputs.shape[1] == 1:
-            outputs = xp.concat([1.0 - outputs, outputs], axis=1)
-        return xp.log(outputs)
+        """The logarithm of predict_proba; where that is 0, of the number that is too small to be told from it."""
+        logits, xp = self._logits(X, "predict_log_proba")
+        p, _ = LOSSES[self._network.loss].output(logits, xp=xp)
+        if logits.shape[1] == 1:
+            p, logits = xp.concat([1.0 - p, p], axis=1), xp.concat([-logits, logits], axis=1)
+        elif self.out_activation_ == "softmax":
+            logits = logits - xp.max(logits, axis=1, keepdims=True)
+            logits = logits - xp.log(xp.sum(xp.exp(logits), axis=1, keepdims=True))
+        positive = p > 0.0
+        return xp.where(positive, xp.log(xp.where(positive, p, 1.0)), logits)
 
     def _multilabel(self) -> bool:
         return bool(self._label_binarizer.y_type_.startswith("multilabel"))

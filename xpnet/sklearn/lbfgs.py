@@ -46,19 +46,25 @@ def minimize(estimator: "BaseMLP", problem: Problem) -> tuple[Arrays, Arrays]:
         shown = float(loss * objective.reported + penalty)
         return float(loss + penalty), np.concatenate([backend.to_host(g).ravel() for g in grads]).astype(np.float64)
 
-    iterations = 0
+    iterations, newest = 0, problem.params
 
-    def tell(packed: NDArray[np.float64]) -> None:
-        nonlocal iterations
-        iterations += 1
+    def after(packed: NDArray[np.float64]) -> None:
+        nonlocal iterations, newest
+        iterations, newest = iterations + 1, unpacked(packed)
         if estimator.verbose:
             print(f"Iteration {iterations}, loss = {shown:.8f}")
+        if tell():
+            raise StopIteration
 
     start = np.concatenate([p.ravel() for p in problem.params]).astype(np.float64)
     options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}
-    with backend.active(), np.errstate(over="ignore", invalid="ignore"):
-        found = scipy.optimize.minimize(value, start, method="L-BFGS-B", jac=True, options=options, callback=tell)
+    with (
+        backend.active(),
+        np.errstate(over="ignore", invalid="ignore"),
+        estimator._told(problem, estimator.max_iter, lambda: (newest, [])) as tell,
+    ):
+        found = scipy.optimize.minimize(value, start, method="L-BFGS-B", jac=True, options=options, callback=after)
         value(found.x)
     estimator.n_iter_ = _check_optimize_result("lbfgs", found, estimator.max_iter)
-    estimator.loss_ = shown
+    estimator.loss_, estimator.converged_ = shown, bool(found.success)
     return unpacked(found.x), []

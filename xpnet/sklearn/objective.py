@@ -112,7 +112,7 @@ class Problem:
 
     network, objective : of the parameters.   backend : where to compute.
     train : the examples; sparse features stay so.   held : those to judge by, or None.
-    params, running : on the host, where the way begins.
+    params, running : on the host, where the way begins.   given : X, y and sample_weight, as the user has them.
     """
 
     network: MLP
@@ -122,3 +122,4 @@ class Problem:
     held: Examples | None
     params: Arrays
     running: Arrays
+    given: tuple[Any, Any, Any]

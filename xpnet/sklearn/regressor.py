@@ -60,7 +60,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The predicted numbers, (n,) or (n, n_outputs), in X's library."""
-        outputs, _ = self._raw(X, "predict")
+        outputs, xp = self._outputs(X, "predict")
+        if "_wrapped" in self.__dict__:
+            outputs = self._wrapped.schema.targets.on(xp.asarray).back(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _wrap(self, model: Model) -> None:

@@ -42,7 +42,8 @@ _NO_ORDER = np.empty(0, np.uint32)
 class OptimizerState:
     """What partial_fit and warm_start continue from, on the host, besides the parameters.
 
-    name : of the update rule.   learning_rate_init : the parameter, as it was.   learning_rate : now.
+    name : of the update rule.   learning_rate_init : the parameter, as it was.   learning_rate : of the next step.
+    rate : of the last step, to which a velocity belongs; None before there was one.
     seed : of dropout and distortions.   rng : of the order of the examples; None for random_state itself.
     epochs : done so far.   order : of the last one's examples, if training is to continue from there.
     arrays : all that a step changes, by name.   best : params and running of the best validation score, or None.
@@ -52,6 +53,7 @@ class OptimizerState:
     learning_rate_init: float
     learning_rate: float
     seed: int
+    rate: float | None = None
     rng: np.random.RandomState | None = None
     epochs: int = 0
     order: NDArray[np.uint32] = field(default_factory=lambda: _NO_ORDER)
@@ -94,6 +96,7 @@ class Training:
                 warnings.warn("Training interrupted by user.", stacklevel=2)
             params, running = self._loop.model_on_host()
             state.arrays = self._loop.arrays()
+            state.rate = state.learning_rate if estimator.schedule else run.config.lr
             state.order = self._rows.order.astype(np.uint32) if estimator.warm_start else _NO_ORDER
         if self._observers:  # one of them may have restored the best epoch
             params, running = run.params, run.running
@@ -115,7 +118,7 @@ class Training:
                 raise ValueError(f"augment needs square images, but X has {n_features} features: leave it out")
         config = TrainConfig(
             optimizer=state.name,
-            lr=state.learning_rate,
+            lr=state.rate or state.learning_rate,
             weight_decay=0.0,
             momentum=estimator.momentum if state.name in ("momentum", "nesterov") else 0.0,
             beta1=estimator.beta_1,
@@ -131,7 +134,7 @@ class Training:
         )
         schema = Schema("", shape, estimator._names_of_outputs(), Scaling(), Scaling(), "as-is")
         size = estimator._batch_size(n)
-        rates = np.array([state.learning_rate])
+        rates = np.array([config.lr])
         return Run(network, config, problem.backend, schema, n, size, rates, problem.params, problem.running)
 
     def _start(self) -> None:
@@ -161,7 +164,7 @@ class Training:
 
     def _train(self) -> None:
         estimator, state, run = self._estimator, self._state, self._run
-        with estimator._told(self._epochs) as tell:
+        with estimator._told(self._problem, self._epochs, self._loop.model_on_host) as tell:
             for iteration in range(self._epochs):
                 self._set_rates(state.epochs if self._once else iteration)
                 started = time.perf_counter()
@@ -175,7 +178,7 @@ class Training:
                     self._observe(loss, seconds)
                 # No step leads back from a loss that is not a number.
                 lost = math.isnan(loss) and not estimator.early_stopping
-                if tell(self._loop) or stopping or lost or run.stop_reason is not None:
+                if tell() or stopping or lost or run.stop_reason is not None:
                     return
         if not self._once:
             warnings.warn(
