@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 # Rooms that are used by their names: xpnet.functional.dense, xpnet.plots.curves.
-_MODULES = {"augment": "numerics.augment", "functional": "numerics.functional", "optim": "optim", "plots": "plots"}
+_MODULES = {
+    "augment": "numerics.augment",
+    "functional": "numerics.functional",
+    "optim": "optim",
+    "plots": "plots",
+    "sklearn": "sklearn",
+}
 
 _HOMES = {
     "CSVLog": "training.logs",

@@ -163,6 +163,21 @@ def test_validation_data_that_does_not_fit(validation_data: Any, message: str) -
         MLPClassifier(**QUICK).fit(X, Y, validation_data=validation_data)
 
 
+def test_validation_data_may_lack_a_class_where_training_continues() -> None:
+    without = X[Y > 0], Y[Y > 0]
+    found = MLPClassifier(**QUICK, warm_start=True, validation_data=without).fit(X, Y).fit(X, Y)
+    assert len(found.validation_scores_) == 2 * QUICK["max_iter"]
+
+
+def test_a_part_of_the_examples_is_not_balanced() -> None:
+    with pytest.raises(ValueError, match="class_weight='balanced' needs all examples"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
+    weights = {0: 1.0, 1: 2.0, 2: 0.5}
+    ours = MLPClassifier(class_weight=weights, **QUICK).partial_fit(X, Y, classes=[0, 1, 2])
+    same = MLPClassifier(**QUICK).partial_fit(X, Y, np.array([weights[y] for y in Y]), classes=[0, 1, 2])
+    assert same_bits(ours, same)
+
+
 def test_early_stopping_with_validation_data_trains_on_all() -> None:
     fitted = MLPClassifier(**QUICK | {"max_iter": 30}, early_stopping=True, validation_data=HELD).fit(X, Y)
     assert fitted.t_ == fitted.n_iter_ * len(X)
@@ -309,6 +324,18 @@ def test_a_library_that_is_asked_for(library: str) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_jax_s_arrays_which_scikit_learn_s_checks_leave_out(kind: Any) -> None:
+    asarray = open_backend("jax").to_device
+    host = kind(**QUICK).fit(X, Y)
+    with config_context(array_api_dispatch=True):
+        found = kind(**QUICK).fit(asarray(X), asarray(Y))
+        predicted, score = found.predict(asarray(X)), found.score(asarray(X), asarray(Y))
+    assert type(predicted) is type(found.coefs_[0]) is type(asarray(X))
+    assert np.allclose(np.asarray(predicted), host.predict(X), rtol=1e-9)
+    assert score == pytest.approx(host.score(X, Y), abs=1e-6)
+
+
 def test_a_gpu_that_is_asked_for() -> None:
     expected = MLPClassifier(**QUICK, dropout=0.2).fit(X, Y)
     fitted = MLPClassifier(**QUICK, dropout=0.2, device="cuda").fit(X, Y)

@@ -65,8 +65,8 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
         self._refuse(continuing=not first)
         X, y = self._validated(X, y, reset=first)
         y_host = to_numpy(y) if home_of(y) else y
-        targets = self._targets(y_host, y, like=X, dtype=_dtype_of(X), first=first, incremental=incremental)
-        weights = self._weights(sample_weight, y_host, X)
+        targets = self._targets(y_host, y, like=X, dtype=_dtype_of(X), partial=incremental)
+        weights = self._weights(sample_weight, y_host, X, partial=incremental)
         self.n_outputs_ = self._outputs_for(targets)
         network = self._describe((X.shape[1], *sizes, self.n_outputs_))
         if first:
@@ -118,10 +118,11 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
     def _checks(self) -> dict[str, Any]:
         return {}
 
-    def _targets(
-        self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, first: bool, incremental: bool
-    ) -> NDArray[Any]:
-        """The targets as the loss takes them: (n,) integers or (n, k) floats.   y : host copy of what was given."""
+    def _targets(self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, partial: bool) -> NDArray[Any]:
+        """The targets as the loss takes them: (n,) integers or (n, k) floats.
+
+        y : a host copy of what was given.   like : X.   partial : whether there are further examples than these.
+        """
         raise NotImplementedError
 
     def _outputs_for(self, targets: NDArray[Any]) -> int:
@@ -130,10 +131,12 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
     def _names_of_outputs(self) -> tuple[Hashable, ...]:
         return ()
 
-    def _weights(self, sample_weight: Any, y: NDArray[Any], X: Any) -> NDArray[Any] | None:
+    def _weights(self, sample_weight: Any, y: NDArray[Any], X: Any, *, partial: bool) -> NDArray[Any] | None:
         """The weight of each example, (n,) on the host, in X's dtype; None for 1."""
         if sample_weight is None and self.class_weight is None:
             return None
+        if partial and isinstance(self.class_weight, str):
+            raise ValueError("class_weight='balanced' needs all examples, which partial_fit does not have: pass a dict")
         dtype = np.dtype(_dtype_of(X))
         given = to_numpy(sample_weight) if home_of(sample_weight) else sample_weight
         weights = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
@@ -215,7 +218,7 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
         try:
             X_held, y_held = self._validated(*validation_data, reset=False)
             y_host = to_numpy(y_held) if home_of(y_held) else y_held
-            targets = self._targets(y_host, y_held, like=X_held, dtype=_dtype_of(X), first=False, incremental=True)
+            targets = self._targets(y_host, y_held, like=X_held, dtype=_dtype_of(X), partial=True)
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
         return _kind_of(X_held)(X_held, targets)

@@ -72,24 +72,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 )
         return self._fit(X, y, sample_weight, None, incremental=True)
 
-    def _targets(
-        self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, first: bool, incremental: bool
-    ) -> NDArray[Any]:
+    def _targets(self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, partial: bool) -> NDArray[Any]:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+        if not hasattr(self, "classes_") or not (self.warm_start or partial):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             if home_of(given) not in (None, ("numpy", "cpu")):
                 self.classes_ = select_for(like).to_device(self.classes_) if home_of(like) else self.classes_
         else:
-            self._check_classes(unique_labels(y))
+            self._check_classes(unique_labels(y), partial=partial)
         return self._encoded(y, dtype)
 
-    def _check_classes(self, found: NDArray[Any]) -> None:
+    def _check_classes(self, found: NDArray[Any], *, partial: bool) -> None:
         """Raise ValueError for classes that training cannot continue with."""
         known = self._label_binarizer.classes_
-        if self.warm_start and set(found) != set(known):
+        if not partial and set(found) != set(known):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
                 f"got {known}, `y` has {found}"

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
+from xpnet.backend.arrays import home_of, to_numpy
 from xpnet.model import Model
 from xpnet.sklearn.base import BaseMLP, partial_fit_available
 
@@ -45,9 +47,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _checks(self) -> dict[str, Any]:
         return {"y_numeric": True}
 
-    def _targets(
-        self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, first: bool, incremental: bool
-    ) -> NDArray[Any]:
+    def _targets(self, y: NDArray[Any], given: Any, *, like: Any, dtype: str, partial: bool) -> NDArray[Any]:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and np.min(y) < 0:
@@ -64,6 +64,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         if "_wrapped" in self.__dict__:
             outputs = self._wrapped.schema.targets.on(xp.asarray).back(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The coefficient of determination of the predictions, computed on the host: JAX's arrays cannot be written."""
+        y, predicted, weights = (
+            to_numpy(a) if home_of(a) is not None else a for a in (y, self.predict(X), sample_weight)
+        )
+        return float(r2_score(y, predicted, sample_weight=weights))
 
     def _wrap(self, model: Model) -> None:
         if model.task != "regression":
