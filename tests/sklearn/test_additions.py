@@ -323,7 +323,6 @@ def test_a_library_that_is_asked_for(library: str) -> None:
     np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.cuda
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_jax_s_arrays_which_scikit_learn_s_checks_leave_out(kind: Any) -> None:
     asarray = open_backend("jax").to_device
@@ -336,6 +335,7 @@ def test_jax_s_arrays_which_scikit_learn_s_checks_leave_out(kind: Any) -> None:
     assert score == pytest.approx(host.score(X, Y), abs=1e-6)
 
 
+@pytest.mark.cuda
 def test_a_gpu_that_is_asked_for() -> None:
     expected = MLPClassifier(**QUICK, dropout=0.2).fit(X, Y)
     fitted = MLPClassifier(**QUICK, dropout=0.2, device="cuda").fit(X, Y)
