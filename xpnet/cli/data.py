@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
-from xpnet.cli.terminal import class_names, download_bar, draw, result_console
-from xpnet.data import SETS, download, load_data, locate
+from xpnet.cli.terminal import download_bar, draw, result_console
+from xpnet.data import SETS, class_names, download, load_data, locate
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion, distort

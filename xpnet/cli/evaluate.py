@@ -21,8 +21,8 @@ from xpnet.cli.datasets import (
     newest_run,
     part_of,
 )
-from xpnet.cli.terminal import class_names, result_console
-from xpnet.data import Dataset
+from xpnet.cli.terminal import result_console
+from xpnet.data import Dataset, class_names
 from xpnet.errors import ConfigError
 from xpnet.model import Ensemble, Measured, Model, calibration_error, confusion_matrix, load
 from xpnet.numerics.functional import LOSSES, softmax

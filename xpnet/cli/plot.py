@@ -21,7 +21,7 @@ from xpnet.cli.datasets import (
     part_of,
 )
 from xpnet.cli.settings import whole_numbers
-from xpnet.cli.terminal import class_names
+from xpnet.data import class_names
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
 from xpnet.model import confusion_matrix, load

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.pages import Box, Mark, draw_page, lines_of
-from xpnet.cli.terminal import Bar, class_names, draw, draw_bars, print_beside, result_console
-from xpnet.data import Dataset, Split, read_page
+from xpnet.cli.terminal import Bar, draw, draw_bars, print_beside, result_console
+from xpnet.data import Dataset, Split, class_names, read_page
 from xpnet.data.pictures.decoding import decode
 from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.model import Model

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Bar",
     "ask_line",
-    "class_names",
     "device_line",
     "download_bar",
     "draw",
@@ -74,18 +73,6 @@ def result_console() -> "Console":
 
     file: Any = sys.stdout if sys.stdout.isatty() else _WithoutTrailingBlanks(sys.stdout)
     return Console(file=file, highlight=False, markup=False, emoji=False)
-
-
-def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
-    """How classes are called on paper: as their set says, if it is one that is known by name; otherwise as they are.
-
-    data : the name of the set.
-    """
-    from xpnet.data import SETS
-
-    known = SETS[data].classes if data in SETS else ()
-    # A file may hold any classes under a known name.
-    return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))
 
 
 def draw(

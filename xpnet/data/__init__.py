@@ -8,7 +8,7 @@ from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, 
 from .pictures import Found, read_page, read_picture, to_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
-from .sets import SETS
+from .sets import SETS, class_names
 
 __all__ = [
     "SCALES",
@@ -20,6 +20,7 @@ __all__ = [
     "Scaling",
     "Schema",
     "Split",
+    "class_names",
     "download",
     "is_mapped",
     "load_data",

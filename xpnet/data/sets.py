@@ -1,7 +1,7 @@
 """The data sets that have a name: their classes, licences, sources and checksums."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from xpnet.files import open_regular
 
 from .formats import idx_sha256, read_idx
 
-__all__ = ["SETS", "SetFile", "SetInfo"]
+__all__ = ["SETS", "SetFile", "SetInfo", "class_names"]
 
 
 @dataclass(frozen=True)
@@ -221,3 +221,13 @@ SETS: Mapping[str, SetInfo] = {
     )
 }
 """The sets known by name."""
+
+
+def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
+    """How classes are called on paper: as their set says, if it is one that is known by name; otherwise as they are.
+
+    data : the name of the set.
+    """
+    known = SETS[data].classes if data in SETS else ()
+    # A file may hold any classes under a known name.
+    return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))

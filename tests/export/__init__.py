@@ -1,0 +1,1 @@
+"""Tests of where models go, and come from."""

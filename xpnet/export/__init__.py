@@ -1,0 +1,85 @@
+"""Where models go: a trained network as a file for other programs, chosen by the file's suffix.
+
+import xpnet
+
+xpnet.export.export(xpnet.load("runs/mnist"), "mnist.onnx")
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from xpnet.checks import check_one_of, nearest
+from xpnet.errors import ConfigError
+from xpnet.export.layers import Layers, described
+from xpnet.files import write_atomically
+from xpnet.model import Ensemble, Model
+
+__all__ = ["FORMATS", "Format", "Layers", "described", "export", "format_of"]
+
+
+class Format(NamedTuple):
+    """A format that models are written in.
+
+    module : the module of this room whose function content(model, **options) returns the file's bytes.
+    what : what such a file is, in some words.   use : how to use one, a line in which {file} stands for its name.
+    options : those of export that content takes, all of them keywords.
+    """
+
+    module: str
+    what: str
+    use: str
+    options: tuple[str, ...] = ()
+
+
+FORMATS: dict[str, Format] = {
+    # ".suffix": Format(module, what, use, options)
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format that a path's suffix names.   Raises ConfigError, naming those that are known."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        known = ", ".join(FORMATS)
+        hint = nearest(path.suffix, FORMATS) if path.suffix else ""
+        raise ConfigError(f"{str(path)!r} has no suffix that a model can be written with: {hint}choose one of {known}")
+    return found
+
+
+def export(
+    model: Model | Ensemble,
+    path: str | Path,
+    *,
+    input: Literal["uint8", "float32"] | None = None,
+    quantize: Literal["int8"] | None = None,
+    force: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model, or several whose outputs are averaged, for other programs; scaling and output are in the file.
+
+    path : its suffix is one of FORMATS.
+    input : what the file takes. By default uint8 for a model of pixels, from 0 to its white, and float32 for others.
+    quantize : "int8" keeps the weights in a byte each, with a scale for each unit.
+    force : replace a file that exists.
+    about : further entries for the file's own description, such as {"accuracy": 0.98}, where the format has one.
+    Raises ConfigError for a suffix, an option or a model that does not fit, or a file that exists;
+    MissingPackageError where a package is missing; OSError where the file cannot be written.
+    """
+    path = Path(path)
+    format = format_of(path)
+    options = {"input": input, "quantize": quantize, "about": about}
+    for name, known in (("input", ("uint8", "float32")), ("quantize", ("int8",))):
+        if options[name] is None:
+            continue
+        check_one_of(name, str(options[name]), known)
+        if name not in format.options:
+            raise ConfigError(f"{name} is not for {path.suffix} files: leave it out")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file in it")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists: choose another name, or replace it with force (--force)")
+    content = import_module(f"xpnet.export.{format.module}").content
+    taken = {name: value for name, value in options.items() if name in format.options and value is not None}
+    write_atomically(path, content(model, **taken))

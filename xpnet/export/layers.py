@@ -1,0 +1,147 @@
+"""What every target is written from: a trained network as a plain list of affine layers, with its data's scaling."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import select
+from xpnet.data import Schema, class_names
+from xpnet.model import Ensemble, Model
+from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
+
+__all__ = ["Layers", "described", "folded", "int8_of", "rounded"]
+
+Array = NDArray[Any]
+
+# What the losses turn logits into.
+_OUTPUTS = {softmax: "softmax", sigmoid: "sigmoid", identity: "identity", exponential: "exponential"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layers:
+    """A trained network without batch normalisation and without a device, from its raw input to its final output.
+
+        x = (u - shift) factor ;   h_0 = x,  h_i = activation(h_{i-1} W_i + b_i)
+        z = (h_{m-1} W_m + b_m) / temperature ;   y = output(z)
+        of a regression y = output(z) target_scale + target_shift
+
+    name : such as "784-128-10 relu".   sizes : widths, the input's first.
+    weights : m arrays (n_in, n_out), biases : m arrays (n_out,), all of dtype, which is float32 or float64.
+    activation : of the hidden layers, a key of functional.ACTIVATIONS.
+    output : "softmax", "sigmoid", "exponential" or "identity".   loss : a key of functional.LOSSES.
+    task : "classification", "multilabel" or "regression".
+    white : of a network of pixels, the input's largest value, such as 255.0; None for one of rows of features.
+    shift : (n_in,) or None for 0.   factor : (n_in,), a number, or None for 1. Arrays have the dtype that is scaled in,
+        from which x is cast to dtype. A column that was constant in training has the factor 0.
+    temperature : > 0.   target_scale, target_shift : (n_out,) of dtype, or None for 1 and 0.
+    classes : names of the outputs as people know them, () for those of a regression without names. They come from the
+        model's file, and may be hostile.
+    schema : the model's own, whose texts (data, columns) may be hostile too.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    activation: str
+    output: str
+    loss: str
+    task: str
+    dtype: np.dtype[Any]
+    white: float | None
+    shift: Array | None
+    factor: Array | float | None
+    temperature: float
+    target_scale: Array | None
+    target_shift: Array | None
+    classes: tuple[str, ...]
+    schema: Schema
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights and biases."""
+        return sum(a.size for a in (*self.weights, *self.biases))
+
+
+def described(model: Model | Ensemble) -> tuple[Layers, ...]:
+    """The layers of a model, or of each member of an ensemble, whose outputs are to be averaged."""
+    return tuple(map(_described, model.members if isinstance(model, Ensemble) else (model,)))
+
+
+def folded(model: Model) -> Model:
+    """The same network without batch normalisation, on the CPU: equal outputs but for rounding.
+
+    W' = W r,  b' = shift - mean r,  r = scale / sqrt(var + 1e-5), in float64
+    """
+    host = [model.backend.to_host(a) for a in model.params]
+    params, running = iter(host), iter([model.backend.to_host(a).astype(np.float64) for a in model.running])
+    plain: list[Array] = []
+    for layer in range(model.network.n_layers):
+        W, b = next(params), next(params)
+        if model.network.batch_norm and layer < model.network.n_layers - 1:
+            scale, shift, mean, var = b.astype(np.float64), next(params), next(running), next(running)
+            r = scale / np.sqrt(var + 1e-5)
+            W, b = (W * r).astype(W.dtype), (shift - mean * r).astype(W.dtype)
+        plain += [W, b]
+    network = dataclasses.replace(model.network, batch_norm=False)
+    return Model(network, plain, [], select("cpu"), model.schema)
+
+
+def int8_of(W: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights in a byte each, with a scale for each unit.
+
+        q_ij = round(W_ij / s_j),  s_j = max_i |W_ij| / 127 ;   W_ij is about q_ij s_j
+
+    W : (n_in, n_out).   Returns q, (n_in, n_out) in -127..127, and s, (n_out,), which is 1 for a unit without weights.
+    """
+    largest = np.abs(W).max(axis=0)
+    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    return np.clip(np.rint(W / scale), -127, 127).astype(np.int8), scale
+
+
+def rounded(model: Model) -> Model:
+    """The model with its weights as int8_of keeps them, in float32: what a file of int8 computes, to measure it by."""
+    plain = folded(model)
+    params = [a.astype(np.float32) for a in plain.params]
+    for i in range(0, len(params), 2):
+        q, scale = int8_of(params[i])
+        params[i] = q * scale
+    return dataclasses.replace(plain, params=params)
+
+
+def _described(model: Model) -> Layers:
+    plain, schema = folded(model), model.schema
+    dtype, features, targets = plain.params[0].dtype, schema.features, schema.targets
+    white = (features.scale or 255.0) if features.kind == "pixels" else None
+    scale = features.scale if white is None else white
+    factor = scale
+    if isinstance(scale, np.ndarray):
+        factor = (1.0 / scale.astype(np.float64)).astype(scale.dtype)
+    elif scale is not None:
+        factor = 1.0 / scale
+    k = model.network.sizes[-1]
+    back = {
+        name: None if part is None or model.task != "regression" else np.broadcast_to(part, k).astype(dtype)
+        for name, part in (("target_scale", targets.scale), ("target_shift", targets.shift))
+    }
+    return Layers(
+        name=str(model.network),
+        sizes=model.network.sizes,
+        weights=tuple(plain.params[::2]),
+        biases=tuple(plain.params[1::2]),
+        activation=model.network.activation,
+        output=_OUTPUTS[LOSSES[model.network.loss].output],
+        loss=model.network.loss,
+        task=model.task,
+        dtype=dtype,
+        white=white,
+        shift=features.shift,
+        factor=factor,
+        temperature=schema.temperature,
+        classes=tuple(class_names(schema.data, model.classes)),
+        schema=schema,
+        **back,
+    )
