@@ -23,7 +23,7 @@ _OUTPUTS = {softmax: "softmax", sigmoid: "sigmoid", identity: "identity", expone
 class Layers:
     """A trained network without batch normalisation and without a device, from its raw input to its final output.
 
-        x = (u - shift) factor ;   h_0 = x,  h_i = activation(h_{i-1} W_i + b_i)
+        x = (u - shift) / scale ;   h_0 = x,  h_i = activation(h_{i-1} W_i + b_i)
         z = (h_{m-1} W_m + b_m) / temperature ;   y = output(z)
         of a regression y = output(z) target_scale + target_shift
 
@@ -33,8 +33,8 @@ class Layers:
     output : "softmax", "sigmoid", "exponential" or "identity".   loss : a key of functional.LOSSES.
     task : "classification", "multilabel" or "regression".
     white : of a network of pixels, the input's largest value, such as 255.0; None for one of rows of features.
-    shift : (n_in,) or None for 0.   factor : (n_in,), a number, or None for 1. Arrays have the dtype that is scaled in,
-        from which x is cast to dtype. A column that was constant in training has the factor 0.
+    shift : (n_in,) or None for 0.   scale : (n_in,), a number, or None for 1; finite and > 0. Arrays have the dtype
+        that is scaled in, from which x is cast to dtype. A column that was constant in training has first weights of 0.
     temperature : > 0.   target_scale, target_shift : (n_out,) of dtype, or None for 1 and 0.
     classes : names of the outputs as people know them, () for those of a regression without names. They come from the
         model's file, and may be hostile.
@@ -52,7 +52,7 @@ class Layers:
     dtype: np.dtype[Any]
     white: float | None
     shift: Array | None
-    factor: Array | float | None
+    scale: Array | float | None
     temperature: float
     target_scale: Array | None
     target_shift: Array | None
@@ -116,12 +116,10 @@ def _described(model: Model) -> Layers:
     plain, schema = folded(model), model.schema
     dtype, features, targets = plain.params[0].dtype, schema.features, schema.targets
     white = (features.scale or 255.0) if features.kind == "pixels" else None
-    scale = features.scale if white is None else white
-    factor = scale
-    if isinstance(scale, np.ndarray):
-        factor = (1.0 / scale.astype(np.float64)).astype(scale.dtype)
-    elif scale is not None:
-        factor = 1.0 / scale
+    weights, scale = plain.params[::2], features.scale if white is None else white
+    if isinstance(scale, np.ndarray) and (constant := np.isinf(scale)).any():
+        # Finite numbers alone, which every format and engine has.
+        weights[0], scale = np.where(constant[:, None], 0, weights[0]), np.where(constant, 1, scale)
     k = model.network.sizes[-1]
     back = {
         name: None if part is None or model.task != "regression" else np.broadcast_to(part, k).astype(dtype)
@@ -130,7 +128,7 @@ def _described(model: Model) -> Layers:
     return Layers(
         name=str(model.network),
         sizes=model.network.sizes,
-        weights=tuple(plain.params[::2]),
+        weights=tuple(weights),
         biases=tuple(plain.params[1::2]),
         activation=model.network.activation,
         output=_OUTPUTS[LOSSES[model.network.loss].output],
@@ -139,7 +137,7 @@ def _described(model: Model) -> Layers:
         dtype=dtype,
         white=white,
         shift=features.shift,
-        factor=factor,
+        scale=scale,
         temperature=schema.temperature,
         classes=tuple(class_names(schema.data, model.classes)),
         schema=schema,
