@@ -1,5 +1,6 @@
 """What the estimators have beyond scikit-learn's: regularisation, schedules, validation, callbacks, models, devices."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 
 import xpnet
@@ -398,3 +399,43 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
     with pytest.raises((ValueError, RuntimeError), match=message) as caught:
         MLPClassifier(**QUICK, **settings).fit(X, Y)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# What scripts rely on.
+
+
+def test_a_batch_whose_weights_are_all_zero_has_no_say() -> None:
+    weights = np.ones(len(X))
+    weights[:10] = 0
+    settings = {**QUICK, "shuffle": False, "batch_size": 10, "max_iter": 3, "alpha": 0.0, "solver": "sgd"}
+    found = MLPClassifier(**settings, momentum=0.0).fit(X, Y, weights)
+    expected = MLPClassifier(**settings, momentum=0.0).fit(X[10:], Y[10:])
+    for a, b in zip(found.coefs_, expected.coefs_, strict=True):
+        assert np.allclose(a, b, rtol=1e-12)
+
+
+def test_examples_held_out_with_no_weight_are_refused() -> None:
+    weights = np.zeros(len(X))
+    weights[0] = 1
+    with pytest.raises(ValueError, match="those held out for early stopping, all have a weight of 0"):
+        MLPClassifier(early_stopping=True, random_state=0).fit(X, Y, weights)
+
+
+@pytest.mark.filterwarnings("error")
+def test_warnings_are_scikit_learn_s_by_their_module() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
+        MLPClassifier(max_iter=1).fit(X, Y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_losses_are_numpy_s_numbers(solver: str) -> None:
+    fitted = MLPClassifier(**{**QUICK, "solver": solver}).fit(X, Y)
+    assert fitted.loss_.round(3) == round(float(fitted.loss_), 3)
+
+
+def test_sparse_labels_are_predicted_sparse() -> None:
+    labels = sparse.csr_matrix(np.stack([Y == 0, Y > 1], axis=1).astype(int))
+    predicted = MLPClassifier(**QUICK).fit(X, labels).predict(X)
+    assert sparse.issparse(predicted)
+    assert np.array_equal(predicted.toarray(), MLPClassifier(**QUICK).fit(X, labels.toarray()).predict(X))

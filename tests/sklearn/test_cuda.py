@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("sklearn", reason="needs scikit-learn, of the extra sklearn")
+
 from sklearn import config_context
 from sklearn.datasets import load_iris
 

@@ -211,8 +211,10 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
 
     def _held(self, validation_data: Any, X: Any) -> Examples | None:
         """The user's own examples to judge by."""
-        if validation_data is None or self.solver == "lbfgs":
+        if validation_data is None:
             return None
+        if self.solver == "lbfgs":
+            raise ValueError("validation_data needs solver='adam' or 'sgd', which it judges after each iteration")
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError("validation_data must be a pair (X, y)")
         try:
@@ -239,6 +241,11 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         weights = (None, None) if data.weights is None else (data.weights[rows], data.weights[kept])
+        if not all(w is None or np.any(w) for w in weights):
+            raise ValueError(
+                "The examples to train on, or those held out for early stopping, all have a weight of 0: pass "
+                "validation_data, or leave them out."
+            )
         return replace(data, rows=rows, weights=weights[0]), replace(data, rows=kept, weights=weights[1])
 
     # Where it is computed --------------------------------------------------------------------------------------------

@@ -116,6 +116,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """The most probable class of each example, (n,); of several labels, (n, k) zeros and ones."""
         outputs, xp = self._outputs(X, "predict")
         if self._multilabel():
+            if getattr(self._label_binarizer, "sparse_input_", False):
+                return self._label_binarizer.inverse_transform(to_numpy(outputs))
             return xp.astype(outputs > 0.5, xp.int64)
         if outputs.shape[1] == 1:
             several = len(self._label_binarizer.classes_) > 1

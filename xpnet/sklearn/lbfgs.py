@@ -66,5 +66,5 @@ def minimize(estimator: "BaseMLP", problem: Problem) -> tuple[Arrays, Arrays]:
         found = scipy.optimize.minimize(value, start, method="L-BFGS-B", jac=True, options=options, callback=after)
         value(found.x)
     estimator.n_iter_ = _check_optimize_result("lbfgs", found, estimator.max_iter)
-    estimator.loss_, estimator.converged_ = shown, bool(found.success)
+    estimator.loss_, estimator.converged_ = np.float64(shown), bool(found.success)
     return unpacked(found.x), []

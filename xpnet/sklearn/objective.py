@@ -101,7 +101,7 @@ class Objective:
 
 def _share(total: Any, xp: Any) -> Any:
     """1 / total; of a batch whose weights are all zero, 0: it has no say."""
-    if isinstance(total, int | float):
+    if type(total) in (int, float):  # of which NumPy's float64 is a kind
         return 1.0 / total
     return xp.where(total > 0.0, 1.0 / xp.where(total > 0.0, total, 1.0), 0.0 * total)
 

@@ -1,5 +1,6 @@
 """The parameters of the estimators: scikit-learn's names, defaults and meanings, and what xpnet adds."""
 
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from xpnet.numerics.functional import ACTIVATIONS
 from xpnet.numerics.network import MLP
 from xpnet.optim import SCHEDULES
 
-__all__ = ["NAMES", "Parameters"]
+__all__ = ["NAMES", "Parameters", "warn"]
 
 # scikit-learn's name for what xpnet calls otherwise.
 NAMES = {"sigmoid": "logistic"}
@@ -42,7 +43,7 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
     callbacks : instances of xpnet.Callback.
 
     activation also takes leaky-relu, scaled-tanh and gelu. partial_fit and warm_start continue with the optimizer's
-    state, and partial_fit may be combined with early_stopping.
+    state, and with the draws where random_state is an int; partial_fit may be combined with early_stopping.
     """
 
     solver: str = "adam"
@@ -181,10 +182,15 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
             size = min(200, n)
         else:
             if self.batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
-                )
+                warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
             size = int(np.clip(self.batch_size, 1, n))
         if not self.batch_norm or (n - 1) % size:
             return size
         return next((fewer for fewer in range(size - 1, 1, -1) if (n - 1) % fewer), n)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as scikit-learn's own module does, by whose name scripts choose what they want to see."""
+    frame, registry = sys._getframe(1), globals().setdefault("__warningregistry__", {})
+    module = "sklearn.neural_network._multilayer_perceptron"
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, module, registry)

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from xpnet.numerics.functional import LOSSES
 from xpnet.optim import SCHEDULES, adam_eps_hat, rescale_velocity
 from xpnet.sklearn.examples import Rows, SparseExamples, logits_of
 from xpnet.sklearn.objective import Problem
+from xpnet.sklearn.parameters import warn
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
 from xpnet.training.history import Epoch
@@ -93,7 +93,7 @@ class Training:
             try:
                 self._train()
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=2)
+                warn("Training interrupted by user.")
             params, running = self._loop.model_on_host()
             state.arrays = self._loop.arrays()
             state.rate = state.learning_rate if estimator.schedule else run.config.lr
@@ -171,7 +171,7 @@ class Training:
                 for _ in self._loop.epoch(state.epochs + 1):
                     pass
                 state.epochs += 1
-                loss = float(run.backend.to_host(self._loop.state.loss)[0]) / run.n_examples
+                loss = np.float64(run.backend.to_host(self._loop.state.loss)[0] / run.n_examples)
                 seconds = time.perf_counter() - started
                 stopping = self._note(loss)
                 if self._observers:
@@ -181,11 +181,10 @@ class Training:
                 if tell() or stopping or lost or run.stop_reason is not None:
                     return
         if not self._once:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({self._epochs}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
 
     def _set_rates(self, epoch: int) -> None:
