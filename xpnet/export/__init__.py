@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 from xpnet.checks import check_one_of, nearest
 from xpnet.errors import ConfigError
 from xpnet.export.layers import Layers, described
+from xpnet.export.torch import from_torch, to_torch
 from xpnet.files import write_atomically
 from xpnet.model import Ensemble, Model
 
-__all__ = ["FORMATS", "Format", "Layers", "described", "export", "format_of"]
+__all__ = ["FORMATS", "Format", "Layers", "described", "export", "format_of", "from_torch", "to_torch"]
 
 
 class Format(NamedTuple):
@@ -35,6 +36,12 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     # ".suffix": Format(module, what, use, options)
+    ".pt": Format(
+        "torch",
+        "PyTorch, a state_dict and the lines that construct its network (extra torch)",
+        "print(torch.load({file!r}, weights_only=True)['construction'])",
+        ("about",),
+    ),
 }
 
 
