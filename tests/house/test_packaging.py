@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
-TESTED_EXTRAS = [EXTRAS[name] for name in ("plot", "tune", "tensorboard", "tables", "sklearn")]  # those of .ci/run
+TESTED = ("plot", "tune", "tensorboard", "tables", "sklearn", "onnx")  # those of .ci/run
+TESTED_EXTRAS = [EXTRAS[name] for name in TESTED]
 
 
 def bounds(requirements: list[str]) -> set[tuple[str, str]]:
@@ -42,4 +43,4 @@ def test_everything_that_ci_installs_is_pinned() -> None:
 
 def test_extras_are_for_users() -> None:
     gpus, libraries = {"cuda12", "cuda13"}, {"torch", "jax"}
-    assert set(EXTRAS) == gpus | libraries | {"plot", "tune", "tensorboard", "tables", "sklearn", "notebook"}
+    assert set(EXTRAS) == gpus | libraries | {*TESTED, "notebook"}

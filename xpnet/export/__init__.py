@@ -35,7 +35,12 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    # ".suffix": Format(module, what, use, options)
+    ".onnx": Format(
+        "onnx",
+        "ONNX, for onnxruntime and most other engines (extra onnx)",
+        "onnxruntime.InferenceSession({file!r}).run(None, {{'input': rows}})",
+        ("input", "quantize", "about"),
+    ),
     ".pt": Format(
         "torch",
         "PyTorch, a state_dict and the lines that construct its network (extra torch)",

@@ -73,7 +73,9 @@ def described(model: Model | Ensemble) -> tuple[Layers, ...]:
 def folded(model: Model) -> Model:
     """The same network without batch normalisation, on the CPU: equal outputs but for rounding.
 
-    W' = W r,  b' = shift - mean r,  r = scale / sqrt(var + 1e-5), in float64
+        W' = W r,  b' = shift - mean r,  r = scale / sqrt(var + 1e-5), in float64
+
+    A column that was constant in training, and so is 0 for ever, has first weights of 0.
     """
     host = [model.backend.to_host(a) for a in model.params]
     params, running = iter(host), iter([model.backend.to_host(a).astype(np.float64) for a in model.running])
@@ -85,6 +87,9 @@ def folded(model: Model) -> Model:
             r = scale / np.sqrt(var + 1e-5)
             W, b = (W * r).astype(W.dtype), (shift - mean * r).astype(W.dtype)
         plain += [W, b]
+    scaling = model.schema.features.scale
+    constant = np.isinf(np.broadcast_to(1.0 if scaling is None else scaling, len(plain[0])))
+    plain[0] = np.where(constant[:, None], 0, plain[0])
     network = dataclasses.replace(model.network, batch_norm=False)
     return Model(network, plain, [], select("cpu"), model.schema)
 
@@ -116,10 +121,9 @@ def _described(model: Model) -> Layers:
     plain, schema = folded(model), model.schema
     dtype, features, targets = plain.params[0].dtype, schema.features, schema.targets
     white = (features.scale or 255.0) if features.kind == "pixels" else None
-    weights, scale = plain.params[::2], features.scale if white is None else white
-    if isinstance(scale, np.ndarray) and (constant := np.isinf(scale)).any():
-        # Finite numbers alone, which every format and engine has.
-        weights[0], scale = np.where(constant[:, None], 0, weights[0]), np.where(constant, 1, scale)
+    scale = features.scale if white is None else white
+    if isinstance(scale, np.ndarray):
+        scale = np.where(np.isinf(scale), 1, scale)  # finite numbers alone, which every format and engine has
     k = model.network.sizes[-1]
     back = {
         name: None if part is None or model.task != "regression" else np.broadcast_to(part, k).astype(dtype)
@@ -128,7 +132,7 @@ def _described(model: Model) -> Layers:
     return Layers(
         name=str(model.network),
         sizes=model.network.sizes,
-        weights=tuple(weights),
+        weights=tuple(plain.params[::2]),
         biases=tuple(plain.params[1::2]),
         activation=model.network.activation,
         output=_OUTPUTS[LOSSES[model.network.loss].output],
