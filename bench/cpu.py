@@ -37,7 +37,7 @@ from bench._common import (
 )
 from bench._peers import installed
 from bench._workers import SETTLE, PeerError, Worker
-from xpnet.backend._numpy import THREAD_SETTINGS
+from xpnet.backend._base import THREAD_SETTINGS
 from xpnet.data import Dataset
 
 # The network and batch size of a row: its learning rate, and how many images it reads where not all.

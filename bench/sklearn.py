@@ -27,7 +27,7 @@ import xpnet
 from bench._common import Parser, machine, print_machine, spread, three, two_cpus, write_json
 from bench._workers import SETTLE, PeerError, Worker
 from bench.tabular import System, Table, load, measure, standard_error
-from xpnet.backend._numpy import THREAD_SETTINGS
+from xpnet.backend._base import THREAD_SETTINGS
 from xpnet.checks import required
 
 OWN, PEER = "xpnet", "scikit-learn"

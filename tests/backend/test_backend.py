@@ -16,7 +16,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests import fake_cupy
-from tests.conftest import DEMANDED, ArrayLibrary
+from tests.conftest import DEMANDED, ArrayLibrary, open_backend
 from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select, select_for
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
@@ -605,6 +605,24 @@ def test_small_products_run_on_one_thread_and_large_ones_on_all(monkeypatch: pyt
             assert blas_threads() == 2
         with select("device1").threads_for(small):
             assert blas_threads() == 2
+
+
+def test_torch_does_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    backend = open_backend("torch")
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with backend.threads_for(2 * 512 * 784 * 1024):
+            assert torch.get_num_threads() == 2
+        with backend.threads_for(2 * 64 * 784 * 128):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 # NumPy's functions without their wrappers

@@ -8,22 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, cpu_threads
+from ._base import Backend, cpu_threads, worth_threads
 
 # parameter numbers of mallopt, <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-# a user who has said how many threads there shall be gets them
-THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-
-_FLOPS_WORTH_A_THREAD = 16e6
-"""Below it a product runs on one BLAS thread.
-
-A second thread saves at most half of the product, but has to fetch what the first one wrote between two products: the
-parameters. Measured on two virtual cores at 784-128-10 and batch 64 (12.8 Mflop): 461 us a step on one thread; on two
-390 us or 717 to 838 us, depending on how near to each other the host has put them, and several milliseconds where other
-work takes one of them now and then.
-"""
 
 _SHORT = 32
 """The longest row of which a copy to transpose costs less than a loop of its own."""
@@ -48,7 +36,7 @@ class NumpyBackend(Backend):
         keep_freed_memory()
 
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
-        if flops >= _FLOPS_WORTH_A_THREAD or any(os.environ.get(name) for name in THREAD_SETTINGS):
+        if worth_threads(flops):
             return nullcontext()
         limits: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
         return limits

@@ -1,13 +1,15 @@
 """PyTorch on the CPU or CUDA."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from xpnet.errors import DeviceError
 
-from ._base import Backend, cpu_threads, human_bytes, load
+from ._base import Backend, cpu_threads, human_bytes, load, worth_threads
 
 _EXTRA = 'pip install "xpnet[torch]"'
 
@@ -45,6 +47,18 @@ class TorchBackend(Backend):
     def activate(self) -> None:
         if self.device != "cpu":
             self._torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+
+    def threads_for(self, flops: int) -> AbstractContextManager[object]:
+        return nullcontext() if self.device != "cpu" or worth_threads(flops) else self._one_thread()
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._torch.set_num_threads(before)
 
     def to_device(self, host_array: np.ndarray) -> Any:
         # the copy is NumPy's: torch refuses read-only memory and negative strides
