@@ -47,6 +47,12 @@ FORMATS: dict[str, Format] = {
         "print(torch.load({file!r}, weights_only=True)['construction'])",
         ("about",),
     ),
+    ".h": Format(
+        "header",
+        "C99, one header for microcontrollers",
+        '#include "{file}"',
+        ("input", "quantize", "about", "name"),
+    ),
 }
 
 
