@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "Classify single images from a data set or from picture files.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
+    "export": "Write a model as a file for other programs, such as .onnx.",
     "recipes": "List the recipes, or print one.",
     "reproduce": "Train published networks again and compare their errors.",
     "lr-find": "Find a good learning rate.",

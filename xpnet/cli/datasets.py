@@ -55,10 +55,12 @@ def newest_run() -> Path:
     return run
 
 
-def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | None = None) -> Dataset:
+def data_for(
+    model: Model, data: str | None, data_dir: Path | None, run: Path | None = None, *, download: bool = True
+) -> Dataset:
     """The data to use a model on: the set of a name or path; None for the one it was trained on.
 
-    run : the model's, whose settings tell how its data is read.
+    run : the model's, whose settings tell how its data is read.   download : whether a named set may be downloaded.
 
     Raises ConfigError if none is named and the model's own cannot be found again, ModelError if the set does not fit.
     """
@@ -74,7 +76,7 @@ def data_for(model: Model, data: str | None, data_dir: Path | None, run: Path | 
         how["task"] = model.task
     n_in, n_classes = model.network.sizes[0], len(model.classes)
     with download_bar() as bar:
-        found = load_data(name, data_dir=data_dir, progress=bar, **how)
+        found = load_data(name, data_dir=data_dir, download=download, progress=bar, **how)
     if found.n_features != n_in:
         raise ModelError(f"the model takes {n_in} features, but {found.name} has {found.n_features}")
     if model.task != "classification" or found.task != "classification":

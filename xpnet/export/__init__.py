@@ -25,7 +25,7 @@ class Format(NamedTuple):
 
     module : the module of this room whose function content(model, **options) returns the file's bytes.
     what : what such a file is, in some words.   use : how to use one, a line in which {file} stands for its name.
-    options : those of export that content takes, all of them keywords.
+    options : those of export that content takes, all of them keywords; and "name", the file's without the suffix.
     """
 
     module: str
@@ -56,13 +56,27 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def format_of(path: Path) -> Format:
-    """The format that a path's suffix names.   Raises ConfigError, naming those that are known."""
+def format_of(path: Path, *, force: bool = False, **options: Any) -> Format:
+    """The format that a path's suffix names.
+
+    force, options : as in export; what is None is not asked for.
+    Raises ConfigError for a suffix that is unknown, naming those that are known, a file that exists, or an option that
+    the format has not.
+    """
     found = FORMATS.get(path.suffix.lower())
     if found is None:
-        known = ", ".join(FORMATS)
         hint = nearest(path.suffix, FORMATS) if path.suffix else ""
-        raise ConfigError(f"{str(path)!r} has no suffix that a model can be written with: {hint}choose one of {known}")
+        raise ConfigError(f"{path}: a model's file ends in one of {', '.join(FORMATS)}; {hint}name it so")
+    for name, known in (("input", ("uint8", "float32")), ("quantize", ("int8",))):
+        if options.get(name) is None:
+            continue
+        check_one_of(name, str(options[name]), known)
+        if name not in found.options:
+            raise ConfigError(f"{name} is not for {path.suffix} files: leave it out")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file in it")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists: choose another name, or replace it with force (--force)")
     return found
 
 
@@ -86,18 +100,8 @@ def export(
     MissingPackageError where a package is missing; OSError where the file cannot be written.
     """
     path = Path(path)
-    format = format_of(path)
-    options = {"input": input, "quantize": quantize, "about": about}
-    for name, known in (("input", ("uint8", "float32")), ("quantize", ("int8",))):
-        if options[name] is None:
-            continue
-        check_one_of(name, str(options[name]), known)
-        if name not in format.options:
-            raise ConfigError(f"{name} is not for {path.suffix} files: leave it out")
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder: name a file in it")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists: choose another name, or replace it with force (--force)")
-    content = import_module(f"xpnet.export.{format.module}").content
+    options: dict[str, Any] = {"input": input, "quantize": quantize, "about": about}
+    format = format_of(path, force=force, **options)
+    options["name"] = path.stem
     taken = {name: value for name, value in options.items() if name in format.options and value is not None}
-    write_atomically(path, content(model, **taken))
+    write_atomically(path, import_module(f"xpnet.export.{format.module}").content(model, **taken))

@@ -1,0 +1,112 @@
+"""xpnet export, as a user meets it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from tests.export.models import made
+from xpnet.cli import main
+
+onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra onnx")
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
+
+
+@pytest.fixture
+def trained(patterns: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The run directory of a network trained on patterns."""
+    assert main(["train", "--data", patterns, *QUICK, "--out", "runs/first"]) == 0
+    capsys.readouterr()
+    return "runs/first"
+
+
+def metadata(path: str) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_it_says_what_it_wrote_and_how_to_use_it(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", trained, "model.onnx"]) == 0
+    out = capsys.readouterr().out
+    size = f"{Path('model.onnx').stat().st_size:,}"
+    said, accuracy, use = out.splitlines()
+    assert said == f"model.onnx: 36-16-3 relu, {size} bytes, ONNX, for onnxruntime and most other engines (extra onnx)"
+    assert re.fullmatch(r"test accuracy \d+\.\d\d % on 60 examples", accuracy)
+    assert use == "onnxruntime.InferenceSession('model.onnx').run(None, {'input': rows})"
+    found = metadata("model.onnx")
+    assert f"{100 * float(found['test_accuracy']):.2f} %" in accuracy
+    assert found["data"].endswith("patterns.npz")
+
+
+def test_without_a_model_it_takes_the_newest_run(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "model.onnx"]) == 0
+    assert "using runs/first" in capsys.readouterr().err.replace("\\", "/")
+
+
+def test_several_models_become_one(trained: str, patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", patterns, *QUICK, "--seed", "1", "--out", "runs/second"]) == 0
+    assert main(["export", trained, "runs/second", "both.onnx", "--input", "float32"]) == 0
+    assert metadata("both.onnx")["models"] == "2"
+    (given,) = onnx.load("both.onnx").graph.input
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_it_says_what_bytes_for_weights_cost(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", trained, "model.onnx", "--quantize", "int8"]) == 0
+    share = r"accuracy \d+\.\d\d %"
+    line = capsys.readouterr().out.splitlines()[1]
+    assert re.fullmatch(f"test {share} on 60 examples, {share} with the weights as they were", line), line
+    Path("patterns.npz").unlink()
+    assert main(["export", trained, "model.onnx", "--quantize", "int8", "--force"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("what int8 costs was not measured: the model was trained on ")
+    assert "test_accuracy" not in metadata("model.onnx")
+
+
+def test_a_regression_is_measured_by_r2(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    np.savetxt("rows.csv", np.c_[rows, rows.sum(axis=1)], delimiter=",", header="a,b,c,y", comments="")
+    arguments = ["train", "--data", "rows.csv", "--test", "rows.csv", "--label", "y", "--loss", "squared-error"]
+    assert main([*arguments, *QUICK, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["export", "run", "model.onnx"]) == 0
+    assert re.search(r"^test R2 -?\d\.\d{4} on 60 examples$", capsys.readouterr().out, re.MULTILINE)
+    assert "test_r2" in metadata("model.onnx")
+
+
+def test_what_it_refuses(fails: Callable[..., str]) -> None:
+    made().save("model.safetensors")
+    made(sizes=(6, 8, 4)).save("other.safetensors")
+    assert fails(2, "export", "model.safetensors", "model.onx").startswith(
+        "model.onx: a model's file ends in one of .onnx, "
+    )
+    assert "did you mean '.onnx'" in fails(2, "export", "model.safetensors", "model.onx")
+    assert "ends in one of .onnx" in fails(2, "export", "model.safetensors", "model")
+    Path("there.onnx").write_bytes(b"mine")
+    assert fails(2, "export", "model.safetensors", "there.onnx") == (
+        "there.onnx exists: choose another name, or replace it with force (--force)"
+    )
+    assert Path("there.onnx").read_bytes() == b"mine"
+    Path("folder.onnx").mkdir()
+    assert "is a folder" in fails(2, "export", "model.safetensors", "folder.onnx", "--force")
+    assert "members of an ensemble must agree" in fails(
+        1, "export", "model.safetensors", "other.safetensors", "both.onnx"
+    )
+    assert "choose float32" in fails(2, "export", "model.safetensors", "model.onnx", "--input", "uint8")
+    assert "no such file" in fails(1, "export", "missing.safetensors", "model.onnx")
+    assert "no run is named" in fails(2, "export", "model.onnx")
+    assert "No such file or directory" in fails(1, "export", "model.safetensors", "nowhere/model.onnx")
+    assert sorted(path.name for path in Path().glob("*.onnx")) == ["folder.onnx", "there.onnx"]
+
+
+def test_a_folder_or_file_in_the_way_is_told_in_python_too() -> None:
+    model = made()
+    xpnet.export.export(model, "model.onnx")
+    with pytest.raises(xpnet.ConfigError, match="exists"):
+        xpnet.export.export(model, "model.onnx")
+    xpnet.export.export(model, "model.onnx", force=True)
