@@ -1,5 +1,6 @@
 """The forms that pictures are brought into: MNIST's, EMNIST's, and none."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 import xpnet
 from tests.data.test_pictures import enlarged, laid, likeness
-from xpnet.data import digits, read_picture, to_form
+from xpnet.data import digits, from_ink, read_picture, to_form
+from xpnet.data.pictures.locating import ink_of, locate
 from xpnet.data.schema import form_of
 
 
@@ -113,6 +115,48 @@ def test_clothes_are_read_from_files_as_from_arrays(tmp_path: Path) -> None:
         for image in images:
             Image.fromarray(image).save(tmp_path / "x", form, **options)
             assert np.array_equal(read_picture(tmp_path / "x", "as-is"), image)
+
+
+# --- ink ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["mnist", "emnist"])
+def test_a_picture_ends_as_its_ink(pages: list[np.ndarray], form: str) -> None:
+    for page in pages[:8]:
+        located = locate(page)
+        assert located is not None
+        assert np.array_equal(from_ink(ink_of(located), form), to_form(page, form))
+
+
+@given(
+    ink=hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=30)),
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+def test_ink_is_shrunk_by_the_area_that_it_covers(ink: np.ndarray, shape: tuple[int, int]) -> None:
+    """By fractions: each pixel is cut into so many that the result's are made of complete ones."""
+    (height, width), (n, k) = ink.shape, shape
+    cut = np.repeat(np.repeat(ink, n, axis=0), k, axis=1).reshape(n, height, k, width)
+    covered = cut.sum(axis=(1, 3)).tolist()
+    exact = [[round(Fraction(255 * part, height * width)) for part in row] for row in covered]
+    if ink.any():
+        assert np.array_equal(from_ink(ink, "as-is", shape), exact)
+
+
+@given(ink=hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_any_ink_has_each_form(ink: np.ndarray) -> None:
+    for form in ("mnist", "emnist") if ink.any() else ():
+        image = from_ink(ink, form)
+        assert (image.shape, image.dtype, image.max()) == ((28, 28), np.uint8, 255)
+
+
+def test_what_is_no_ink() -> None:
+    with pytest.raises(xpnet.DataError, match="there is no ink"):
+        from_ink(np.zeros((9, 9), bool))
+    for shape, dtype in (((9, 9), np.uint8), ((2, 9, 9), bool)):
+        with pytest.raises(xpnet.DataError, match="bool"):
+            from_ink(np.ones(shape, dtype))
+    with pytest.raises(xpnet.ConfigError, match="form"):
+        from_ink(np.ones((9, 9), bool), "mnst")
 
 
 # --- in any form -----------------------------------------------------------------------------------------------------

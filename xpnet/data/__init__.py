@@ -5,7 +5,7 @@ from xpnet.errors import DataError
 from .arrays import TASKS
 from .dataset import Dataset, Split, is_mapped, rows_of
 from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, read_table, write_idx
-from .pictures import Found, read_page, read_picture, to_form
+from .pictures import Found, from_ink, read_page, read_picture, to_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
 from .sets import SETS, class_names
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "class_names",
     "download",
+    "from_ink",
     "is_mapped",
     "load_data",
     "locate",

@@ -20,7 +20,7 @@ from .locating import Located, ink_of, locate
 from .morphology import Bytes, Floats, Mask
 from .paging import digits_on, is_wide
 
-__all__ = ["Found", "read_page", "read_picture", "to_form"]
+__all__ = ["Found", "from_ink", "read_page", "read_picture", "to_form"]
 
 MAX_SIDE = 2048
 """Of an image, in pixels: as long as what is kept of a photograph."""
@@ -134,6 +134,22 @@ def to_form(grey: Bytes, form: str = "mnist", shape: tuple[int, int] = (28, 28))
     if (image := has_form(grey, form, shape)) is not None:
         return image
     return fit(_one(locate(grey))[1], form, shape)
+
+
+def from_ink(mask: Mask, form: str = "mnist", shape: tuple[int, int] = (28, 28)) -> Bytes:
+    """Bring ink into a form: what read_picture ends in, once the ink is separated from the paper.
+
+    mask : (height, width) bool, which pixels are ink, the digit's longest side some 200 of them.
+    form, shape : as to_form takes them; "as-is" shrinks the complete mask to the shape.
+    Returns (height, width) uint8, white ink (255) on black (0).
+    Raises DataError if the array is not such a mask, or without ink; ConfigError for another form or shape.
+    """
+    _check(form, shape)
+    if mask.dtype != np.bool_ or mask.ndim != 2:
+        raise DataError(f"ink must be (height, width) bool, not {mask.dtype} of shape {mask.shape}")
+    if not mask.any():
+        raise DataError("there is no ink")
+    return fit(mask, form, shape)
 
 
 def _one(located: Located | None) -> tuple[Located, Mask]:
