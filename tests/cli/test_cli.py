@@ -207,7 +207,7 @@ def test_data_that_replaces_mnist_is_loud(
     small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = xpnet.Dataset("digits", small_data.train, small_data.test, n_classes=3, source="drawn by xpnet")
-    monkeypatch.setattr("xpnet.data.search._load_digits", lambda *_: drawn)
+    monkeypatch.setattr("xpnet.data.search._drawn", lambda *_: drawn)
     assert main(["train", "--no-download", *QUICK, "--out", "run"]) == 0
     out, err = capsys.readouterr()
     assert "warning: MNIST IS NOT AVAILABLE" in err
@@ -820,7 +820,7 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("data ")) <= 80
     words = " ".join(out.split())
     for name, info in xpnet.data.SETS.items():
-        assert f"{name} {info.title} {info.n_train:,} training and {info.n_test:,} test images" in words
+        assert f"{name} {info.title} {info.n_train:,} training and {info.n_test:,} test {info.examples}" in words
         assert info.licence in words
     assert f"in {folder}" in words
     assert "not on disk: xpnet data download mnist" in words

@@ -590,7 +590,7 @@ def test_parts_of_a_named_set_may_be_files(tmp_path: Path, mnist: Put) -> None:
     assert (data.name, len(data.test), len(data.validation), data.scale) == ("mnist", 6, 6, "standard")
     assert data.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
     for how in ({"label": "y"}, {"task": "regression"}):
-        with pytest.raises(DataError, match="mnist is a set of pictures and their classes"):
+        with pytest.raises(DataError, match="mnist is a set of images and their classes"):
             load_data("mnist", **how)  # type: ignore[arg-type]
 
 
@@ -760,6 +760,7 @@ def test_the_records_are_consistent() -> None:
     assert list(SETS) == [info.name for info in SETS.values()]
     assert {"mnist", "fashion-mnist", "kmnist", "qmnist", "digits", "emnist-digits", "emnist-letters"} <= set(SETS)
     counts = {"emnist-letters": 26, "emnist-balanced": 47, "emnist-bymerge": 47, "emnist-byclass": 62}
+    counts |= {"moons": 2, "spirals": 3, "xor": 2, "circles": 2}
     for info in SETS.values():
         assert info.n_classes == counts.get(info.name, 10)
         assert len(set(info.classes)) == info.n_classes

@@ -1,5 +1,6 @@
 """xpnet data list, download and show."""
 
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,14 +12,15 @@ from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
 from xpnet.cli.terminal import download_bar, draw, result_console
-from xpnet.data import SETS, class_names, download, load_data, locate
+from xpnet.data import SETS, Split, class_names, download, load_data, locate
 from xpnet.data.sets import SetInfo
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, one_line
 from xpnet.numerics.augment import Distortion, distort
 from xpnet.numerics.functional import scale_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.console import Console
 
 __all__ = ["app"]
 
@@ -34,7 +36,7 @@ def list_sets(*, data_dir: DataDir = None) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for info in SETS.values():
-        counts = f"{info.n_train:,} training and {info.n_test:,} test images, {info.n_classes} classes"
+        counts = f"{info.n_train:,} training and {info.n_test:,} test {info.examples}, {info.n_classes} classes"
         for name, line in (
             (info.name, info.title),
             ("", counts),
@@ -76,15 +78,17 @@ def show(
     augment: Annotated[Amounts, Parameter(help=f"Draw distorted copies beside each image. {AMOUNTS}")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Draw images in the terminal, each with its index and label."""
+    """Draw images in the terminal, each with its index and label.
+
+    Of a table, its rows are printed; points of two features are drawn.
+    """
     distortion = chosen(None, {"augment": augment}).augment
     with download_bar() as bar:
         data = load_data(name, data_dir=data_dir, progress=bar)
     part = part_of(data, split)
-    if part.images.ndim != 3:
-        raise ConfigError(
-            f"the images of {data.name} are rows of {data.n_features} values, not pictures: they cannot be drawn"
-        )
+    are_pictures = len(data.image_shape) == 2
+    if distortion is not None and not are_pictures:
+        raise ConfigError(f"the examples of {data.name} are rows of features, which --augment cannot distort")
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     n = len(part)
@@ -97,14 +101,23 @@ def show(
 
     console = result_console()
     names = class_names(data.name, data.classes)
+
+    def label_of(i: int) -> str:
+        if part.labels is None:
+            return ""
+        return one_line(names[part.targets[i]] if data.task == "classification" else str(part.labels[i]))
+
+    if not are_pictures:
+        if data.n_features == 2 and data.task == "classification":
+            _print_points(part, names, console)
+        _print_rows(part, [*chain.from_iterable(spans)], data.columns, label_of, console)
+        return
     width = data.image_shape[1]
     across = max(1, (console.width + 2) // (width + 2))
     pictures: list[tuple[str, NDArray[Any]]] = []
     for i in chain.from_iterable(spans):
-        label = (
-            "" if part.labels is None else names[part.targets[i]] if data.task == "classification" else part.labels[i]
-        )
-        pictures.append((f"{i}: {label}" if label != "" else str(i), part.images[i]))
+        label = label_of(i)
+        pictures.append((f"{i}: {label}" if label else str(i), part.images[i]))
         if distortion is not None:  # as many as complete the line, or one below the image
             pictures += [("", copy) for copy in _distorted(part.images[i], distortion, i, max(across - 1, 1))]
     for start in range(0, len(pictures), across):
@@ -114,6 +127,44 @@ def show(
             table.add_column(title, width=min(width, console.width), no_wrap=True)
         table.add_row(*(draw(image, console) for _, image in group))
         console.print(table)
+
+
+def _print_points(part: Split, names: Sequence[str], console: "Console") -> None:
+    """Draw points of two features (n, 2) as the number of the class that most of a place's points have."""
+    from rich.text import Text
+
+    across, down = min(console.width, 72), 24
+    points = np.asarray(part.images, np.float64)
+    low, high = points.min(axis=0), points.max(axis=0)
+    x, y = ((points - low) / np.where(high > low, high - low, 1.0) * (across - 1, down - 1)).round().astype(np.intp).T
+    counts = np.zeros((down, across, len(names)), np.intp)
+    np.add.at(counts, (down - 1 - y, x, part.targets), 1)
+    text = Text(no_wrap=True)
+    for line in counts:
+        for place in line:
+            i = int(place.argmax())
+            text.append(str(i % 10), f"color({i % 6 + 1})") if place.any() else text.append(" ")
+        text.append("\n")
+    text.append(", ".join(f"{i} {one_line(name)}" if name != str(i) else name for i, name in enumerate(names)) + "\n")
+    console.print(text, soft_wrap=True)
+
+
+def _print_rows(
+    part: Split, rows: Sequence[int], columns: Sequence[str], label_of: Callable[[int], str], console: "Console"
+) -> None:
+    """Print rows of features, each with its index and label, and as many columns as are legible."""
+    from rich.table import Table
+
+    k = part.images.shape[1]
+    shown = min(k, max(1, (console.width - 30) // 14))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("index", *(map(one_line, columns[:shown]) if columns else map(str, range(shown)))):
+        table.add_column(heading, justify="right", no_wrap=True, max_width=12)
+    table.add_column("" if shown == k else f"... {k - shown} more", no_wrap=True)
+    table.add_column("" if part.labels is None else "label")
+    for i in rows:
+        table.add_row(str(i), *(f"{value:.5g}" for value in part.images[i][:shown]), "", label_of(i))
+    console.print(table)
 
 
 def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int) -> "NDArray[Any]":
@@ -127,6 +178,6 @@ def _distorted(image: "NDArray[Any]", distortion: Distortion, step: int, n: int)
 
 def _whereabouts(info: SetInfo, data_dir: Path | None) -> str:
     if not info.files:
-        return "drawn on first use"
+        return "drawn by xpnet when it is used"
     place = locate(info.name, data_dir)
     return f"in {place}" if place else f"not on disk: xpnet data download {info.name}"

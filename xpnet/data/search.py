@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.checks import nearest
 from xpnet.errors import DataError
 
+from . import toys
 from .dataset import Dataset, Split
 from .download import Progress, fetch
 from .formats import (
@@ -67,18 +68,21 @@ def load_data(
         about: dict[str, Any] = {"label": label, "task": task, "scale": scale, "features": features}
         return read(text, test=test, validation=validation, size=size, progress=progress, **about)
     if label is not None or task not in ("auto", "classification"):
-        raise DataError(f"{text} is a set of pictures and their classes: it has no columns, and no other task")
+        what = "images" if text == "auto" else SETS[text].examples
+        raise DataError(f"{text} is a set of {what} and their classes: it has no other labels, and no other task")
     if text == "auto":
         data = _load_auto(data_dir, download, progress)
-    elif text == "digits":
-        data = _load_digits()
+    elif not (info := SETS[text]).files:
+        data = _drawn(info)
     else:
-        info = SETS[text]
         data = _read_set(info, _locate(info, data_dir) or _obtain(info, data_dir, download, progress))
     parts = {"test": test, "validation": validation}
-    size = size or data.image_shape  # type: ignore[assignment]
+    if len(data.image_shape) == 2:
+        size = size or data.image_shape
     given: dict[str, Any] = {
-        part: read_split(path, size=size, progress=progress) for part, path in parts.items() if path is not None
+        part: read_split(path, size=size, columns=data.columns, progress=progress)
+        for part, path in parts.items()
+        if path is not None
     }
     return replace(data, scale=scale, **given) if given or scale != "auto" else data
 
@@ -87,7 +91,7 @@ def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | 
     """Find a named set on disk, without downloading it or reading all of it.
 
     name : a name in SETS.   data_dir : folder searched first.
-    Returns the folder or file that holds it, or None; None for digits too, which is drawn wherever it is missing.
+    Returns the folder or file that holds it, or None; None too for a set that xpnet draws.
     Raises DataError if the name is unknown.
     """
     return _locate(_info(name), data_dir)
@@ -141,7 +145,7 @@ def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress
             "expect about 90 %% of it to be classified correctly",
             error,
         )
-        return _load_digits()
+        return _drawn(SETS["digits"])
 
 
 def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: bool, progress: Progress | None) -> Path:
@@ -151,11 +155,16 @@ def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: boo
     return fetch(info, _folders(data_dir), progress)
 
 
-def _load_digits() -> Dataset:
-    from . import digits
+def _drawn(info: SetInfo) -> Dataset:
+    splits: Sequence[tuple[Any, Any]]
+    if info.columns:
+        splits = toys.load_splits(info.name)
+    else:
+        from . import digits
 
-    train, test = digits.load_splits(_cache() / "digits")
-    return Dataset("digits", Split(*train), Split(*test), None, 10, "drawn by xpnet")
+        splits = digits.load_splits(_cache() / info.folder)
+    train, test = (Split(*split, is_table=bool(info.columns)) for split in splits)
+    return Dataset(info.name, train, test, None, info.n_classes, "drawn by xpnet", columns=info.columns)
 
 
 def _read_set(info: SetInfo, path: Path) -> Dataset:

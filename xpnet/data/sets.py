@@ -10,6 +10,7 @@ from xpnet.errors import DataError
 from xpnet.files import open_regular
 
 from .formats import idx_sha256, read_idx
+from .toys import COLUMNS, TOYS
 
 __all__ = ["SETS", "SetFile", "SetInfo", "class_names"]
 
@@ -56,10 +57,10 @@ class SetInfo:
     """A named set.
 
     name, title : its short name, and a description.   classes : the name of each class, in the order of the labels.
-    n_train, n_test : numbers of images.   licence : as its authors state it.
+    n_train, n_test : numbers of examples.   licence : as its authors state it.
     folder, torchvision : folders that it is kept in, by xpnet and by torchvision.
     prefix : what the names of its IDX files begin with.   archives : names of single files that hold all of it.
-    files : to download; () if xpnet draws the set itself.
+    files : to download; () if xpnet draws the set itself.   columns : names of its features; () for images.
     """
 
     name: str
@@ -73,6 +74,12 @@ class SetInfo:
     prefix: str = ""
     archives: tuple[str, ...] = ()
     files: tuple[SetFile, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def examples(self) -> str:
+        """What its examples are, in a word."""
+        return "points" if self.columns else "images"
 
     @property
     def n_classes(self) -> int:
@@ -204,6 +211,10 @@ def _emnist(part: str, title: str, classes: tuple[str, ...], n_train: int, n_tes
     )
 
 
+def _toy(name: str, title: str) -> SetInfo:
+    return SetInfo(name, title, TOYS[name][1], 2_000, 1_000, "MIT", name, columns=COLUMNS)
+
+
 SETS: Mapping[str, SetInfo] = {
     info.name: info
     for info in (
@@ -218,6 +229,10 @@ SETS: Mapping[str, SetInfo] = {
         _emnist("mnist", "digits, in the form of MNIST", _DIGITS, 60_000, 10_000),
         _QMNIST,
         SetInfo("digits", "digits drawn by xpnet itself", _DIGITS, 60_000, 10_000, "MIT", "digits"),
+        _toy("moons", "two half circles that reach into each other"),
+        _toy("spirals", "three arms of a spiral"),
+        _toy("xor", "four clouds, one in each quadrant; the class is whether the signs differ"),
+        _toy("circles", "a circle inside another one"),
     )
 }
 """The sets known by name."""

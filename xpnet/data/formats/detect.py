@@ -18,7 +18,7 @@ from .mat import read_mat
 from .npz import array_sets, read_array_files, read_npy, read_npz
 from .pickles import read_pickle  # nosec B403
 from .shared import dataset_of
-from .tables import Table, read_beside, read_table
+from .tables import Table, ordered, read_beside, read_table
 
 if TYPE_CHECKING:
     from xpnet.data.download import Progress
@@ -151,12 +151,19 @@ def read(
 
 
 def read_split(
-    path: str | os.PathLike[str], *, size: int | tuple[int, int] | None = None, progress: "Progress | None" = None
+    path: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    columns: tuple[str, ...] = (),
+    progress: "Progress | None" = None,
 ) -> Split:
-    """The training or only split of a file or folder, as it is there; arguments and errors as in read."""
+    """The training or only split of a file or folder; arguments and errors as in read.
+
+    columns : names of the features in the order in which they are needed; () for as they are there.
+    """
     where = expanded(Path(path))
     try:
-        return _read(where, _How(size=size, progress=progress)).splits["train"]
+        return ordered(_read(where, _How(size=size, progress=progress)).splits["train"], columns, where)
     except OSError as error:
         raise DataError(f"{error.filename or where}: {error.strerror or error}") from None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpnet.data.dataset import Split
 from xpnet.errors import DataError
 
 from .columns import Columns, Table, table_of
@@ -17,7 +18,7 @@ from .parquet import is_arrow, read_arrow_columns
 if TYPE_CHECKING:
     from xpnet.data.packed import Location
 
-__all__ = ["Table", "read_beside", "read_table"]
+__all__ = ["Table", "ordered", "read_beside", "read_table"]
 
 logger = logging.getLogger("xpnet")
 
@@ -53,15 +54,23 @@ def read_beside(path: "Location", train: Table, *, optional: bool = False) -> Ta
     if table.split.labels is None and train.split.labels is not None and optional:
         logger.warning("%s has no label column; continuing without a test split", path)
         return None
-    split = table.split
-    if columns and split.columns and split.columns != columns:
-        if missing := [name for name in columns if name not in split.columns]:
-            raise DataError(f"{path}: no column {missing[0]!r}, which the training split has")
-        order = [split.columns.index(name) for name in columns]
-        if not train.split.is_table:
-            raise DataError(f"{path}: its pixels come in another order than those of the training split")
-        split = replace(split, images=split.images[:, order], columns=columns)
+    split = ordered(table.split, columns, path)
+    if split is not table.split and not train.split.is_table:
+        raise DataError(f"{path}: its pixels come in another order than those of the training split")
     return _upright(path, replace(table, split=replace(split, is_table=train.split.is_table)))
+
+
+def ordered(split: Split, columns: tuple[str, ...], path: "Location") -> Split:
+    """A split with its features in the order of a training set's columns, where both have names.
+
+    Raises DataError, naming the path, if one is missing.
+    """
+    if not columns or split.columns in ((), columns):
+        return split
+    if missing := [name for name in columns if name not in split.columns]:
+        raise DataError(f"{path}: no column {missing[0]!r}, which the training split has")
+    order = [split.columns.index(name) for name in columns]
+    return replace(split, images=split.images[:, order], columns=columns)
 
 
 def _columns(path: "Location", label: str | None = None) -> Columns:
