@@ -1,5 +1,6 @@
 """xpnet export, as a user meets it."""
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,32 @@ def test_it_says_what_it_wrote_and_how_to_use_it(trained: str, capsys: pytest.Ca
     found = metadata("model.onnx")
     assert f"{100 * float(found['test_accuracy']):.2f} %" in accuracy
     assert found["data"].endswith("patterns.npz")
+
+
+@pytest.mark.parametrize("suffix", xpnet.export.FORMATS)
+def test_the_line_that_says_how_to_use_it_is_true(
+    suffix: str, trained: str, small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if suffix in (".h", ".html"):
+        pytest.skip("its own tests use it")
+    for package in {".onnx": ["onnxruntime"], ".pt": ["torch"]}.get(suffix, []):
+        pytest.importorskip(package, reason=f"needs {package}, of the extra for {suffix}")
+    name = "it's a model"
+    assert main(["export", trained, name + suffix]) == 0
+    use = capsys.readouterr().out.splitlines()[-1]
+    assert small_data.test is not None
+    assert isinstance(small_data.test.images, np.ndarray)
+    modules = {
+        package: importlib.import_module(package)
+        for package in re.findall(r"\b(onnxruntime|torch|json|numpy|pathlib)\.", use)
+    }
+    given = {**modules, "rows": small_data.test.images}
+    found = eval(use, given)
+    if suffix == ".onnx":
+        expected = xpnet.load(trained).outputs(small_data.test.images)
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=2e-6)
+    else:
+        assert "(" in capsys.readouterr().out  # formulas, or lines of Python
 
 
 def test_without_a_model_it_takes_the_newest_run(trained: str, capsys: pytest.CaptureFixture[str]) -> None:

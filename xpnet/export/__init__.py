@@ -25,7 +25,7 @@ class Format(NamedTuple):
 
     module : the module of this room whose function content(model, **options) returns the file's bytes.
     what : what such a file is, in some words.   use : how to use one, a line in which {file} stands for its name.
-    options : those of export that content takes, all of them keywords; and "name", the file's without the suffix.
+    options : those of export that content takes, all of them keywords; "name", the file's without the suffix; "suffix".
     """
 
     module: str
@@ -46,6 +46,18 @@ FORMATS: dict[str, Format] = {
         "PyTorch, a state_dict and the lines that construct its network (extra torch)",
         "print(torch.load({file!r}, weights_only=True)['construction'])",
         ("about",),
+    ),
+    ".npz": Format(
+        "arrays",
+        "NumPy's arrays and what they are for",
+        "print(*json.loads(numpy.load({file!r})['description'].tobytes())['about'], sep='\\n')",
+        ("about", "suffix"),
+    ),
+    ".json": Format(
+        "arrays",
+        "JSON, with the formula in it",
+        "print(*json.loads(pathlib.Path({file!r}).read_text())['about'], sep='\\n')",
+        ("about", "suffix"),
     ),
     ".h": Format(
         "header",
@@ -102,6 +114,6 @@ def export(
     path = Path(path)
     options: dict[str, Any] = {"input": input, "quantize": quantize, "about": about}
     format = format_of(path, force=force, **options)
-    options["name"] = path.stem
+    options |= {"name": path.stem, "suffix": path.suffix.lower()}
     taken = {name: value for name, value in options.items() if name in format.options and value is not None}
     write_atomically(path, import_module(f"xpnet.export.{format.module}").content(model, **taken))

@@ -1,17 +1,20 @@
 """What every target is written from: a trained network as a plain list of affine layers, with its data's scaling."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._version import __version__
 from xpnet.backend import select
 from xpnet.data import Schema, class_names
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
+from xpnet.numerics.network import MLP
 
-__all__ = ["Layers", "described", "folded", "int8_of", "rounded"]
+__all__ = ["Layers", "described", "description", "folded", "int8_of", "output_of", "rounded"]
 
 Array = NDArray[Any]
 
@@ -68,6 +71,34 @@ class Layers:
 def described(model: Model | Ensemble) -> tuple[Layers, ...]:
     """The layers of a model, or of each member of an ensemble, whose outputs are to be averaged."""
     return tuple(map(_described, model.members if isinstance(model, Ensemble) else (model,)))
+
+
+def output_of(network: MLP) -> str:
+    """What turns a network's logits into its outputs: "softmax", "sigmoid", "exponential" or "identity"."""
+    return _OUTPUTS[LOSSES[network.loss].output]
+
+
+def description(members: Sequence[Layers], about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a file says of itself: texts, numbers and lists that JSON has, from which from_description makes a schema.
+
+    about : further entries.
+    """
+    first, schema = members[0], members[0].schema
+    return {
+        "xpnet": __version__,
+        "network": ", ".join(dict.fromkeys(each.name for each in members)),
+        "task": first.task,
+        "loss": first.loss,
+        "data": schema.data,
+        "image_shape": list(schema.image_shape),
+        "classes": list(first.classes),
+        # The names that predict returns, which need not be those that people use; none where they are 0, 1, ...
+        "labels": [name if isinstance(name, str | int | float) else str(name) for name in schema.classes],
+        "columns": list(schema.columns),
+        "form": schema.form,
+        "models": len(members),
+        **(about or {}),
+    }
 
 
 def folded(model: Model) -> Model:
@@ -135,7 +166,7 @@ def _described(model: Model) -> Layers:
         weights=tuple(plain.params[::2]),
         biases=tuple(plain.params[1::2]),
         activation=model.network.activation,
-        output=_OUTPUTS[LOSSES[model.network.loss].output],
+        output=output_of(model.network),
         loss=model.network.loss,
         task=model.task,
         dtype=dtype,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.checks import required
 from xpnet.errors import ConfigError
-from xpnet.export.layers import Layers, described, int8_of
+from xpnet.export.layers import Layers, described, description, int8_of
 from xpnet.model import Ensemble, Model
 
 __all__ = ["IR_VERSION", "OPSET", "Graph", "activation", "content"]
@@ -189,20 +189,8 @@ def _metadata(
     members: Sequence[Layers], takes: str, quantize: str | None, about: Mapping[str, Any] | None
 ) -> dict[str, str]:
     """What the file says of itself: texts, and JSON for whatever is none."""
-    first, schema = members[0], members[0].schema
+    first = members[0]
     white = "" if first.white is None else f", pixels from 0 to {first.white:g}, as they come"
-    found = {
-        "xpnet": __version__,
-        "network": ", ".join(dict.fromkeys(each.name for each in members)),
-        "loss": first.loss,
-        "data": schema.data,
-        "image_shape": list(schema.image_shape),
-        "classes": list(first.classes),
-        "columns": list(schema.columns),
-        "form": schema.form,
-        "input": f"{takes}{white}",
-        "models": len(members),
-        "weights": quantize or str(first.dtype),
-        **(about or {}),
-    }
+    own = {"input": f"{takes}{white}", "weights": quantize or str(first.dtype)}
+    found = description(members, {**own, **(about or {})})
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}

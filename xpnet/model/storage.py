@@ -24,7 +24,7 @@ from xpnet.errors import ModelError, one_line
 from xpnet.files import read_whole, sha256_of, write_atomically
 from xpnet.numerics.network import MLP
 
-__all__ = ["Stored", "read", "save"]
+__all__ = ["FORMAT", "Stored", "read", "save", "schema_of"]
 
 Arrays = list[NDArray[Any]]
 
@@ -117,7 +117,7 @@ def _parsed(content: bytes) -> Stored:
         if len(description["network"]["sizes"]) > n_arrays:
             raise ValueError("more layers than arrays")
         network = MLP(**description["network"])
-        schema = _schema(description, network, arrays)
+        schema = schema_of(description, network, arrays)
         expected = description.pop("sha256")
         names = [*_shapes(network), *(name for name in _SCALINGS if name in arrays)]
         shapes = _shapes(network) | {name: a.shape for name, a in arrays.items() if name in _SCALINGS}
@@ -146,7 +146,7 @@ def _shapes(network: MLP) -> dict[str, tuple[int, ...]]:
     return network.param_shapes() | network.running_shapes()
 
 
-def _schema(description: dict[str, Any], network: MLP, arrays: Mapping[str, NDArray[Any]]) -> Schema:
+def schema_of(description: dict[str, Any], network: MLP, arrays: Mapping[str, NDArray[Any]]) -> Schema:
     """The schema of a description.   Raises any exception if it cannot be one."""
     data, image_shape = description["data"], tuple(int(n) for n in description["image_shape"])
     # Few and small, since their product is taken.
