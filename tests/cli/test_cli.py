@@ -70,7 +70,7 @@ def test_train_writes_a_run_and_says_what_it_did(patterns: str, capsys: pytest.C
         "(as asked)",
         "36-16-3 relu, 643 parameters, cross-entropy",
         "nesterov, learning rate 0.05 linear, batches of 64, 2 epochs, float32, seed 0",
-        "    2/2 ",
+        "  2/2  ",
     ):
         assert said in err
     files = {"config.toml", "history.csv", "model.safetensors", "checkpoints"}
@@ -210,7 +210,7 @@ def test_data_that_replaces_mnist_is_loud(
     monkeypatch.setattr("xpnet.data.search._drawn", lambda *_: drawn)
     assert main(["train", "--no-download", *QUICK, "--out", "run"]) == 0
     out, err = capsys.readouterr()
-    assert "warning: MNIST IS NOT AVAILABLE" in err
+    assert "warning: MNIST is not available: " in err
     assert "data     digits IN PLACE OF MNIST" in err
     assert "on digits" in out
 

@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     drawings: list[int] = []
     draw = digits.draw
 
-    def counted(n: int, *, seed: int = 0) -> Drawn:
+    def counted(n: int, *, seed: int = 0, **_: object) -> Drawn:
         drawings.append(n)
         return draw(n, seed=seed)
 

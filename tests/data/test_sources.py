@@ -91,7 +91,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     split = (np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.int32))
     folders: list[Path] = []
 
-    def load_splits(folder: Path) -> tuple[Any, Any]:
+    def load_splits(folder: Path, _: object) -> tuple[Any, Any]:
         folders.append(folder)
         return split, split
 
@@ -744,16 +744,17 @@ def test_auto_is_mnist_where_it_can_be_had(server: Server, mnist: Put, drawn: li
     assert load_data().name == "mnist"
 
 
-def test_auto_says_loudly_that_it_takes_digits(
+def test_auto_says_in_three_lines_that_it_takes_digits(
     server: Server, mnist: Put, drawn: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     mnist(server.at("missing"))
     for allowed, reason in ((True, "HTTP 404"), (False, "switched off")):
         assert load_data(download=allowed).name == "digits"
         (*_, last) = (record for record in caplog.records if record.levelname == "WARNING")
-        assert reason in last.getMessage()
-        assert "USING `digits`" in last.getMessage()
-        assert "\n" not in last.getMessage()
+        why, instead, remedy = last.getMessage().splitlines()
+        assert reason in why
+        assert "Using `digits` instead" in instead
+        assert "--data-dir" in remedy
 
 
 def test_the_records_are_consistent() -> None:

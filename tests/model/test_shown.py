@@ -103,5 +103,5 @@ def test_progress_in_a_notebook_is_one_output(
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     xpnet.fit(xpnet.MLP((36, 5, 2)), (X, Y), epochs=3)
     assert capsys.readouterr() == ("", "")
-    assert shown[-1].startswith("<pre>  epoch train loss accuracy")
+    assert shown[-1].startswith("<pre>epoch  train loss  train acc")
     assert shown[-1].count("\n") == 3

@@ -351,7 +351,7 @@ def test_words_of_other_libraries_have_an_answer(wrong: str, right: str) -> None
 
 def test_a_callback_does_not_hide_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()])
-    assert "train loss accuracy" in capsys.readouterr().err
+    assert "train loss  train acc" in capsys.readouterr().err
     xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.Progress()])
     assert capsys.readouterr().err.count("train loss") == 1
     xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()], progress=False)

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import io
 import itertools
 import re
 import sys
@@ -644,18 +643,6 @@ class _StopAfter(Callback):
     def on_epoch(self, run: Run) -> None:
         if run.model_epoch == self.epoch:
             run.stop("enough")
-
-
-def test_progress_is_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> None:
-    text = io.StringIO()
-    small_fit(small_data, callbacks=[Progress(text)], validation=0.1)
-    lines = text.getvalue().splitlines()
-    assert lines[0].split()[-1] == "seconds"
-    assert "validation loss" in lines[0]
-    assert [line.split()[0] for line in lines] == ["epoch", "1/3", "2/3", "3/3"]
-    assert {len(line) for line in lines} == {len(lines[0])}
-    assert len(lines[0]) < 80
-    assert "\x1b" not in text.getvalue()
 
 
 def test_a_callback_of_one_s_own_in_three_lines(small_data: xpnet.Dataset) -> None:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from xpnet.display import html_table
 from xpnet.errors import DeviceError
-from xpnet.html import html_table
 
 from .arrays import home_of, to_numpy
 

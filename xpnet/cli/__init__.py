@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import xpnet
-from xpnet.cli.terminal import prepare_streams
+from xpnet.cli.terminal import fill, prepare_streams
 from xpnet.errors import ConfigError, XpnetError
 
 __all__ = ["main"]
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         status, message = explained
-        print(f"xpnet: error: {message}", file=sys.stderr)
+        print(fill(f"xpnet: error: {message}"), file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 
@@ -129,7 +129,7 @@ class _StderrLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        print(f"{mark}{record.getMessage()}", file=sys.stderr, flush=True)
+        print(fill(f"{mark}{record.getMessage()}"), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
-from xpnet.cli.terminal import download_bar, draw, result_console
+from xpnet.cli.terminal import draw, loading, result_console
 from xpnet.data import SETS, Split, class_names, download, load_data, locate
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError, one_line
@@ -51,7 +51,7 @@ def list_sets(*, data_dir: DataDir = None) -> None:
 @app.command(name="download")
 def download_set(name: Annotated[str, Parameter(help="Name of a data set.")], /, *, data_dir: DataDir = None) -> None:
     """Download a data set, or its missing files, and verify the checksums."""
-    with download_bar() as bar:
+    with loading() as bar:
         place = download(name, data_dir=data_dir, progress=bar)
     print(f"{name} is in {place}")
 
@@ -83,7 +83,7 @@ def show(
     Of a table, its rows are printed; points of two features are drawn.
     """
     distortion = chosen(None, {"augment": augment}).augment
-    with download_bar() as bar:
+    with loading() as bar:
         data = load_data(name, data_dir=data_dir, progress=bar)
     part = part_of(data, split)
     are_pictures = len(data.image_shape) == 2

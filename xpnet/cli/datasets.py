@@ -9,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.terminal import download_bar
+from xpnet.cli.terminal import loading
 from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
 from xpnet.data.packed import expanded
 from xpnet.errors import ConfigError, ModelError
@@ -75,7 +75,7 @@ def data_for(
         how["features"] = model.schema.columns or model.network.sizes[0]
         how["task"] = model.task
     n_in, n_classes = model.network.sizes[0], len(model.classes)
-    with download_bar() as bar:
+    with loading() as bar:
         found = load_data(name, data_dir=data_dir, download=download, progress=bar, **how)
     if found.n_features != n_in:
         raise ModelError(f"the model takes {n_in} features, but {found.name} has {found.n_features}")

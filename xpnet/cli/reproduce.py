@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from xpnet.backend import select
 from xpnet.cli.datasets import DataDir, DeviceName, LibraryName
 from xpnet.cli.settings import NoDownload, whole_numbers
-from xpnet.cli.terminal import device_line, download_bar, result_console
+from xpnet.cli.terminal import device_line, loading, result_console
 from xpnet.data import load_data
 from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
@@ -75,7 +75,7 @@ def reproduce(
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     backend = select(device, library)
-    with download_bar() as bar:
+    with loading() as bar:
         dataset = load_data(data, data_dir=data_dir, download=not no_download, progress=bar)
     if not quiet:
         print(f"{dataset.name} ({dataset.source}), {device_line(backend)}", file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Group, Parameter, Token
 
 from xpnet.backend import Backend
-from xpnet.cli.terminal import download_bar
+from xpnet.cli.terminal import loading
 from xpnet.data import Dataset, load_data
 from xpnet.errors import ConfigError, ModelError
 from xpnet.model import Model, load
@@ -91,7 +91,7 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
 def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP | Model]:
     """The device, the data and the network that a command's settings name; a Model where one is trained further."""
     backend = config.backend()
-    with download_bar() as bar:
+    with loading() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **config.reading)
     if config.start is None:
         return backend, data, config.network(data.n_features, data.n_outputs, data.task)

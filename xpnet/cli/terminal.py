@@ -1,4 +1,4 @@
-"""The terminal, for all commands: consoles, the bar of a download, images and bars, a prompt for a line."""
+"""The terminal, for all commands: consoles, the bar while data are loaded, images and bars, a prompt for a line."""
 
 import io
 import math
@@ -7,9 +7,13 @@ import re
 import shutil
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from xpnet.display import duration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,10 +26,11 @@ __all__ = [
     "Bar",
     "ask_line",
     "device_line",
-    "download_bar",
     "draw",
     "draw_bars",
     "edit_lines",
+    "fill",
+    "loading",
     "prepare_streams",
     "print_beside",
     "print_header",
@@ -37,6 +42,8 @@ SHADES = " .:-=+*#%@"
 EIGHTHS = ("", *"▏▎▍▌▋▊▉")
 # Columns that bars need beside an image.
 BESIDE = 32
+# Seconds of loading data after which the bar appears on a terminal, and elsewhere each further line.
+PATIENCE, EVERY = 2.0, 10.0
 
 
 def device_line(backend: "Backend") -> str:
@@ -44,14 +51,21 @@ def device_line(backend: "Backend") -> str:
     return f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})"
 
 
+def fill(text: str, indent: int = 0) -> str:
+    """A text for stderr in lines as wide as the terminal, the later ones indented; as it is where there is none."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        return text
+    width = shutil.get_terminal_size().columns
+    # Whole words only, so that a path can be copied.
+    lines = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(lines.fill, text.splitlines()))
+
+
 def print_header(rows: dict[str, str]) -> None:
     """Print a run's header on stderr, a row for each text that is not empty, as wide as the terminal."""
-    # Whole words only, so that a path can be copied.
-    lines = textwrap.TextWrapper(subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
-    lines.width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     for name, text in rows.items():
         if text:
-            print(lines.fill(f"{name:<9}{text}"), file=sys.stderr)
+            print(fill(f"{name:<9}{text}", 9), file=sys.stderr)
 
 
 class _WithoutTrailingBlanks:
@@ -202,32 +216,52 @@ def ask_line(prompt: str) -> str:
 
 
 @contextmanager
-def download_bar() -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """A bar on stderr for the time of a download, as the callback of load_data and download; None off a terminal.
+def loading() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What stderr shows while data are loaded, downloaded or drawn, as the callback of load_data and download.
 
-    It appears with the first byte, so that a set that is on disk shows none.
+    On a terminal a bar, which appears with the first byte, so that a set that is on disk shows none, and after two
+    seconds in any case; elsewhere a line of plain text every ten seconds.
     """
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+    on_terminal, over = sys.stderr.isatty(), threading.Event()
+    newest: tuple[str, int, int | None] = "loading the data", 0, None
+    if on_terminal:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    tasks: dict[str, TaskID] = {}
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        tasks: dict[str, TaskID] = {}
 
     def show(name: str, done: int, total: int | None) -> None:
-        if not tasks:
-            bar.start()
-        if name not in tasks:
-            tasks[name] = bar.add_task(name, total=total)
-        bar.update(tasks[name], completed=done, total=total)
+        nonlocal newest
+        newest = name, done, total
+        if on_terminal:
+            if not tasks:
+                bar.start()
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
 
+    def remind() -> None:
+        began = time.monotonic()
+        if on_terminal:
+            if not over.wait(PATIENCE) and not tasks:
+                show(*newest)
+            return
+        while not over.wait(EVERY):
+            name, done, total = newest
+            share = f", {100 * done / total:.0f} %" if total else ""
+            print(f"{name}{share}, {duration(time.monotonic() - began)}", file=sys.stderr, flush=True)
+
+    reminding = threading.Thread(target=remind, daemon=True, name="xpnet-loading")
+    reminding.start()
     try:
         yield show
     finally:
-        bar.stop()
+        over.set()
+        reminding.join()
+        if on_terminal:
+            bar.stop()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from xpnet.backend import Backend
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
-from xpnet.cli.terminal import device_line, print_header
+from xpnet.cli.terminal import device_line, print_header, result_console
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, ModelError, NonFiniteError
 from xpnet.model import Model
@@ -227,7 +227,13 @@ def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
     score = f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}"
     early = result.stop_reason is not None and len(result.history) != result.config.epochs
     stopped = f"; stopped: {result.stop_reason}" if early else ""
-    print(f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}")
+    console = result_console()
+    whole = not console.is_terminal  # elsewhere a line stays one
+    line = f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}"
+    console.print(line, style="bold", soft_wrap=whole)
     if result.unsaved is not None:
         raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
-    print(f"saved in {out}")
+    console.print(f"saved in {out}", soft_wrap=whole)
+    if console.is_terminal:
+        run = shlex.quote(str(out))
+        console.print(f"next: xpnet predict {run}", style="dim")

@@ -13,9 +13,9 @@ from xpnet.backend.arrays import is_on_host, namespace_of
 from xpnet.checks import check_one_of
 from xpnet.data.arrays import classes_of, columns_of, features_of, in_order, named, positions_of, targets_of
 from xpnet.data.schema import SCALES, form_of
+from xpnet.display import html_table
 from xpnet.errors import DataError
 from xpnet.files import open_regular
-from xpnet.html import html_table
 
 __all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from xpnet.errors import DataError
 from xpnet.files import package_text, write_atomically
 
+from .download import Progress
 from .formats import read_npz_arrays
 
 __all__ = ["draw", "load_splits"]
@@ -199,11 +200,11 @@ def _draw_block(seed: int, block: int) -> tuple[_Images, _Labels]:
     return pages[:, _BOX:-_BOX, _BOX:-_BOX], labels
 
 
-def draw(n: int, *, seed: int = 0) -> tuple[_Images, _Labels]:
+def draw(n: int, *, seed: int = 0, progress: Progress | None = None) -> tuple[_Images, _Labels]:
     """Draw handwritten-like digits; image i of a seed is the same for every n and any number of threads.
 
     n : number of images, >= 0.
-    seed : integer >= 0.
+    seed : integer >= 0.   progress : called with (description, bytes drawn, bytes in all).
     Returns (images, labels): uint8 (n, 28, 28), 255 is full ink; int32 (n,) in 0..9, 100 of each in every thousand.
     Raises ValueError if n or seed is negative.
     """
@@ -219,20 +220,24 @@ def draw(n: int, *, seed: int = 0) -> tuple[_Images, _Labels]:
         images[rows], labels[rows] = drawn[0][:wanted], drawn[1][:wanted]
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
-        list(pool.map(fill, range(-(-n // _BLOCK))))
+        for block, _ in enumerate(pool.map(fill, range(-(-n // _BLOCK))), 1):
+            if progress is not None:
+                progress("drawing digits", images[: block * _BLOCK].nbytes, images.nbytes)
     return images, labels
 
 
-def load_splits(cache_dir: str | os.PathLike[str]) -> _Splits:
+def load_splits(cache_dir: str | os.PathLike[str], progress: Progress | None = None) -> _Splits:
     """The standard set, 60,000 digits to train on (seed 0) and 10,000 to test on (seed 1), kept in a file once drawn.
 
     cache_dir : folder of that file, created if missing; if it cannot be written, a warning is logged.
+    progress : as draw takes it.
     Returns ((images, labels), (images, labels)): the training and the test split, each as draw returns it.
     """
     path = Path(cache_dir) / f"digits-v{_FORMAT}.npz"
     splits = _read(path)
     if splits is None:
-        splits = draw(_COUNTS[0], seed=0), draw(_COUNTS[1], seed=1)
+        logger.info("drawing %s digits, which are then kept in %s", f"{sum(_COUNTS):,}", path)
+        splits = draw(_COUNTS[0], seed=0, progress=progress), draw(_COUNTS[1], seed=1, progress=progress)
         _write(path, splits)
     return splits
 

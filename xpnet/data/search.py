@@ -73,7 +73,7 @@ def load_data(
     if text == "auto":
         data = _load_auto(data_dir, download, progress)
     elif not (info := SETS[text]).files:
-        data = _drawn(info)
+        data = _drawn(info, progress)
     else:
         data = _read_set(info, _locate(info, data_dir) or _obtain(info, data_dir, download, progress))
     parts = {"test": test, "validation": validation}
@@ -141,11 +141,12 @@ def _load_auto(data_dir: str | os.PathLike[str] | None, download: bool, progress
         return _read_set(mnist, _obtain(mnist, data_dir, download, progress))
     except DataError as error:
         logger.warning(
-            "MNIST IS NOT AVAILABLE (%s): USING `digits`, THE SET THAT XPNET DRAWS ITSELF, INSTEAD; it is harder, so "
-            "expect about 90 %% of it to be classified correctly",
+            "MNIST is not available: %s\n"
+            "Using `digits` instead, which xpnet draws itself; it is harder: expect nine in ten to be read correctly.\n"
+            "To use MNIST, name the folder that holds its files with --data-dir or XPNET_DATA_DIR.",
             error,
         )
-        return _drawn(SETS["digits"])
+        return _drawn(SETS["digits"], progress)
 
 
 def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: bool, progress: Progress | None) -> Path:
@@ -155,14 +156,14 @@ def _obtain(info: SetInfo, data_dir: str | os.PathLike[str] | None, allowed: boo
     return fetch(info, _folders(data_dir), progress)
 
 
-def _drawn(info: SetInfo) -> Dataset:
+def _drawn(info: SetInfo, progress: Progress | None) -> Dataset:
     splits: Sequence[tuple[Any, Any]]
     if info.columns:
         splits = toys.load_splits(info.name)
     else:
         from . import digits
 
-        splits = digits.load_splits(_cache() / info.folder)
+        splits = digits.load_splits(_cache() / info.folder, progress)
     train, test = (Split(*split, is_table=bool(info.columns)) for split in splits)
     return Dataset(info.name, train, test, None, info.n_classes, "drawn by xpnet", columns=info.columns)
 

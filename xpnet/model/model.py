@@ -14,8 +14,8 @@ from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
 from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
+from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
-from xpnet.html import html_table
 from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
 from xpnet.model.summary import Summary, layers_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from xpnet.html import html_table
+from xpnet.display import html_table
 from xpnet.numerics.network import MLP
 
 __all__ = ["Layer", "Summary", "layers_of"]

@@ -24,6 +24,7 @@ from xpnet.training.run import Run
 __all__ = ["checkpointers", "train"]
 
 MOST_ROLLBACKS = 3
+READ_EVERY = 0.2  # seconds between two readings of the figures within an epoch, for which the device is waited for
 
 logger = logging.getLogger("xpnet")
 
@@ -57,7 +58,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
         run.checkpoint = compose(run, loop, 0, 0.0)
     while len(run.history) < run.epochs and run.stop_reason is None:
         try:
-            done, seconds = _train_epoch(run, loop, observers, keep)
+            done, seconds = _train_epoch(run, loop, observers, keep, splits["train"].spread)
             ended = done == run.n_steps
             if ended:
                 run.history.append(_measured(run, loop, seconds, evaluate, held_out, splits["train"].spread))
@@ -79,17 +80,22 @@ def checkpointers(run: Run, observers: list[Callback]) -> list[Callback]:
 
 
 def _train_epoch(
-    run: Run, loop: Loop, observers: list[Callback], keep: Callable[[int, float], None] | None
+    run: Run,
+    loop: Loop,
+    observers: list[Callback],
+    keep: Callable[[int, float], None] | None,
+    spread: NDArray[np.float64] | None,
 ) -> tuple[int, float]:
     """Train to the end of an epoch, or until the run is stopped at once.
 
-    keep : makes a checkpoint within the epoch, when one is due.   Returns the steps done of it, and the seconds.
+    keep : makes a checkpoint within the epoch, when one is due.   spread : of the training targets, as in scores_of.
+    Returns the steps done of it, and the seconds.
     """
     done, seconds = 0, 0.0
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
         done, seconds = run.checkpoint.done, run.checkpoint.seconds
-    issued = done
-    saved_at = time.monotonic()
+    issued, run.so_far = done, None
+    read_at = saved_at = time.monotonic()
     every_steps, every_seconds = run.config.checkpoint_interval()
     steps = loop.epoch(run.epoch, done)
     watch = _Stopwatch(run.backend)
@@ -99,6 +105,8 @@ def _train_epoch(
             for done in steps:
                 if done - issued >= STEPS_PER_CALL or done == run.n_steps:
                     run.done = issued = done
+                    if observers and time.monotonic() - read_at >= READ_EVERY and done < run.n_steps:
+                        run.so_far, read_at = _so_far(run, loop, spread), time.monotonic()
                     for observer in observers:
                         observer.on_steps(run)
                 due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
@@ -108,6 +116,13 @@ def _train_epoch(
             keep(done, watch.seconds)
             saved_at = time.monotonic()
     return done, watch.seconds
+
+
+def _so_far(run: Run, loop: Loop, spread: NDArray[np.float64] | None) -> Any:
+    """The training figures of the epoch's steps that are done."""
+    n = run.done * run.batch_size
+    loss, hits = map(run.backend.to_host, (loop.state.loss, loop.state.hits))
+    return scores_of(float(loss[0]), hits, n, None if spread is None else spread * (n / run.n_examples))
 
 
 def _measured(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from numpy.typing import ArrayLike
 
 from xpnet.backend import Backend
+from xpnet.display import html_table
 from xpnet.errors import ConfigError
-from xpnet.html import html_table
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
 from xpnet.training.calibration import Calibration

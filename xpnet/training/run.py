@@ -32,6 +32,7 @@ class Run:
     n_examples : training examples.   batch_size : examples per step; an epoch's last step has the rest.
     rates : (steps of the run,), the learning rate of each.
     history : one Epoch for each finished epoch.   done : steps of the epoch after them that have been issued.
+    so_far : the Scores or RegressionScores of these steps, read a few times a second; None before any.
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
     fingerprint : the SHA-256 of the data, which may still be in computation.
     best : params, running and epoch of the lowest validation loss; None without a validation split.
@@ -53,6 +54,7 @@ class Run:
     model_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
     done: int = 0
+    so_far: Any = None
     fingerprint: Callable[[], str] = field(default=lambda: "")
     best: tuple[Arrays, Arrays, int] | None = None
     checkpoint: "Checkpoint | None" = None

@@ -1,9 +1,20 @@
-"""HTML for notebooks."""
+"""How figures are shown to people: lengths of time in words, and tables for notebooks."""
 
 import html
+import itertools
 from collections.abc import Mapping
 
-__all__ = ["html_table"]
+__all__ = ["duration", "html_table"]
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, to two places: "8 s", "1 min 5 s", "2 h 3 min", "3 d 4 h"."""
+    whole = round(max(0.0, seconds))
+    for (large, size), (small, part) in itertools.pairwise((("d", 86400), ("h", 3600), ("min", 60), ("s", 1))):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
 
 
 def html_table(title: str, rows: Mapping[str, object]) -> str:
