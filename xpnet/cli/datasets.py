@@ -31,6 +31,7 @@ __all__ = [
     "labelled",
     "newest_run",
     "part_of",
+    "settings_of",
 ]
 
 ModelPath = Annotated[
@@ -67,7 +68,7 @@ def data_for(
     name = data or model.data
     if data is None and name not in SETS and not (name and expanded(Path(name)).exists()):
         raise ConfigError(f"the model was trained on {name!r}, which was not found: choose the data with --data")
-    config = None if run is None else _settings(run)
+    config = None if run is None else settings_of(run)
     how = {} if config is None else config.reading
     if data is not None:  # the run's other files are of its own data
         how = {name: value for name, value in how.items() if name not in ("test", "validation")}
@@ -130,7 +131,7 @@ def labelled(split: Split, data: Dataset) -> Split:
 
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:
     """The rows of data's training split that runs trained on, or held out; None if they held none out of it."""
-    settings = {run: _settings(run) for run in runs}
+    settings = {run: settings_of(run) for run in runs}
     holding = {run: config for run, config in settings.items() if config is not None and config.held}
     own = {run: config for run, config in holding.items() if config.data in (data.name, data.source)}
     if name == "validation" and data.validation is None and (others := holding.keys() - own.keys()):
@@ -154,7 +155,7 @@ def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] |
     return held if name == "validation" else trained_on
 
 
-def _settings(run: Path) -> TrainConfig | None:
+def settings_of(run: Path) -> TrainConfig | None:
     """The settings of a model in a run directory; None of one that lies elsewhere.   Raises ConfigError."""
     path = (run if run.is_dir() else run.parent) / "config.toml"
     if not (run.is_dir() or run.name == "model.safetensors") or not path.is_file():

@@ -12,12 +12,24 @@ from typing import Any, Literal, NamedTuple
 
 from xpnet.checks import check_one_of, nearest
 from xpnet.errors import ConfigError
+from xpnet.export.card import Evidence, card
 from xpnet.export.layers import Layers, described
 from xpnet.export.torch import from_torch, to_torch
 from xpnet.files import write_atomically
 from xpnet.model import Ensemble, Model
 
-__all__ = ["FORMATS", "Format", "Layers", "described", "export", "format_of", "from_torch", "to_torch"]
+__all__ = [
+    "FORMATS",
+    "Evidence",
+    "Format",
+    "Layers",
+    "card",
+    "described",
+    "export",
+    "format_of",
+    "from_torch",
+    "to_torch",
+]
 
 
 class Format(NamedTuple):

@@ -25,7 +25,7 @@ from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 
-__all__ = ["EPOCHS", "GROUPS", "SETTINGS", "SMALL", "Setting", "Settings", "TrainConfig"]
+__all__ = ["EPOCHS", "GROUPS", "NETWORK", "SETTINGS", "SMALL", "TRAINING", "Setting", "Settings", "TrainConfig"]
 
 SYNONYMS = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size", "eta0"), "lr"),
