@@ -14,7 +14,7 @@ from xpnet.numerics import augment, counter_rng, functional
 from xpnet.numerics.network import MLP
 
 PUBLIC = [getattr(module, name) for module in (augment, counter_rng, functional) for name in module.__all__]
-SIGNED: list[Callable[..., Any]] = [*filter(inspect.isfunction, PUBLIC), MLP.forward, MLP.loss_and_grads]
+SIGNED: list[Callable[..., Any]] = [*filter(inspect.isfunction, PUBLIC), MLP.forward, MLP.layers, MLP.loss_and_grads]
 
 
 def checked(function: Any) -> Callable[..., Any]:

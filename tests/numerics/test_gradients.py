@@ -69,7 +69,7 @@ def test_check_sees_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     for broken in (wrong_tanh, nan_tanh):
         monkeypatch.setitem(F.ACTIVATIONS, "tanh", broken)
         bad = {c.case for c in gradcheck.check([select("cpu")]) if not c.ok}
-        assert {"tanh", "network 5-7-6-4 tanh"} <= bad
+        assert {"tanh", "network 5-7-6-4 tanh", "input 5-7-6-4 tanh"} <= bad
         assert "relu" not in bad
 
 
@@ -139,7 +139,7 @@ def test_torch_autograd(network: MLP) -> None:
 
     theirs = [torch.tensor(p, requires_grad=True) for p in params]
     their_running = [torch.tensor(a) for a in running]
-    their_logits = _torch_forward(network, theirs, their_running, torch.tensor(x))
+    their_logits = _torch_layers(network, theirs, their_running, torch.tensor(x), training=True)[-1]
     their_loss = _torch_loss(network, their_logits, torch.tensor(targets))
     their_loss.backward()
 
@@ -148,6 +148,32 @@ def test_torch_autograd(network: MLP) -> None:
     assert gradcheck.relative_error(grads, [p.grad.numpy() for p in theirs]) < BOUND_AUTOGRAD
     for mine, their in zip(new_running, their_running, strict=True):
         assert relative_error(mine, their.numpy()) < BOUND_AUTOGRAD
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n}-{n.loss}-{n.batch_norm}-{n.label_smoothing}")
+def test_layers_and_their_gradients_are_torch_s(network: MLP) -> None:
+    """Of one logit, by the input and by every hidden layer; batch normalisation uses its running statistics."""
+    open_backend("torch")
+    import torch
+
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(11, 9))
+    params = [p + 0.1 * rng.normal(size=p.shape) for p in init_params(network, dtype="float64")]
+    running = [0.5 + rng.random(a.shape) for a in init_running(network, "float64")]
+    values, vjp = network.layers(params, x, running=running)
+    grads = vjp(np.eye(5)[[3] * 11])
+
+    their_params, their_running = ([torch.tensor(a) for a in arrays] for arrays in (params, running))
+    theirs = _torch_layers(network, their_params, their_running, torch.tensor(x))
+    for layer in theirs:
+        layer.retain_grad()
+    theirs[-1][:, 3].sum().backward()
+    assert len(values) == network.n_layers + 1
+    assert len(grads) == network.n_layers
+    for mine, their in zip(values, theirs, strict=True):
+        assert relative_error(mine, their.detach().numpy()) < BOUND_AUTOGRAD
+    for mine, their in zip(grads, theirs[:-1], strict=True):
+        assert relative_error(mine, their.grad.numpy()) < BOUND_AUTOGRAD
 
 
 def test_every_loss_on_numbers_is_compared_with_torch() -> None:
@@ -196,7 +222,8 @@ def test_huber_s_delta_is_torch_s(xp: ArrayLibrary, delta: float) -> None:
     xp.assert_close(grad, z.grad.numpy())
 
 
-def _torch_forward(network: MLP, params: list[Any], running: list[Any], x: Any) -> Any:
+def _torch_layers(network: MLP, params: list[Any], running: list[Any], x: Any, *, training: bool = False) -> list[Any]:
+    """The input, every hidden layer and the logits."""
     import torch
     from torch.nn import functional as TF
 
@@ -210,15 +237,16 @@ def _torch_forward(network: MLP, params: list[Any], running: list[Any], x: Any) 
         "identity": lambda z: z,
     }
     rest, statistics = iter(params), iter(running)
+    layers = [x.requires_grad_()]
     for _ in range(network.n_layers - 1):
-        z = x @ next(rest)
+        z = layers[-1] @ next(rest)
         if network.batch_norm:
             scale, shift, mean, var = next(rest), next(rest), next(statistics), next(statistics)
-            z = TF.batch_norm(z, mean, var, scale, shift, training=True, momentum=0.1, eps=1e-5)
+            z = TF.batch_norm(z, mean, var, scale, shift, training=training, momentum=0.1, eps=1e-5)
         else:
             z = z + next(rest)
-        x = activations[network.activation](z)
-    return x @ next(rest) + next(rest)
+        layers.append(activations[network.activation](z))
+    return [*layers, layers[-1] @ next(rest) + next(rest)]
 
 
 def _torch_loss(network: MLP, logits: Any, targets: Any) -> Any:

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "Train a network and save it in a run directory.",
     "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
     "predict": "Classify single images from a data set or from picture files.",
+    "explain": "Show what speaks for a prediction and against it, and what is similar.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "export": "Write a model as a file for other programs, such as .onnx.",

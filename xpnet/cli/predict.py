@@ -31,7 +31,7 @@ from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import load
 
-__all__ = ["predict"]
+__all__ = ["predict", "told_apart"]
 
 SUBMISSION = "ImageId,Label"
 
@@ -106,7 +106,7 @@ def predict(
     if show + json + csv > 1:
         raise ConfigError("--show, --json and --csv exclude one another: choose one")
     check_range("--unsure", unsure, 0.0, 1.0, high_open=False)
-    run, pictures = _told_apart(names)
+    run, pictures = told_apart(names)
     if out is not None:
         check_format(out)
         if len(pictures) != 1 or index:
@@ -149,7 +149,7 @@ def _columns(reader: Reader, header: str | None, *, whole: bool) -> list[str]:
     return names
 
 
-def _told_apart(names: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+def told_apart(names: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
     """The model and the pictures that were named.   Raises ConfigError or ModelError for what is neither."""
     for name in map(str, names):
         if not os.path.exists(name) and span_of(name):

@@ -29,12 +29,16 @@ __all__ = [
     "UNSURE",
     "Reader",
     "Reading",
+    "as_dict",
     "as_json",
+    "finite",
+    "heading_of",
     "marked",
     "print_csv",
     "print_page",
     "print_submission",
     "short",
+    "value_of",
 ]
 
 PICTURE = (28, 28)
@@ -112,7 +116,7 @@ class Reader:
         images, labels = part
         outputs = self.model.outputs(images)
         sources = ({"split": split, "index": i} for i in rows.tolist())
-        known = repeat(None) if labels is None else self._meant(self.model.targets(labels))
+        known = repeat(None) if labels is None else self.meant(self.model.targets(labels))
         return map(Reading, sources, images, outputs, self._predicted(outputs), known)
 
     def in_files(self, paths: Iterable[str | Path]) -> Iterator[list[Reading]]:
@@ -130,14 +134,18 @@ class Reader:
             except DataError as error:
                 self.complain(error)
                 continue
-            images = np.stack([each.image for each in found])
-            # Bytes are white at 255, what the model knows may have been so at 16.
-            outputs = self.model.outputs(images / np.float32(255) if schema.features.kind == "pixels" else images)
+            outputs = self.model.outputs(self.features([each.image for each in found], from_file=True))
             rows = zip(found, outputs, self._predicted(outputs), strict=True)
             yield [
                 Reading({"file": str(path)}, each.image, row, meant, box=each.box, wide=each.wide)
                 for each, row, meant in rows
             ]
+
+    def features(self, images: Sequence[NDArray[Any]], *, from_file: bool) -> NDArray[Any]:
+        """Images of one kind as the model takes them."""
+        # A file's bytes are white at 255, what the model knows may have been so at 16.
+        white = np.float32(255) if from_file and self.model.schema.features.kind == "pixels" else None
+        return np.stack(images) if white is None else np.stack(images) / white
 
     def misclassified(self, split: str) -> NDArray[np.intp]:
         """Indices of a split's misclassified images, in order.   Raises ConfigError where no image can be such."""
@@ -176,16 +184,16 @@ class Reader:
     def _predicted(self, outputs: NDArray[Any]) -> list[Any]:
         """What outputs say, one by one, in the form of Reading.prediction."""
         task = self.model.task
-        return self._meant(outputs.argmax(axis=1) if task == "classification" else outputs)
+        return self.meant(outputs.argmax(axis=1) if task == "classification" else outputs)
 
-    def _meant(self, targets: NDArray[Any]) -> list[Any]:
+    def meant(self, targets: NDArray[Any]) -> list[Any]:
         """What targets, or outputs that are like them, stand for."""
         classes = self.model.classes
         if self.model.task == "classification":
             return [classes[k] for k in targets.tolist()]
         if self.model.task == "multilabel":
             return [[classes[k] for k in np.flatnonzero(row > 0.5).tolist()] for row in targets]
-        numbers = [list(map(_finite, row)) for row in targets.tolist()]
+        numbers = [list(map(finite, row)) for row in targets.tolist()]
         return [row[0] if len(row) == 1 else row for row in numbers]
 
     def complain(self, error: XpnetError) -> None:
@@ -195,7 +203,12 @@ class Reader:
 
 
 def as_json(reader: Reader, reading: Reading) -> str:
-    """A reading as a JSON object, on one line; an output that is not a number is null."""
+    """A reading as a JSON object, on one line."""
+    return json.dumps(as_dict(reader, reading))
+
+
+def as_dict(reader: Reader, reading: Reading) -> dict[str, Any]:
+    """A reading as JSON has it; an output that is not a number is None."""
     found = {"source": reading.source, "label": reading.label, "prediction": reading.prediction}
     if reader.model.task == "classification":
         found["class"] = reader.called(reading.prediction)
@@ -203,11 +216,11 @@ def as_json(reader: Reader, reading: Reading) -> str:
         found["unsure"] = reader.is_unsure(reading)
     if reader.model.task != "regression":
         probable = reader.has_probabilities or reader.model.task == "multilabel"
-        found["probabilities" if probable else "outputs"] = list(map(_finite, reading.outputs.tolist()))
+        found["probabilities" if probable else "outputs"] = list(map(finite, reading.outputs.tolist()))
     if reading.box is not None:
         sides = zip(("top", "bottom", "left", "right"), reading.box, strict=True)
         found |= {"box": dict(sides), "wide": reading.wide}
-    return json.dumps(found)
+    return found
 
 
 def print_csv(reader: Reader, readings: Iterator[Reading]) -> None:
@@ -257,7 +270,7 @@ def _cells(meant: Any, n: int) -> list[Any]:
 def _print_reading(reader: Reader, reading: Reading, *, show: bool) -> None:
     """Print a prediction, a bar for each class, and an empty line; draw the image of an index, a file's with show."""
     console, bars = result_console(), _bars(reader, reading)
-    console.print(_heading(reader, reading), soft_wrap=True)
+    console.print(heading_of(reader, reading), soft_wrap=True)
     drawn = reading.image.ndim == 2 and (show or "file" not in reading.source)
     if drawn and bars:
         print_beside(draw(reading.image, console), bars, console)
@@ -312,7 +325,7 @@ def marked(reader: Reader, page: Sequence[Reading]) -> tuple[NDArray[np.uint8], 
 def _comment(reader: Reader, reading: Reading) -> str:
     """How probable a prediction is, and what is to be doubted."""
     unsure = ", unsure" * reader.is_unsure(reading)
-    return _value(reader, reading.outputs.max()).strip() + unsure + WIDE * reading.wide
+    return value_of(reader, reading.outputs.max()).strip() + unsure + WIDE * reading.wide
 
 
 def short(text: str) -> str:
@@ -320,7 +333,8 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _heading(reader: Reader, reading: Reading) -> "Text":
+def heading_of(reader: Reader, reading: Reading) -> "Text":
+    """What was read, how sure that is, and whether it is right, in a line."""
     from rich.text import Text
 
     right, source = reader.is_right(reading), " ".join(map(str, reading.source.values()))
@@ -329,7 +343,7 @@ def _heading(reader: Reader, reading: Reading) -> "Text":
         heading.append("unsure", "yellow").append(", perhaps ")
     heading.append(reader.called(reading.prediction), "bold")
     if reader.model.task == "classification":
-        value = ("" if reader.has_probabilities else "output ") + _value(reader, reading.outputs.max()).strip()
+        value = ("" if reader.has_probabilities else "output ") + value_of(reader, reading.outputs.max()).strip()
         heading.append(f" ({value})")
     if right:
         heading.append(", ").append("right", "green")
@@ -351,7 +365,7 @@ def _bars(reader: Reader, reading: Reading) -> list[Bar]:
         name = reader.model.classes[i]
         predicted, so = _is_part(name, reading.prediction), _is_part(name, reading.label)
         colour = "green" if so else "" if not predicted else "cyan" if reading.label is None else "red"
-        bars.append(Bar(reader.names[i], float(outputs[i]), _value(reader, outputs[i]), colour, marked=predicted))
+        bars.append(Bar(reader.names[i], float(outputs[i]), value_of(reader, outputs[i]), colour, marked=predicted))
     return bars
 
 
@@ -359,12 +373,13 @@ def _is_part(name: Any, meant: Any) -> bool:
     return name in meant if isinstance(meant, list) else meant is not None and name == meant
 
 
-def _finite(y: float) -> float | None:
+def finite(y: float) -> float | None:
     """A number as JSON has it."""
     return y if math.isfinite(y) else None
 
 
-def _value(reader: Reader, output: float) -> str:
+def value_of(reader: Reader, output: float) -> str:
+    """An output of a class in words, in % where it is a probability."""
     if reader.has_probabilities or reader.model.task == "multilabel":
         return f"{100 * output:.1f} %"
     return f"{output:.3f}" if abs(output) < 1000 else f"{output:.2e}"

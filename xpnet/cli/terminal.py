@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from xpnet.display import duration
@@ -39,9 +40,13 @@ __all__ = [
 ]
 
 SHADES = " .:-=+*#%@"
+# Strongly against, against, neither, for, strongly for.
+SIGNS = "=- +#"
 EIGHTHS = ("", *"▏▎▍▌▋▊▉")
-# Columns that bars need beside an image.
-BESIDE = 32
+# What is for and what is against, as in xpnet.plots.
+FOR, AGAINST = (240, 80, 60), (80, 150, 255)
+# Columns that bars need beside an image, and those between two blocks.
+BESIDE, GAP = 32, 2
 # Seconds of loading data after which the bar appears on a terminal, and elsewhere each further line.
 PATIENCE, EVERY = 2.0, 10.0
 
@@ -97,24 +102,68 @@ def draw(
     image : (height, width), uint8 or float in [0, 1]; one that is wider than the console is thinned out.
     marks : characters and their styles that take the place of pixels, by line and column.
     """
-    from rich.style import Style
-    from rich.text import Text
-
     grey = image if image.dtype.kind == "u" else (255 * image.clip(0, 1)).astype("uint8")
     stride = -(-grey.shape[1] // console.width)
     grey = grey[::stride, ::stride].astype(int)
+    shades = _halves(grey).sum(axis=1) * len(SHADES) // 512
+    return _drawn(grey[..., None].repeat(3, axis=2), shades, SHADES, console, marks or {})
+
+
+def draw_map(image: "NDArray[Any]", contributions: "NDArray[Any]", console: "Console") -> "Text":
+    """What the pixels are for and against: red and blue on the dimmed image, or SIGNS where there are no colours.
+
+    image : (height, width) numbers.   contributions : (height, width) floats.
+    """
+    import numpy as np
+
+    stride = -(-image.shape[1] // console.width)
+    image, contributions = image[::stride, ::stride], contributions[::stride, ::stride]
+    contributions = np.nan_to_num(contributions, posinf=0.0, neginf=0.0)
+    share = contributions / (abs(contributions).max() or 1.0)
+    grey = 70.0 * (image - image.min()) / (np.ptp(image) or 1.0)
+    strength = np.sqrt(abs(share))[..., None]  # the eye sees the weak ones, too
+    colour = np.where(share[..., None] > 0, FOR, AGAINST)
+    both = _halves(share).sum(axis=1)
+    signs = 2 + np.sign(both) * (1.0 * (abs(both) > 0.1) + (abs(both) > 0.6))
+    return _drawn((grey[..., None] * (1 - strength) + colour * strength).astype(int), signs.astype(int), SIGNS, console)
+
+
+def in_colour(console: "Console") -> bool:
+    """Whether pictures are drawn in half blocks with colours there."""
     coloured = console.color_system in ("256", "truecolor") and not console.no_color
+    return coloured and console.encoding.startswith("utf")
+
+
+def _halves(rows: "NDArray[Any]") -> "NDArray[Any]":
+    """(height, width) as (lines, 2, width): the upper and the lower pixels of each line of text."""
+    import numpy as np
+
+    return np.pad(rows, ((0, len(rows) % 2), (0, 0))).reshape(-1, 2, rows.shape[1])
+
+
+def _drawn(
+    colours: "NDArray[Any]",
+    shades: "NDArray[Any]",
+    characters: str,
+    console: "Console",
+    marks: Mapping[tuple[int, int], tuple[str, str]] = MappingProxyType({}),
+) -> "Text":
+    """Pixels as text.   colours : (height, width, 3) in 0..255.   shades : (lines, width) indices of the characters."""
+    from rich.style import Style
+    from rich.text import Text
+
+    coloured = in_colour(console)
+    channels = [_halves(colours[..., i]) for i in range(3)]
     text = Text(no_wrap=True)
-    for y in range(0, len(grey), 2):
-        upper = grey[y]
-        lower = grey[y + 1] if y + 1 < len(grey) else 0 * upper
-        for x, (u, v) in enumerate(zip(upper, lower, strict=True)):
-            if marks and (y // 2, x) in marks:
-                text.append(*marks[y // 2, x])
-            elif coloured and console.encoding.startswith("utf"):
-                text.append("▀", Style(color=f"rgb({u},{u},{u})", bgcolor=f"rgb({v},{v},{v})"))
+    for y, line in enumerate(shades):
+        for x, shade in enumerate(line):
+            if (y, x) in marks:
+                text.append(*marks[y, x])
+            elif coloured:
+                upper, lower = (",".join(str(channel[y, half, x]) for channel in channels) for half in (0, 1))
+                text.append("▀", Style(color=f"rgb({upper})", bgcolor=f"rgb({lower})"))
             else:
-                text.append(SHADES[(u + v) * len(SHADES) // 512])
+                text.append(characters[shade])
         text.append("\n")
     text.right_crop(1)
     return text
@@ -154,17 +203,38 @@ def draw_bars(bars: Sequence[Bar], console: "Console", width: int) -> "Text":
     return Text("\n", no_wrap=True).join(lines)
 
 
+def print_flow(blocks: Sequence["Text"], console: "Console") -> None:
+    """Print blocks of text beside each other, as many as fit, and the others below."""
+    from rich.table import Table
+
+    rows: list[list[Text]] = []
+    room = 0
+    for block in blocks:
+        across = max(line.cell_len for line in block.split("\n"))
+        if across > room:
+            rows.append([])
+            room = console.width
+        rows[-1].append(block)
+        room -= across + GAP
+    for row in rows:
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        for _ in row:
+            grid.add_column(no_wrap=True)
+        grid.add_row(*row)
+        console.print(grid)
+
+
 def print_beside(picture: "Text", bars: Sequence[Bar], console: "Console") -> None:
     """Print a drawn image with bars at its side, or below it where the console is too narrow."""
     from rich.table import Table
 
-    gap, across = 2, max(map(len, picture.plain.split("\n")))
-    room = console.width - across - gap
+    across = max(map(len, picture.plain.split("\n")))
+    room = console.width - across - GAP
     if room < BESIDE:
         console.print(picture)
         console.print(draw_bars(bars, console, console.width))
         return
-    grid = Table.grid(padding=(0, gap, 0, 0))
+    grid = Table.grid(padding=(0, GAP, 0, 0))
     grid.add_column(width=across, no_wrap=True)
     grid.add_column(no_wrap=True, vertical="middle")
     grid.add_row(picture, draw_bars(bars, console, room))

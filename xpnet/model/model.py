@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from xpnet.data import Scaling, Schema, is_mapped, rows_of
 from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
+from xpnet.model.explaining import Explanation, explain, neighbours
 from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
 from xpnet.model.summary import Summary, layers_of
@@ -118,18 +119,12 @@ class Model:
 
     def logits(self, X: Any) -> NDArray[Any]:
         """The outputs before the output activation, (n, n_outputs) on the host; X and errors as in outputs."""
-        flat = self._flat(X)
-        xp, n = self.backend.xp, flat.shape[0]
-        features = self._scaling(flat)
-        parts = []
-        # Parameters that ran away show in the result, without NumPy's warnings.
-        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
-            schema = dataclasses.replace(self.schema, features=features).on(self.backend.to_device)
-            for rows in batches(n):
-                batch = rows_of(flat, np.arange(rows.start, rows.stop)) if is_mapped(flat) else flat[rows, :]
-                x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=xp)
-                logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=xp)
-                parts.append(self.backend.to_host(logits))
+
+        def of_batch(x: Array, rows: slice) -> NDArray[Any]:
+            logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=self.backend.xp)
+            return self.backend.to_host(logits)
+
+        parts = self._by_batches(self._flat(X), of_batch)
         if parts:
             return np.concatenate(parts)
         return np.empty((0, self.network.sizes[-1]), self.backend.to_host(self.params[-1]).dtype)
@@ -180,6 +175,25 @@ class Model:
         found = self.measure(X, y)
         return confusion_matrix(found.targets, np.argmax(found.outputs, axis=1), self.network.sizes[-1])
 
+    def explain(
+        self, X: Any, of: Hashable = None, *, against: Hashable = None, examples: Any = None, nearest: int = 5
+    ) -> list[Explanation]:
+        """What speaks for and against an output, what the hidden layers say, and which examples are similar.
+
+        X : as in outputs.   of : the class to explain, as in training, or the name or number of another output; by
+            default the predicted class, the likeliest label, the first number.
+        against : another class, to explain why it is not that one.
+        examples : those that it was trained on, a Split or a pair (X, y), y None if they have no labels; by default
+            none are looked for.   nearest : as many of them are found, at least 1.
+        Returns an Explanation of each example, which xpnet.plots.explanation draws.
+        Raises ConfigError for an unknown output, and otherwise as measure.
+        """
+        found = explain(self, X, of, against)
+        if examples is None or not found:
+            return found
+        near = neighbours(self, X, examples, nearest)
+        return [dataclasses.replace(each, neighbours=its) for each, its in zip(found, near, strict=True)]
+
     def summary(self) -> Summary:
         """Its layers, with their shapes, parameters and arithmetic; printed, a table."""
         arrays, own = (*self.params, *self.running), self.network
@@ -211,6 +225,18 @@ class Model:
     def _stored(self) -> Stored:
         params, running = ([self.backend.to_host(a) for a in arrays] for arrays in (self.params, self.running))
         return Stored(self.network, params, running, self.schema)
+
+    def _by_batches(self, flat: Any, function: Callable[[Array, slice], Any]) -> list[Any]:
+        """The results of function(x, rows), x the network's input for some rows of features, as _flat returns them."""
+        features, parts = self._scaling(flat), []
+        # Parameters that ran away show in the result, without NumPy's warnings.
+        with self.backend.active(), np.errstate(over="ignore", invalid="ignore"):
+            schema = dataclasses.replace(self.schema, features=features).on(self.backend.to_device)
+            for rows in batches(flat.shape[0]):
+                batch = rows_of(flat, np.arange(rows.start, rows.stop)) if is_mapped(flat) else flat[rows, :]
+                x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=self.backend.xp)
+                parts.append(function(x, rows))
+        return parts
 
     def _scaling(self, flat: Any) -> Scaling:
         """How some features are to be scaled: pixels by what they are, everything else as in training.
@@ -324,6 +350,14 @@ class Ensemble:
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each example, or what Model.predict returns for other tasks; X as there."""
         return self.members[0]._predicted(self.outputs(X))
+
+    def explain(self, X: Any, of: Hashable = None, *, against: Hashable = None) -> list[Explanation]:
+        """The mean of the members' values, gradients and contributions; X, of, against and errors as in Model.explain.
+
+        Of classes that is the mean logit, which need not be highest where the mean probability is. Hidden layers and
+        similar examples are each member's own.
+        """
+        return explain(self, X, of, against)
 
     def evaluate(self, X: Any, y: Any) -> Any:
         """Mean loss and accuracy; X, y and errors as in Model.measure, the loss as in measure."""

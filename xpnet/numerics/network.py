@@ -83,6 +83,11 @@ class MLP:
         """Number of dense layers."""
         return len(self.sizes) - 1
 
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether the trained network is linear wherever no unit switches, as rectifiers do: logits = x J + b."""
+        return self.n_layers == 1 or self.activation in ("relu", "leaky-relu", "identity")
+
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in their order: "0.weight", "0.bias" (or "0.scale", "0.shift"), ..."""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -120,21 +125,15 @@ class MLP:
         """
         if training and (self.dropout or self.input_dropout) and step is None:
             raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
-        n_normalized = (self.n_layers - 1) * self.batch_norm
-        if len(params) != 2 * self.n_layers + n_normalized or len(running or []) != 2 * n_normalized:
-            raise ValueError(
-                f"{self} has {2 * self.n_layers + n_normalized} parameters and {2 * n_normalized} running statistics, "
-                f"not {len(params)} and {len(running or [])}: see param_shapes and running_shapes"
-            )
         xp = array_namespace(x, *params) if xp is None else xp
-        rest, statistics = iter(params), iter(running or [])
+        rest, statistics = self._iterators(params, running)
         pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []
         new_running: Arrays = []
         if training and self.input_dropout:
             draws = uniform(x.shape, step, seed=seed, stream=INPUT, dtype=x.dtype, xp=xp)
             x, _ = dropout(x, draws, self.input_dropout, xp=xp)
         for i in range(self.n_layers - 1):
-            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, xp)
+            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, i > 0, xp)
             pullbacks.append(vjps)
             new_running += moments
         logits, last_vjp = dense(x, next(rest), next(rest), need_dx=self.n_layers > 1, xp=xp)
@@ -149,6 +148,51 @@ class MLP:
 
         return logits, vjp, new_running
 
+    def layers(
+        self,
+        params: Arrays,
+        x: Float[Array, "n {self.sizes[0]}"],
+        *,
+        running: Arrays | None = None,
+        xp: Any = None,
+    ) -> tuple[Arrays, Callable[[Array], Arrays]]:
+        """What each layer of the trained network computes of its input, and the way back to each of them.
+
+            h_0 = x,  h_i = layer_i(h_{i-1}),  logits = h_L ;   dh_{L-1} = dlogits W^T, ..., dx = dh_0
+
+        params, x, running : as in forward; no unit is dropped, and the running statistics normalise.
+        Raises ValueError if the lists' lengths do not fit.
+        Returns [x, h_1, ..., logits]; vjp(dlogits) -> [dx, dh_1, ..., dh_{L-1}], each in its value's shape.
+        """
+        xp = array_namespace(x, *params) if xp is None else xp
+        rest, statistics = self._iterators(params, running)
+        values, pullbacks = [x], []
+        for i in range(self.n_layers - 1):
+            x, vjps, _ = self._hidden_layer(i, x, rest, statistics, False, None, 0, True, xp)
+            values.append(x)
+            pullbacks.append(vjps)
+        logits, last_vjp = dense(x, next(rest), next(rest), xp=xp)
+
+        def vjp(dlogits: Array) -> Arrays:
+            d, _, _ = last_vjp(dlogits)
+            grads = [d]
+            for pullback in reversed(pullbacks):
+                d, _ = pullback(d)
+                grads = [d, *grads]
+            return grads
+
+        return [*values, logits], vjp
+
+    def _iterators(self, params: Arrays, running: Arrays | None) -> tuple[Iterator[Array], Iterator[Array]]:
+        """The parameters and the running statistics, one by one.   Raises ValueError if there are not as many."""
+        n_normalized = (self.n_layers - 1) * self.batch_norm
+        if len(params) != 2 * self.n_layers + n_normalized or len(running or []) != 2 * n_normalized:
+            raise ValueError(
+                f"{self} has {2 * self.n_layers + n_normalized} parameters and {2 * n_normalized} running statistics, "
+                f"not {len(params)} and {len(running or [])}: see param_shapes and running_shapes"
+            )
+        return iter(params), iter(running or [])
+
     def _hidden_layer(
         self,
         i: int,
@@ -158,10 +202,11 @@ class MLP:
         training: bool,
         step: Array | None,
         seed: int,
+        need_dx: bool,
         xp: Any,
     ) -> tuple[Array, Callable[[Array], tuple[Array, Arrays]], Arrays]:
         """Layer i: dense, normalisation, activation, dropout. Returns its value, its vjp and its running statistics."""
-        W, need_dx = next(params), i > 0
+        W = next(params)
         moments: Arrays = []
         if self.batch_norm:
             scale, shift = next(params), next(params)

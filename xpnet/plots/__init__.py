@@ -5,9 +5,20 @@ Jupyter, after %matplotlib inline). None of them needs a display, imports pyplot
 matplotlib settings.
 """
 
+from .explanations import explanation
 from .lines import curves, learning_rates
 from .matrix import confusion
 from .style import MOST_TILES, format_of, save
 from .tiles import mistakes, weights
 
-__all__ = ["MOST_TILES", "confusion", "curves", "format_of", "learning_rates", "mistakes", "save", "weights"]
+__all__ = [
+    "MOST_TILES",
+    "confusion",
+    "curves",
+    "explanation",
+    "format_of",
+    "learning_rates",
+    "mistakes",
+    "save",
+    "weights",
+]

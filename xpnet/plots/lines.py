@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.errors import ConfigError, ModelError
-from xpnet.plots.style import LINE, RUNS, SPLITS, add_axes, add_title, house_style, new_figure, text_width
+from xpnet.plots.style import LINE, RUNS, SPLITS, add_axes, add_title, house_style, new_figure, shortened, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def curves(
             axes.set_ylim(max(low, min([0.0, *ends]) - 0.1), 1.0)
         _label_ends(axes, lines, width, height)
     if single:
-        add_title(figure, left, _shortened(title))
+        add_title(figure, left, shortened(title))
     return figure
 
 
@@ -114,7 +114,7 @@ def _line(name: str, history: Sequence[Figures], split: str, color: str, quantit
         last = f"{values[-1]:.2f} %"
     else:
         last = f"{values[-1]:.4f}" if 1e-3 <= values[-1] < 10 else _short(values[-1], 4)
-    return _Line(f"{_shortened(name)}  {last}", color, [epoch.epoch for epoch in history], values)
+    return _Line(f"{shortened(name)}  {last}", color, [epoch.epoch for epoch in history], values)
 
 
 def _short(value: float, digits: int = 1) -> str:
@@ -123,12 +123,6 @@ def _short(value: float, digits: int = 1) -> str:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return f"{mantissa}e{int(exponent)}"
-
-
-def _shortened(name: str, length: int = 48) -> str:
-    """A name as it can stand beside a curve: without line breaks and their like, and if it is long its middle."""
-    name = "".join(sign if sign.isprintable() else "?" for sign in name)
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
 
 
 def _draw_lines(axes: "Axes", lines: list[_Line], *, log: bool) -> None:

@@ -118,6 +118,12 @@ def text_width(figure: "Figure", texts: Iterable[str], size: float = FONT) -> fl
     return width
 
 
+def shortened(name: str, length: int = 48) -> str:
+    """A name as it can stand in a picture: without line breaks and their like, and if it is long its middle."""
+    name = "".join(sign if sign.isprintable() else "?" for sign in name)
+    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
+
+
 def mistakes_of(wrong: int, images: int) -> str:
     if not wrong:
         return f"all {images:,} images classified correctly"

@@ -152,6 +152,11 @@ def cases() -> list[Case]:
         params = [p + 0.1 * normal(*p.shape) for p in init_params(network, dtype="float64")]
         running = init_running(network, "float64")
         found.append(Case(_title(network), _whole(network), params, [x, targets[network.loss], step, *running]))
+    inputs = [MLP((n_in, 7, 6, k), activation=activation) for activation in F.ACTIVATIONS]
+    for network in [*inputs, MLP((n_in, k)), MLP((n_in, 7, 6, k), activation="gelu", batch_norm=True, dropout=0.2)]:
+        params = [p + 0.1 * normal(*p.shape) for p in init_params(network, dtype="float64")]
+        running = [0.5 + rng.random(a.shape) for a in init_running(network, "float64")]
+        found.append(Case(_title(network, "input"), _of_input(network), [x], [*params, *running]))
     return found
 
 
@@ -204,7 +209,18 @@ def _whole(network: MLP) -> Callable[..., tuple[Any, Callable[[Any], list[Any]]]
     return function
 
 
-def _title(network: MLP) -> str:
+def _of_input(network: MLP) -> Callable[..., tuple[Any, Callable[[Any], list[Any]]]]:
+    """A trained network's logits as a function of its input."""
+
+    def function(x: Any, *arrays: Any, xp: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
+        n = len(network.param_shapes())
+        values, vjp = network.layers(list(arrays[:n]), x, running=list(arrays[n:]), xp=xp)
+        return values[-1], lambda u: vjp(u)[:1]
+
+    return function
+
+
+def _title(network: MLP, what: str = "network") -> str:
     extras = [network.loss] if network.loss != "cross-entropy" else []
     extras += [name for name in ("dropout", "input_dropout", "label_smoothing", "batch_norm") if getattr(network, name)]
-    return " ".join([f"network {network}", *extras])
+    return " ".join([f"{what} {network}", *extras])
