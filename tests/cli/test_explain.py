@@ -85,7 +85,7 @@ def test_without_colours_there_are_signs(trained: xpnet.Model, capsys: pytest.Ca
     assert float(match[3]) - float(match[4]) + rest == pytest.approx(float(match[2]), abs=0.002)
     picture, unit = r"[ .:\-=+*#%@]{6}  [-+=# ]{0,6}", r"  +unit \d [█▏▎▍▌▋▊▉]* +\d+\.\d\d +[-+]\d\.\d+"
     assert all(re.match(picture, line) for line in lines[:3])
-    assert all("unit" in line for line in lines[1:9]) or "hidden units that fire most, 8 of 9" in "".join(lines)
+    assert "hidden units that fire most: activation, contribution" in "\n".join(lines)
     assert sum(bool(re.search(unit, line)) for line in lines) == 8
     assert sum("unit " in line for line in lines) == 8
     where = next(i for i, line in enumerate(lines) if line.startswith("most similar training examples"))
@@ -161,6 +161,20 @@ def test_pictures_are_explained_too(trained: xpnet.Model, capsys: pytest.Capture
     (expected,) = trained.explain(image[None] / np.float32(255))
     np.testing.assert_allclose(both[1]["contributions"], expected.contributions, rtol=1e-4, atol=1e-6)
     assert shown(capsys, "run", "ring.png").startswith("ring.png: ")
+
+
+def test_a_picture_s_ink_is_1_whatever_it_was_in_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.kron(255 - 255 * np.eye(4), np.ones((9, 9))).astype(np.uint8)).save("line.png")
+    weights = np.zeros((16, 2), np.float32)
+    weights[:, 0] = 1.0
+    schema = Schema("gone.npz", (4, 4), features=Scaling("pixels", None, 16.0), form="as-is")
+    xpnet.Model(xpnet.MLP((16, 2)), [weights, weights[0]], [], xpnet.select("cpu"), schema).save("own.safetensors")
+    image = xpnet.read_picture("line.png", form="as-is", shape=(4, 4))
+    (each,) = json.loads(shown(capsys, "own.safetensors", "line.png", "--json"))
+    np.testing.assert_allclose(each["contributions"], image / 255, rtol=1e-6)
+    assert np.max(each["contributions"]) == pytest.approx(1.0)
 
 
 def test_a_table_s_features_have_bars_with_names_and_values(
@@ -281,7 +295,10 @@ def test_what_it_refuses(trained: xpnet.Model, fails: Callable[..., str]) -> Non
             fails(2, "explain", "run", "--index", "0", flag, "nine")
             == f"{flag}: the model has no output 'nine'; the choices are 0, 1, 2"
         )
-    assert "is itself explained" in fails(2, "explain", "run", "--index", "0", "--of", "1", "--against", "1")
+    assert (
+        fails(2, "explain", "run", "--index", "0", "--of", "1", "--against", "1")
+        == "against: 1 is itself what is explained: choose another class"
+    )
     assert fails(2, "explain", "run", "--index", "60").startswith("index 60 is out of range")
     assert "there is no file 3: did you mean --index 3?" in fails(2, "explain", "run", "3")
     assert "--nearest must be" in fails(2, "explain", "run", "--index", "0", "--nearest", "-1")

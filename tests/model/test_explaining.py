@@ -219,7 +219,9 @@ def test_what_cannot_be_explained_is_refused() -> None:
     for arguments in ({"of": "d"}, {"against": 0}):
         with pytest.raises(ConfigError, match=r"must be an output of the model, not .*; the choices are a, b, c$"):
             model.explain(X, **arguments)
-    with pytest.raises(ConfigError, match="'a' is itself explained, of example 0: choose another class"):
+    with pytest.raises(
+        ConfigError, match="against: 'a' is itself what is explained of example 0: choose another class"
+    ):
         model.explain(X, "a", against="a")
     with pytest.raises(ConfigError, match="against compares classes, but the model was trained for regression"):
         made(loss="huber").explain(X, against=1)

@@ -94,15 +94,15 @@ def explain(
             X = reader.features([reading.image for reading in readings], from_file=from_file)
             explained = reader.model.explain(X, output, against=other, examples=examples, nearest=nearest or 1)
             found += zip(readings, explained, strict=True)
+    if out is not None and found:
+        ((reading, explanation),) = found
+        plots.save(plots.explanation(explanation, title=title_of(reader, reading, explanation).plain), out)
+        print(f"saved {out}", file=sys.stderr)
     if as_json:
         print("[" + ",".join(f"\n  {_as_json(reader, *each)}" for each in found) + "\n]")
     else:
         for reading, explanation in found:
             print_explanation(reader, reading, explanation)
-    if out is not None and found:
-        ((reading, explanation),) = found
-        plots.save(plots.explanation(explanation, title=title_of(reader, reading, explanation).plain), out)
-        print(f"saved {out}", file=sys.stderr)
     return int(reader.failed)
 
 

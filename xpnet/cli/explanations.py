@@ -97,7 +97,7 @@ def _units(explanation: Explanation, console: "Console") -> "Text":
         )
         for i in order
     ]
-    title = f"hidden units that fire most, {len(order)} of {len(activations)}: activation, contribution"
+    title = "hidden units that fire most: activation, contribution"
     return _titled(title, draw_bars(bars, console, min(console.width, UNITS)))
 
 

@@ -130,7 +130,8 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
         if not classified:
             raise ConfigError(f"against compares classes, but the model was trained for {first.task}: leave it out")
         if (same := np.flatnonzero(chosen == other)).size:
-            raise ConfigError(f"against: {against!r} is itself explained, of example {same[0]}: choose another class")
+            where = f" of example {same[0]}" if n > 1 else ""
+            raise ConfigError(f"against: {against!r} is itself what is explained{where}: choose another class")
         direction[:, other] = -1.0
     parts = [_parts(member, X, direction) for member in members]
     values, gradients, contributions = (np.mean([part[i] for part in parts], axis=0) for i in range(3))

@@ -23,7 +23,7 @@ from xpnet.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_FEATURES, MOST_UNITS = 12, 10
+MOST_FEATURES, MOST_UNITS, MOST_SIMILAR = 12, 10, 24
 # Red is for and blue against, as in the pictures of weights.
 COLOURS, FOR, AGAINST = "RdBu_r", "#B2182B", "#2166AC"
 # Inches: an image, one that is similar, bars; between panels, at the edge, the head.
@@ -166,36 +166,41 @@ def _bars(
 
 
 def _tiles(figure: "Figure", near: Any) -> _Panel:
-    """As many similar images as fit beside each other, the label, the distance and the index below each."""
-    labels = near.labels or ["no label"] * len(near.indices)
-    rows = zip(labels, near.distances, near.indices, strict=True)
-    captions = [f"{shortened(label, 16)}\ndistance {distance:.2f}\nexample {i}" for label, distance, i in rows]
-    across = max(TILE, text_width(figure, captions, SMALL)) + GAP
-    count = min(len(captions), max(int((3 * SIDE + 4 * GAP) / across), 1))
+    """The similar images, with the label, the distance and the index below each."""
+    captions = [f"{label}\ndistance {distance:.2f}\nexample {i}" for label, distance, i in _similar(near, 16)]
+    across, down = max(TILE, text_width(figure, captions, SMALL)) + GAP, TILE + 3 * LINE + EDGE
+    columns = max(int(4 * SIDE / across), 1)
+    count, width = -(-len(captions) // columns), min(len(captions), columns) * across - GAP
 
     def draw(left: float, top: float) -> None:
-        for i, (image, caption) in enumerate(zip(near.images[:count], captions, strict=False)):
-            axes = add_axes(figure, left + i * across, top - LINE - TILE, TILE, TILE)
+        _caption(figure, left, top, SIMILAR)
+        for i, (image, caption) in enumerate(zip(near.images, captions, strict=False)):
+            row, column = divmod(i, columns)
+            axes = add_axes(figure, left + column * across, top - LINE - row * down - TILE, TILE, TILE)
             axes.imshow(image, cmap="gray_r")
             axes.set(xticks=[], yticks=[], anchor="NW")
             axes.grid(False)
             axes.spines[:].set(visible=True, color=PALE)
             axes.text(0.0, -0.04 / TILE, caption, size=SMALL, va="top", transform=axes.transAxes)
-            if i == 0:
-                axes.text(0.0, 1.0 + 4 / 72 / TILE, SIMILAR, size=SMALL, transform=axes.transAxes)
 
-    return _Panel(max(count * across - GAP, text_width(figure, [SIMILAR], SMALL)), TILE + 4 * LINE, draw)
+    return _Panel(max(width, text_width(figure, [SIMILAR], SMALL)), LINE + count * down - EDGE, draw)
 
 
 def _rows(figure: "Figure", near: Any) -> _Panel:
     """A line for each similar example."""
+    lines = [f"{label}, distance {distance:.2f}, example {i}" for label, distance, i in _similar(near, 48)]
+    text = "\n".join([SIMILAR, *lines])
+    height = LINE * (len(lines) + 1)
+    return _Panel(text_width(figure, [text], SMALL), height, lambda left, top: _caption(figure, left, top, text))
+
+
+def _similar(near: Any, length: int) -> list[tuple[str, float, int]]:
+    """The label, the distance and the index of the similar examples, at most MOST_SIMILAR."""
     labels = near.labels or ["no label"] * len(near.indices)
-    rows = zip(labels, near.distances, near.indices, strict=True)
-    lines = [f"{shortened(label)}, distance {distance:.2f}, example {i}" for label, distance, i in rows]
-    text = "\n".join([SIMILAR, *lines[:MOST_FEATURES]])
+    found = zip((shortened(label, length) for label in labels), near.distances, near.indices, strict=True)
+    return list(found)[:MOST_SIMILAR]
 
-    def draw(left: float, top: float) -> None:
-        across, down = figure.get_size_inches()
-        figure.text(left / across, top / down, text, size=SMALL, va="top", linespacing=1.4)
 
-    return _Panel(text_width(figure, [text], SMALL), LINE * (text.count("\n") + 1), draw)
+def _caption(figure: "Figure", left: float, top: float, text: str) -> None:
+    across, down = figure.get_size_inches()
+    figure.text(left / across, top / down, text, size=SMALL, va="top", linespacing=1.4)
