@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 import xpnet
 from bench._common import Parser
 from xpnet.checks import required
-from xpnet.cli.readings import UNSURE
 from xpnet.data import DataError, to_form
-from xpnet.model import calibration_error
+from xpnet.model import UNSURE, calibration_error
 
 ALIKE = "OoIilSsZzBbqg"  # letters that are drawn as digits are
 SIDE = 200

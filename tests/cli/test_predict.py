@@ -22,9 +22,9 @@ from rich.console import Console
 
 import xpnet
 from xpnet.cli import main
-from xpnet.cli.readings import UNSURE
 from xpnet.cli.terminal import Bar, draw_bars
 from xpnet.data import Scaling, Schema, read_picture
+from xpnet.model import UNSURE
 
 QUICK = ["--device", "cpu", "--epochs", "1", "--hidden", "none", "--lr", "0.02", "--batch-size", "110"]
 COLOUR = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")

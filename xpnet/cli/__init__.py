@@ -28,6 +28,7 @@ COMMANDS = {
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "export": "Write a model as a file for other programs, such as .onnx.",
+    "draw": "Draw a digit in the browser, and watch a trained model answer.",
     "recipes": "List the recipes, or print one.",
     "reproduce": "Train published networks again and compare their errors.",
     "lr-find": "Find a good learning rate.",

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from xpnet.cli.terminal import loading
 from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
 from xpnet.data.packed import expanded
-from xpnet.errors import ConfigError, ModelError
+from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.files import parse_toml, read_text
-from xpnet.model import Model
+from xpnet.model import Ensemble, Model
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import TrainConfig
 from xpnet.training.prepare import held_out
@@ -27,11 +27,14 @@ __all__ = [
     "ModelPath",
     "SplitName",
     "data_for",
+    "figure",
     "form_of",
     "labelled",
     "newest_run",
     "part_of",
     "settings_of",
+    "test_split",
+    "together",
 ]
 
 ModelPath = Annotated[
@@ -127,6 +130,27 @@ def labelled(split: Split, data: Dataset) -> Split:
     if split.labels is None:
         raise ConfigError(f"{data.name} has no labels to compare with; xpnet predict classifies it")
     return split
+
+
+def together(members: list[Model], runs: Sequence[Path]) -> Model | Ensemble:
+    """One model, or several as an ensemble."""
+    return Ensemble(members, list(map(str, runs))) if len(members) > 1 else members[0]
+
+
+def test_split(model: Model, runs: Sequence[Path], data: str | None, data_dir: Path | None) -> tuple[Split | None, str]:
+    """The examples to measure a model on; None, and the reason, where its own data is not to be had on this disk."""
+    try:
+        dataset = data_for(model, data, data_dir, runs[0], download=False)
+        return labelled(part_of(dataset, "test", runs), dataset), ""
+    except XpnetError as error:
+        if data is not None:
+            raise
+        return None, str(error)
+
+
+def figure(scores: Any) -> dict[str, float]:
+    """The figure that a model is judged by, and its name, for the description of what is written; {} without scores."""
+    return {} if scores is None else {"test_r2" if hasattr(scores, "r2") else "test_accuracy": scores[1]}
 
 
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:

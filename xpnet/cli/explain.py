@@ -15,11 +15,11 @@ from xpnet.checks import nearest as nearest_to
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, data_for, part_of
 from xpnet.cli.explanations import print_explanation, title_of
 from xpnet.cli.predict import told_apart
-from xpnet.cli.readings import UNSURE, Reader, Reading, as_dict, finite, short
+from xpnet.cli.readings import Reader, Reading, as_dict, finite, short
 from xpnet.cli.settings import indices, whole_numbers
 from xpnet.data import Split
 from xpnet.errors import ConfigError, XpnetError
-from xpnet.model import Explanation, load
+from xpnet.model import UNSURE, Explanation, load
 
 __all__ = ["explain"]
 

@@ -6,14 +6,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from xpnet import export as formats
-from xpnet.cli.datasets import DataDir, DataName, data_for, labelled, newest_run, part_of, settings_of
-from xpnet.cli.readings import UNSURE
+from xpnet.cli.datasets import DataDir, DataName, figure, newest_run, settings_of, test_split, together
 from xpnet.cli.terminal import result_console
-from xpnet.data import Split
-from xpnet.errors import ConfigError, XpnetError
+from xpnet.errors import ConfigError
 from xpnet.export.layers import rounded
 from xpnet.files import parse_toml, write_atomically
-from xpnet.model import Ensemble, Model, load
+from xpnet.model import UNSURE, load
 from xpnet.training.config import NETWORK, SETTINGS, TRAINING
 
 __all__ = ["export"]
@@ -65,16 +63,15 @@ def export(
         raise ConfigError("--license stands in the model card: add --card")
     runs = runs or [newest_run()]
     members = [load(path, "cpu") for path in runs]
-    model = _together(members, runs)
-    split, missing = _test_split(members[0], runs, data, data_dir)
+    model = together(members, runs)
+    split, missing = test_split(members[0], runs, data, data_dir)
     measured = None if split is None else model.measure(*split)
     scores = None if measured is None else measured.scores
     before = ""
     if quantize and split is not None:
         before = f", {_shown(scores)} with the weights as they were"
-        measured = _together([rounded(member) for member in members], runs).measure(*split)
+        measured = together([rounded(member) for member in members], runs).measure(*split)
         scores = measured.scores
-    about = {} if scores is None else {"test_r2" if hasattr(scores, "r2") else "test_accuracy": scores[1]}
     use = format.use.format(file=str(file))
     text = formats.card(
         model,
@@ -86,7 +83,7 @@ def export(
         license=license,
         unsure=UNSURE,
     )
-    formats.export(model, file, input=input, quantize=quantize, force=force, about=about)
+    formats.export(model, file, input=input, quantize=quantize, force=force, about=figure(scores), examples=split)
     if card:
         write_atomically(readme, text.encode())
     networks = ", ".join(dict.fromkeys(str(member.network) for member in members))
@@ -98,11 +95,6 @@ def export(
     if card:
         print(f"{readme}: its model card{'' if license else ', without a licence: --license names one'}")
     result_console().print(use, style="dim", soft_wrap=True)
-
-
-def _together(members: list[Model], runs: list[Path]) -> Any:
-    """One model, or several as an ensemble."""
-    return Ensemble(members, list(map(str, runs))) if len(members) > 1 else members[0]
 
 
 def _settings(runs: list[Path]) -> dict[str, str]:
@@ -117,17 +109,6 @@ def _settings(runs: list[Path]) -> dict[str, str]:
                 shown = ", ".join(map(str, plain)) if isinstance(value, list | dict) else str(value)
                 found.setdefault(name, {})[shown] = None
     return {name: "; ".join(values) for name, values in found.items()}
-
-
-def _test_split(model: Model, runs: list[Path], data: str | None, data_dir: Path | None) -> tuple[Split | None, str]:
-    """The examples to measure a model on; None, and the reason, where its own data is not to be had on this disk."""
-    try:
-        dataset = data_for(model, data, data_dir, runs[0], download=False)
-        return labelled(part_of(dataset, "test", runs), dataset), ""
-    except XpnetError as error:
-        if data is not None:
-            raise
-        return None, str(error)
 
 
 def _shown(scores: Any) -> str:

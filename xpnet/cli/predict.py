@@ -16,7 +16,6 @@ from xpnet.checks import check_range
 from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, SplitName, newest_run
 from xpnet.cli.pages import check_format, save_page
 from xpnet.cli.readings import (
-    UNSURE,
     Reader,
     Reading,
     as_json,
@@ -29,7 +28,7 @@ from xpnet.cli.readings import (
 from xpnet.cli.settings import indices, span_of
 from xpnet.cli.terminal import ask_line, edit_lines
 from xpnet.errors import ConfigError, ModelError, XpnetError
-from xpnet.model import load
+from xpnet.model import UNSURE, load
 
 __all__ = ["predict", "told_apart"]
 

@@ -19,14 +19,13 @@ from xpnet.cli.terminal import Bar, draw, draw_bars, print_beside, result_consol
 from xpnet.data import Dataset, Split, class_names, read_page
 from xpnet.data.pictures.decoding import decode
 from xpnet.errors import ConfigError, DataError, XpnetError
-from xpnet.model import Model
+from xpnet.model import UNSURE, Model
 from xpnet.numerics.functional import LOSSES, softmax
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "UNSURE",
     "Reader",
     "Reading",
     "as_dict",
@@ -44,8 +43,6 @@ __all__ = [
 PICTURE = (28, 28)
 # Images that are read and shown to the network at a time.
 BLOCK = 1000
-# The probability below which a prediction is called unsure: 1 % of MNIST's test images are, by the default network.
-UNSURE = 0.58
 # As many classes have a bar; of more, the most probable ones.
 MOST_BARS = 10
 WIDE = ", may be more than one"

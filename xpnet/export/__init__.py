@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from xpnet.checks import check_one_of, nearest
+from xpnet.data import Split
 from xpnet.errors import ConfigError
 from xpnet.export.card import Evidence, card
 from xpnet.export.layers import Layers, described
@@ -71,6 +72,12 @@ FORMATS: dict[str, Format] = {
         "print(*json.loads(pathlib.Path({file!r}).read_text())['about'], sep='\\n')",
         ("about", "suffix"),
     ),
+    ".html": Format(
+        "page",
+        "one page that draws, asks and answers, without a server",
+        "open {file} in a browser, here or on a phone",
+        ("quantize", "about", "examples"),
+    ),
     ".h": Format(
         "header",
         "C99, one header for microcontrollers",
@@ -112,6 +119,7 @@ def export(
     quantize: Literal["int8"] | None = None,
     force: bool = False,
     about: Mapping[str, Any] | None = None,
+    examples: Split | None = None,
 ) -> None:
     """Write a model, or several whose outputs are averaged, for other programs; scaling and output are in the file.
 
@@ -120,11 +128,12 @@ def export(
     quantize : "int8" keeps the weights in a byte each, with a scale for each unit.
     force : replace a file that exists.
     about : further entries for the file's own description, such as {"accuracy": 0.98}, where the format has one.
+    examples : of the model's data, for a page: those that it begins with, and what its weights are rounded by.
     Raises ConfigError for a suffix, an option or a model that does not fit, or a file that exists;
     MissingPackageError where a package is missing; OSError where the file cannot be written.
     """
     path = Path(path)
-    options: dict[str, Any] = {"input": input, "quantize": quantize, "about": about}
+    options: dict[str, Any] = {"input": input, "quantize": quantize, "about": about, "examples": examples}
     format = format_of(path, force=force, **options)
     options |= {"name": path.stem, "suffix": path.suffix.lower()}
     taken = {name: value for name, value in options.items() if name in format.options and value is not None}

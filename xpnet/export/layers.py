@@ -14,7 +14,7 @@ from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
 from xpnet.numerics.network import MLP
 
-__all__ = ["Layers", "described", "description", "folded", "int8_of", "output_of", "rounded"]
+__all__ = ["Layers", "described", "description", "folded", "int8_of", "integers_of", "output_of", "rounded"]
 
 Array = NDArray[Any]
 
@@ -125,25 +125,33 @@ def folded(model: Model) -> Model:
     return Model(network, plain, [], select("cpu"), model.schema)
 
 
-def int8_of(W: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights in a byte each, with a scale for each unit.
+def integers_of(W: Array, bits: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Weights as whole numbers of some bits, with a scale for each unit.
 
-        q_ij = round(W_ij / s_j),  s_j = max_i |W_ij| / 127 ;   W_ij is about q_ij s_j
+        q_ij = round(W_ij / s_j),  s_j = max_i |W_ij| / m,  m = 2^(bits-1) - 1 ;   W_ij is about q_ij s_j
 
-    W : (n_in, n_out).   Returns q, (n_in, n_out) in -127..127, and s, (n_out,), which is 1 for a unit without weights.
+    W : (n_in, n_out).   bits : 2 to 16.
+    Returns q, (n_in, n_out) in -m..m, and s, (n_out,), which is 1 for a unit without weights.
     """
+    most = 2 ** (bits - 1) - 1
     largest = np.abs(W).max(axis=0)
-    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    scale = np.where(largest > 0, largest / most, 1.0).astype(np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    return np.clip(np.rint(W / scale), -127, 127).astype(np.int8), scale
+    return np.clip(np.rint(W / scale), -most, most).astype(np.int16), scale
 
 
-def rounded(model: Model) -> Model:
-    """The model with its weights as int8_of keeps them, in float32: what a file of int8 computes, to measure it by."""
+def int8_of(W: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights in a byte each, -127 to 127, with a scale for each unit: integers_of with 8 bits."""
+    whole, scale = integers_of(W, 8)
+    return whole.astype(np.int8), scale
+
+
+def rounded(model: Model, bits: int = 8) -> Model:
+    """The model with its weights as integers_of keeps them, in float32: what such a file computes, to measure it by."""
     plain = folded(model)
     params = [a.astype(np.float32) for a in plain.params]
     for i in range(0, len(params), 2):
-        q, scale = int8_of(params[i])
+        q, scale = integers_of(params[i], bits)
         params[i] = q * scale
     return dataclasses.replace(plain, params=params)
 

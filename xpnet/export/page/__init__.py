@@ -1,0 +1,220 @@
+"""A page: a trained network in one HTML file, which asks nobody for anything; one draws on it, or moves sliders.
+
+Its JavaScript lies beside this file: forms.js brings ink into the form of the model's pictures with the arithmetic of
+data/pictures/forms.py, network.js is forward pass and gradient; answer.js, drawing.js and table.js are what is seen.
+The model is JSON in a script that no browser executes, and its texts are shown as text alone.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._version import __version__
+from xpnet.data import Split
+from xpnet.errors import ConfigError, one_line
+from xpnet.export.layers import Layers, described, integers_of, rounded
+from xpnet.files import package_text
+from xpnet.model import UNSURE, Ensemble, Model
+
+from .examples import first_of_each_class, pictures, ranges, rows
+
+__all__ = ["content"]
+
+logger = logging.getLogger("xpnet")
+
+SCRIPTS = ("forms.js", "network.js", "answer.js", "drawing.js", "table.js")
+PICTURE = (28, 28)
+BITS = 14
+"""Of a weight, with a scale for each unit: less than float16 takes, and nearer to float32."""
+SMALL = 16_384
+"""As many weights are kept in float32."""
+LOOKED_AT = 10_000
+"""Examples, at most, that decide how many bits are enough, and the ranges of features."""
+MOST_FEATURES = 200
+"""As many have a slider."""
+
+
+def content(
+    model: Model | Ensemble,
+    *,
+    quantize: Literal["int8"] | None = None,
+    examples: Split | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The page of a model, or of several whose outputs are averaged: for pictures a paper, for features sliders.
+
+    quantize : "int8" keeps the weights in a byte each. By default they are so if that changes no answer of the
+        examples, else they have 14 bits, and those of a small network are float32.
+    examples : of the model's data: the page begins with some of them, and takes the features' ranges from them.
+    about : what else the page says of the model.
+    Raises ConfigError for a network of more features than a form has room for.
+    """
+    members = model.members if isinstance(model, Ensemble) else (model,)
+    layers = described(model)
+    first = layers[0]
+    picture = _picture(members[0])
+    if picture is None and first.sizes[0] > MOST_FEATURES:
+        raise ConfigError(
+            f"a page needs pictures, or at most {MOST_FEATURES} features to choose; the model takes {first.sizes[0]}"
+        )
+    bits = 8 if quantize else _bits(model, examples)
+    found: dict[str, Any] = {
+        "task": first.task,
+        "n_outputs": first.sizes[-1],
+        "classes": list(first.classes),
+        "percent": first.output == "softmax" or first.task == "multilabel",
+        "unsure": UNSURE if first.output == "softmax" else None,
+        "picture": None if picture is None else {"form": picture[0], "height": picture[1], "width": picture[2]},
+        "features": None if picture is not None else ranges(first, examples and examples[:LOOKED_AT]),
+        "members": [_member(each, bits) for each in layers],
+        "examples": None if examples is None else _examples(members[0], first, examples, picture is not None),
+    }
+    found |= _texts(layers, found, bits, about or {})
+    return _filled(found)
+
+
+def _picture(model: Model) -> tuple[str, int, int] | None:
+    """The form, height and width of a model's pictures, as xpnet predict takes them; None for one of features."""
+    shape, schema = model.image_shape, model.schema
+    if len(shape) != 2:
+        if schema.features.kind != "pixels" or model.network.sizes[0] != PICTURE[0] * PICTURE[1]:
+            return None
+        shape = PICTURE
+    return schema.form, shape[0], shape[1]
+
+
+def _bits(model: Model | Ensemble, examples: Split | None) -> int:
+    """How many bits of a weight are enough: 32 means float32."""
+    members = model.members if isinstance(model, Ensemble) else (model,)
+    weights = [members_.backend.to_host(W) for members_ in members for W in members_.params if W.ndim == 2]
+    if sum(W.size for W in weights) <= SMALL or not all(np.isfinite(W).all() for W in weights):
+        return 32
+    if examples is None or members[0].task == "regression":
+        return BITS
+    images = examples[:LOOKED_AT].images
+    expected = model.predict(images)
+    for bits in (8, BITS):
+        few = [rounded(each, bits) for each in members]
+        changed = np.count_nonzero((Ensemble(few) if len(few) > 1 else few[0]).predict(images) != expected)
+        if not changed:
+            return bits
+        logger.info("weights of %d bits would change %d of %d answers", bits, changed, len(expected))
+    return 32
+
+
+def _member(layers: Layers, bits: int) -> dict[str, Any]:
+    """One network, as network.js unpacks it."""
+    back = {"target_shift": layers.target_shift, "target_scale": layers.target_scale}
+    scaling = {} if layers.white is not None else {"shift": layers.shift, "scale": layers.scale}
+    arrays = {
+        name: _base64(np.broadcast_to(a, n).astype("<f8"))
+        for parts, n in ((scaling, layers.sizes[0]), (back, layers.sizes[-1]))
+        for name, a in parts.items()
+        if a is not None
+    }
+    return {
+        "activation": layers.activation,
+        "output": layers.output,
+        "temperature": layers.temperature,
+        "white": layers.white,
+        "layers": [_layer(W, b, bits) for W, b in zip(layers.weights, layers.biases, strict=True)],
+        **arrays,
+    }
+
+
+def _layer(W: NDArray[Any], b: NDArray[Any], bits: int) -> dict[str, Any]:
+    bias = _base64(b.astype("<f4"))
+    if bits == 32:
+        return {"bits": bits, "weights": _base64(W.astype("<f4")), "bias": bias}
+    whole, units = integers_of(W, bits)
+    each = (whole.ravel()[:, None] >> np.arange(bits - 1, -1, -1)) & 1
+    return {
+        "bits": bits,
+        "weights": _base64(np.packbits(each.astype(np.uint8))),
+        "units": _base64(units.astype("<f4")),
+        "bias": bias,
+    }
+
+
+def _base64(array: NDArray[Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
+def _examples(model: Model, layers: Layers, split: Split, drawn: bool) -> dict[str, Any] | None:
+    """Some examples to begin with, with their labels."""
+    targets = None if split.labels is None else model.targets(split[:LOOKED_AT].labels)
+    indices = first_of_each_class(targets, min(len(split), LOOKED_AT), layers.task)
+    images = model.backend.to_host(split[indices].images)
+    found = pictures(images, layers.white) if drawn else rows(images)
+    if found is None:
+        return None
+    n = found["n"]
+    found["indices"] = indices[:n].tolist()
+    if targets is not None and layers.task == "classification":
+        found["labels"] = [one_line(layers.classes[k]) for k in targets[indices[:n]].tolist()]
+    elif targets is not None and layers.task == "regression":
+        found["labels"] = [", ".join(f"{value:.4g}" for value in row) for row in targets[indices[:n]].tolist()]
+    return found
+
+
+def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: Mapping[str, Any]) -> dict[str, str]:
+    """The words around the network."""
+    first = layers[0]
+    networks = ", ".join(dict.fromkeys(each.name for each in layers))
+    what = f"{len(layers)} networks, {networks}" if len(layers) > 1 else networks
+    data = first.schema.data.replace("\\", "/").rpartition("/")[2]  # a page that is mailed tells nobody's folders
+    trained = f", trained on {data}" if data else ""
+    single = all(len(name) == 1 for name in first.classes)
+    of = [kind for kind, is_so in (("digit", str.isdecimal), ("letter", str.isalpha)) if all(map(is_so, first.classes))]
+    kind = of[0] if single and of else "picture"
+    parts = [f"{key.replace('_', ' ')} {_figure(key, value)}" for key, value in about.items()]
+    parts += [f"{bits}-bit weights", f"written by xpnet {__version__}", "works offline: nothing leaves this page"]
+    return {
+        "title": f"Draw a {kind}" if found["picture"] else "Ask the network",
+        "about": one_line(what + trained),
+        "colophon": one_line(" · ".join(parts)),
+        "example": f"Test {kind}" if found["picture"] else "Test example",
+    }
+
+
+def _figure(key: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{100 * value:.2f} %" if key.endswith("accuracy") else f"{value:.4g}"
+
+
+def _filled(model: dict[str, Any]) -> bytes:
+    """The page's file. Its policy allows the one script and the one style that are in it, by their hashes."""
+
+    def text(name: str) -> str:
+        return package_text("xpnet.export.page", name)
+
+    script, style = "\n".join(map(text, SCRIPTS)), text("style.css")
+    policy = [
+        "default-src 'none'",
+        f"script-src '{_hash(script)}'",
+        f"style-src '{_hash(style)}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    parts = {
+        "policy": "; ".join(policy),
+        "style": style,
+        "script": script,
+        # No text of the model can end the element that it is in.
+        "model": json.dumps(model, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text("page.html"))
+    return page.encode()
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
