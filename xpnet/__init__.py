@@ -53,6 +53,7 @@ _HOMES = {
     "TensorBoardLog": "training.logs",
     "TrainConfig": "training.config",
     "XpnetError": "errors",
+    "animate": "studies.animate",
     "available": "backend",
     "fit": "training.fit",
     "init_params": "training.initializers",
@@ -91,6 +92,7 @@ __all__ = [
     "TrainConfig",
     "XpnetError",
     "__version__",
+    "animate",
     "available",
     "fit",
     "init_params",
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
     from xpnet.model import Ensemble, Model, Scores, load
     from xpnet.numerics.augment import Distortion
     from xpnet.numerics.network import MLP
+    from xpnet.studies.animate import animate
     from xpnet.training.callbacks import Callback, EarlyStopping, LearningRates
     from xpnet.training.config import TrainConfig
     from xpnet.training.directory import RunDirectory

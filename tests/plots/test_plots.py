@@ -245,10 +245,14 @@ def cielab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize("colors", [style.RUNS, list(style.SPLITS.values())], ids=["runs", "splits"])
-def test_colours_stand_out_from_white_and_from_each_other(colors: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("colors", "contrast"),
+    [(style.RUNS, 3.0), (list(style.SPLITS.values()), 3.0), (style.CLASSES, 1.7)],
+    ids=["runs", "splits", "classes"],
+)
+def test_colours_stand_out_from_white_and_from_each_other(colors: list[str], contrast: float) -> None:
     for color in colors:
-        assert 1.05 / (0.05 + TO_XYZ[1] @ linear(color)) >= 3.0, color
+        assert 1.05 / (0.05 + TO_XYZ[1] @ linear(color)) >= contrast, color
     for eyes, matrix in EYES.items():
         for one, other in itertools.combinations(colors, 2):
             distance = np.linalg.norm(cielab(matrix @ linear(one)) - cielab(matrix @ linear(other)))

@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "Classify single images from a data set or from picture files.",
     "explain": "Show what speaks for a prediction and against it, and what is similar.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
+    "animate": "Film a run: its weights, hidden layer and decision boundary while it learns.",
     "summary": "Show a model's layers, parameters and arithmetic.",
     "export": "Write a model as a file for other programs, such as .onnx.",
     "draw": "Draw a digit in the browser, and watch a trained model answer.",

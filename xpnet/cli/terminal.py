@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -37,6 +37,7 @@ __all__ = [
     "print_header",
     "result_console",
     "step_bar",
+    "working",
 ]
 
 SHADES = " .:-=+*#%@"
@@ -285,22 +286,32 @@ def ask_line(prompt: str) -> str:
     return input(prompt)
 
 
-@contextmanager
-def loading() -> Iterator[Callable[[str, int, int | None], None]]:
-    """What stderr shows while data are loaded, downloaded or drawn, as the callback of load_data and download.
+def loading() -> AbstractContextManager[Callable[[str, int, int | None], None]]:
+    """What stderr shows while data are loaded, downloaded or drawn, as the callback of load_data and download."""
+    return working("loading the data", in_bytes=True)
 
-    On a terminal a bar, which appears with the first byte, so that a set that is on disk shows none, and after two
-    seconds in any case; elsewhere a line of plain text every ten seconds.
+
+@contextmanager
+def working(first: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+    """What stderr shows during some work, as a function of what is done, how much of it, and of how much.
+
+    On a terminal a bar, which appears with the first call, so that what needs no work shows none, and after two seconds
+    in any case; elsewhere a line of plain text every ten seconds.
+
+    first : what is done before the first call.   in_bytes : whether it is counted in bytes.
     """
     on_terminal, over = sys.stderr.isatty(), threading.Event()
-    newest: tuple[str, int, int | None] = "loading the data", 0, None
+    newest: tuple[str, int, int | None] = first, 0, None
     if on_terminal:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        tasks: dict[str, TaskID] = {}
+        counts = (
+            [progress.DownloadColumn(), progress.TransferSpeedColumn()] if in_bytes else [progress.MofNCompleteColumn()]
+        )
+        columns = progress.TextColumn("{task.description}"), progress.BarColumn(), *counts
+        bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        tasks: dict[str, progress.TaskID] = {}
 
     def show(name: str, done: int, total: int | None) -> None:
         nonlocal newest

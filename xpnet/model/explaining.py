@@ -166,14 +166,10 @@ def neighbours(model: "Model", X: Any, examples: Any, count: int) -> list[Neighb
     if labels is not None and len(labels) != flat.shape[0]:
         raise ModelError(f"{flat.shape[0]} examples need as many labels; these are {len(labels)}")
 
-    def last_hidden(x: Any) -> NDArray[Any]:
-        layers, _ = model.network.layers(model.params, x, running=model.running, xp=model.backend.xp)
-        return model.backend.to_host(layers[-2])
-
-    queries = np.concatenate(model._by_batches(model._flat(X), lambda x, _: last_hidden(x)))
+    queries = model.hidden(X)
 
     def nearest_of_batch(x: Any, rows: slice) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        h = last_hidden(x)
+        h = model._last_hidden(x)
         squares = np.stack([np.square(h - query).sum(axis=1) for query in queries])
         nearest = np.argpartition(squares, min(count, len(h)) - 1, axis=1)[:, :count]
         return np.take_along_axis(squares, nearest, axis=1), nearest + rows.start

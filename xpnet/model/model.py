@@ -132,6 +132,13 @@ class Model:
             return np.concatenate(parts)
         return np.empty((0, self.network.sizes[-1]), self.backend.to_host(self.params[-1]).dtype)
 
+    def hidden(self, X: Any) -> NDArray[Any]:
+        """The last hidden layer's activations, or the scaled features where there is no hidden layer.
+
+        X, errors : as in outputs; at least one example.   Returns a host array (n, n_units).
+        """
+        return np.concatenate(self._by_batches(self._flat(X), lambda x, _: self._last_hidden(x)))
+
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each example, as the labels were called in training.
 
@@ -240,6 +247,11 @@ class Model:
                 x = features_on(self.backend.adopt(batch), self.params[0].dtype, schema, xp=self.backend.xp)
                 parts.append(function(x, rows))
         return parts
+
+    def _last_hidden(self, x: Array) -> NDArray[Any]:
+        """The last hidden layer for the network's input."""
+        layers, _ = self.network.layers(self.params, x, running=self.running, xp=self.backend.xp)
+        return self.backend.to_host(layers[-2])
 
     def _scaling(self, flat: Any) -> Scaling:
         """How some features are to be scaled: pixels by what they are, everything else as in training.

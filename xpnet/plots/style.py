@@ -20,6 +20,8 @@ SPLITS = {"train": GREY, "validation": "#D55E00", "test": "#0072B2"}
 # Ten colours, the first three Okabe's and Ito's: each with a contrast to white of 3 or more, and every two at least
 # 16 apart in CIELAB, for those who see all colours and for those who don't see red, green or blue.
 RUNS = ["#0072B2", "#D55E00", "#009E73", "#8C1464", "#140050", "#A078A0", "#DC0050", "#3C3C14", "#003CDC", "#3C0028"]
+# Ten for areas and dots, where texts have none: brighter ones, with a contrast of 1.7 or more, and as far apart.
+CLASSES = ["#0072B2", "#D55E00", "#009E73", "#FFAA00", "#9900FF", "#773311", "#FF55FF", "#99CC77", "#444455", "#DDBBDD"]
 MISTAKES = ["#FFFFFF", "#F7BE90", "#D55E00", "#7A2600"]
 
 FONT, SMALL, TITLE = 9.0, 8.0, 10.0
