@@ -147,6 +147,7 @@ def test_why_it_is_not_another_class(trained: xpnet.Model, capsys: pytest.Captur
     )
     out = shown(capsys, "run", "--index", "3", "--of", str(other), "--against", str(third))
     assert f"logit of {other} less that of {third}: " in out
+    assert out.splitlines()[0] == shown(capsys, "run", "--index", "3").splitlines()[0]
 
 
 def test_pictures_are_explained_too(trained: xpnet.Model, capsys: pytest.CaptureFixture[str]) -> None:

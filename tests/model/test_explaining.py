@@ -91,6 +91,7 @@ def test_by_default_what_is_predicted_is_explained() -> None:
         assert each.what == f"logit of {predicted}"
     (each,) = model.explain(X[:1], of="b", against="a")
     assert (each.of, each.against, each.what) == (1, 0, "logit of b less that of a")
+    assert each.runner_up == np.argsort(outputs[0])[-2], "next to what is predicted, whatever is explained"
     assert model.explain(X[:0]) == []
     (labels,) = made(loss="binary-cross-entropy").explain(X[:1])
     assert (labels.runner_up, labels.of) == (None, labels.outputs.argmax())

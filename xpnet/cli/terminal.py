@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from xpnet.backend import Backend
 
 __all__ = [
+    "SIGNS",
     "Bar",
     "ask_line",
     "device_line",
     "draw",
     "draw_bars",
+    "draw_map",
     "edit_lines",
     "fill",
+    "in_colour",
     "loading",
     "prepare_streams",
     "print_beside",
+    "print_flow",
     "print_header",
     "result_console",
     "step_bar",

@@ -64,7 +64,7 @@ class Explanation:
     image : the example, (height, width) or (n_features,).   columns : names of the features, if they have some.
     outputs : (n_outputs,), as Model.outputs returns them.   prediction : as Model.predict returns it.
     of, against : positions of the output that is explained, and of the one that it is compared with, or None.
-    runner_up : position of the likeliest class other than `of`; None for no classes.
+    runner_up : position of the class that is second in probability; None without classes.
     value : of classes the logit of `of`, less that of `against`; of a regression the output in its own unit, or, with
         the loss poisson, its logarithm.   what : it is, and terms : the parts of it are, in words.
     gradient, contributions : floats of the image's shape.
@@ -119,7 +119,7 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
     if not n:
         return []
     classified = first.task == "classification"
-    likeliest = np.argsort(-outputs, axis=1, kind="stable")
+    second = np.argsort(-outputs, axis=1, kind="stable")[:, min(1, k - 1)]
     other = None if against is None else _position(first, against, "against")
     if of is not None:
         chosen = np.full(n, _position(first, of, "of"))
@@ -146,7 +146,7 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
             prediction=predictions[i],
             of=int(chosen[i]),
             against=other,
-            runner_up=next((int(j) for j in likeliest[i] if j != chosen[i]), None) if classified else None,
+            runner_up=int(second[i]) if classified and k > 1 else None,
             what=_what(first, int(chosen[i]), other),
             terms=(*(("up", "down") if first.task == "regression" else ("for", "against")), rest),
             value=float(values[i]),
