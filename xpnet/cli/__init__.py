@@ -30,6 +30,7 @@ COMMANDS = {
     "summary": "Show a model's layers, parameters and arithmetic.",
     "export": "Write a model as a file for other programs, such as .onnx.",
     "draw": "Draw a digit in the browser, and watch a trained model answer.",
+    "import": "Make a model from a file of another program, or of xpnet export.",
     "recipes": "List the recipes, or print one.",
     "reproduce": "Train published networks again and compare their errors.",
     "lr-find": "Find a good learning rate.",
@@ -84,7 +85,7 @@ def _app(tokens: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,
     )
     for order, (name, summary) in enumerate(COMMANDS.items()):
-        module = name.replace("-", "_")
+        module = name.replace("-", "_") + "_" * (name == "import")  # which is Python's own word
         target = "app" if name == "data" else module
         # The command that is called describes itself at length, in its docstring.
         help = None if name in tokens[:1] else summary

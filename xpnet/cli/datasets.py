@@ -1,6 +1,8 @@
-"""Shared by the commands that use a trained model: their flags, the newest run, the data, and a part of it."""
+"""Shared by the commands that use a trained model: their flags, runs, the data, and a part of it."""
 
+import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +32,7 @@ __all__ = [
     "figure",
     "form_of",
     "labelled",
+    "new_run",
     "newest_run",
     "part_of",
     "settings_of",
@@ -57,6 +60,16 @@ def newest_run() -> Path:
     _, run = max(saved)
     print(f"using {run}", file=sys.stderr)
     return run
+
+
+def new_run(name: str) -> Path:
+    """A path in runs/ that does not exist yet."""
+    stem = time.strftime("%Y%m%d-%H%M%S-") + re.sub(r"[^\w.-]+", "-", name)
+    path, number = Path("runs") / stem, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{stem}-{number}"
+    return path
 
 
 def data_for(

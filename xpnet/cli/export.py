@@ -102,11 +102,13 @@ def _settings(runs: list[Path]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for config in filter(None, map(settings_of, runs)):
         for name, value in parse_toml(config.to_toml(), "config.toml").items():
-            setting, plain = SETTINGS[name], value.items() if isinstance(value, dict) else value
+            setting, parts = SETTINGS[name], value
+            if isinstance(value, dict):  # augment, a table
+                parts = [f"{part} {amount}" for part, amount in value.items()]
             if setting.group not in (NETWORK, TRAINING) or (value in (False, 0.0) and name != "seed"):
                 continue
             if not setting.optimizers or config.optimizer in setting.optimizers:
-                shown = ", ".join(map(str, plain)) if isinstance(value, list | dict) else str(value)
+                shown = ", ".join(map(str, parts)) if isinstance(parts, list) else str(value)
                 found.setdefault(name, {})[shown] = None
     return {name: "; ".join(values) for name, values in found.items()}
 

@@ -2,19 +2,17 @@
 
 import logging
 import math
-import re
 import shlex
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
 
 from xpnet.backend import Backend
-from xpnet.cli.datasets import form_of
+from xpnet.cli.datasets import form_of, new_run
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
 from xpnet.cli.terminal import device_line, print_header, result_console
 from xpnet.data import Dataset
@@ -76,7 +74,7 @@ def train(
         try:
             config = chosen(recipe, settings, resume)
             backend, data, network = opened(config, data_dir, download=not no_download)
-            out = resume or out or _new_directory(Path(recipe).stem if recipe else data.name)
+            out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
             callbacks: list[Callback] = [interruption]
             if log == "tensorboard":
                 callbacks.append(TensorBoardLog(out))
@@ -167,16 +165,6 @@ class _Interruption(Callback):
         if checkpoint is None:
             return saved
         return f"{saved}; xpnet train --resume {shlex.quote(str(out))} continues after {checkpoint.where}"
-
-
-def _new_directory(name: str) -> Path:
-    """A path in runs/ that does not exist yet."""
-    stem = time.strftime("%Y%m%d-%H%M%S-") + re.sub(r"[^\w.-]+", "-", name)
-    path, number = Path("runs") / stem, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{stem}-{number}"
-    return path
 
 
 def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:

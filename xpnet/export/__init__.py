@@ -1,8 +1,9 @@
-"""Where models go: a trained network as a file for other programs, chosen by the file's suffix.
+"""Where models go, and come from: a trained network as a file for other programs, chosen by its suffix, and back.
 
 import xpnet
 
 xpnet.export.export(xpnet.load("runs/mnist"), "mnist.onnx")
+model = xpnet.export.read("mnist.onnx")
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from xpnet.data import Split
 from xpnet.errors import ConfigError
 from xpnet.export.card import Evidence, card
 from xpnet.export.layers import Layers, described
+from xpnet.export.onnx_reader import from_onnx
+from xpnet.export.reader import read
+from xpnet.export.sklearn import from_sklearn
 from xpnet.export.torch import from_torch, to_torch
 from xpnet.files import write_atomically
 from xpnet.model import Ensemble, Model
@@ -28,7 +32,10 @@ __all__ = [
     "described",
     "export",
     "format_of",
+    "from_onnx",
+    "from_sklearn",
     "from_torch",
+    "read",
     "to_torch",
 ]
 

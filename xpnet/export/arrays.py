@@ -49,7 +49,7 @@ def content(model: Model | Ensemble, *, suffix: str, about: Mapping[str, Any] | 
     Raises ModelError for a .json file of parameters that are not finite, since JSON has no such numbers.
     """
     members = described(model)
-    text = {"format": NAME, "about": _about(members), **description(members, about), "white": members[0].white}
+    text = {"format": NAME, "about": _about(members), **description(members, about)}
     if suffix == ".json":
         return _json(text | {"members": [_scalars(each) | _lists(each) for each in members]})
     text["members"] = list(map(_scalars, members))
@@ -165,7 +165,8 @@ def _of_lists(member: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         array = np.array(value)
         if array.dtype.kind not in "if" or dtype not in ("float32", "float64"):
             raise ValueError(f"{name} are not numbers of float32 or float64")
-        found[name] = array.astype(dtype)
+        with np.errstate(over="ignore"):
+            found[name] = array.astype(dtype)
     return found
 
 
@@ -183,7 +184,7 @@ def _model(text: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model
     """The model of a description and its arrays.   Raises any exception where they contradict each other."""
     member = _only_member(text)
     network = MLP(member["sizes"], member["activation"], text["loss"])
-    if member["output"] != (output := output_of(network)):
+    if member["output"] != (output := output_of(network.loss)):
         raise ModelError(f"it ends with {member['output']!r}, but the loss {network.loss} with {output!r}")
     params = [arrays[name] for name in _names(network.n_layers)[len(_SCALINGS) :]]
     parts = [arrays[name] for name in _SCALINGS]
@@ -192,7 +193,7 @@ def _model(text: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model
         for a, none in zip(parts, _SCALINGS.values(), strict=True)
     )
     white = text["white"]
-    features = Scaling("none" if scale is None else "standard", shift, scale)
+    features = Scaling("none" if shift is None and scale is None else "standard", shift, scale)
     return model_of(
         network,
         params,

@@ -12,7 +12,6 @@ from xpnet.backend import select
 from xpnet.data import Schema, class_names
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
-from xpnet.numerics.network import MLP
 
 __all__ = ["Layers", "described", "description", "folded", "int8_of", "integers_of", "output_of", "rounded"]
 
@@ -73,9 +72,9 @@ def described(model: Model | Ensemble) -> tuple[Layers, ...]:
     return tuple(map(_described, model.members if isinstance(model, Ensemble) else (model,)))
 
 
-def output_of(network: MLP) -> str:
-    """What turns a network's logits into its outputs: "softmax", "sigmoid", "exponential" or "identity"."""
-    return _OUTPUTS[LOSSES[network.loss].output]
+def output_of(loss: str) -> str:
+    """What turns logits into the outputs that a loss defines: "softmax", "sigmoid", "exponential" or "identity"."""
+    return _OUTPUTS[LOSSES[loss].output]
 
 
 def description(members: Sequence[Layers], about: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -96,6 +95,7 @@ def description(members: Sequence[Layers], about: Mapping[str, Any] | None = Non
         "labels": [name if isinstance(name, str | int | float) else str(name) for name in schema.classes],
         "columns": list(schema.columns),
         "form": schema.form,
+        "white": first.white,
         "models": len(members),
         **(about or {}),
     }
@@ -174,7 +174,7 @@ def _described(model: Model) -> Layers:
         weights=tuple(plain.params[::2]),
         biases=tuple(plain.params[1::2]),
         activation=model.network.activation,
-        output=output_of(model.network),
+        output=output_of(model.network.loss),
         loss=model.network.loss,
         task=model.task,
         dtype=dtype,

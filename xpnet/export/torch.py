@@ -24,12 +24,12 @@ from xpnet.backend import select
 from xpnet.checks import required
 from xpnet.data import Scaling, Schema
 from xpnet.errors import ModelError
-from xpnet.export.layers import described
+from xpnet.export.layers import described, description
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
 from xpnet.numerics.network import MLP
 
-__all__ = ["construction", "content", "from_torch", "to_torch"]
+__all__ = ["construction", "content", "from_torch", "module_of", "to_torch"]
 
 _EPS = 1e-5  # of batch normalisation, there as here
 
@@ -114,8 +114,7 @@ def to_torch(model: Model) -> Any:
     """
     torch = required("torch", "A network of PyTorch", "torch")
     parts = _parts(model)
-    modules = [(part.name, getattr(torch.nn, part.kind, None) or _own()[part.kind]) for part in parts]
-    made = [(name, kind(**part.arguments)) for (name, kind), part in zip(modules, parts, strict=True)]
+    made = [(part.name, module_of(part.kind, **part.arguments)) for part in parts]
     net = torch.nn.Sequential(OrderedDict(made)).to(getattr(torch, _dtype(model).name))
     state = net.state_dict()
     for part in parts:
@@ -133,11 +132,19 @@ def content(model: Model | Ensemble, *, about: Mapping[str, Any] | None = None) 
     torch = required("torch", "A network of PyTorch", "torch")
     if isinstance(model, Ensemble):
         raise ModelError("a .pt file holds one model: write the members one by one, or all of them as .onnx")
-    layers, file = described(model)[0], io.BytesIO()
-    description = {"network": layers.name, "data": layers.schema.data, "classes": layers.classes, **(about or {})}
+    text = description(described(model), {"activation": model.network.activation, **(about or {})})
     saved = {"state_dict": to_torch(model).state_dict(), "construction": construction(model)}
-    torch.save({**saved, "description": json.dumps(description)}, file)
+    file = io.BytesIO()
+    torch.save({**saved, "description": json.dumps(text)}, file)
     return file.getvalue()
+
+
+def module_of(kind: str, **arguments: Any) -> Any:
+    """A module of torch, or of those that torch lacks.   kind : its class, or an activation of xpnet."""
+    kind, usual = _ACTIVATIONS.get(kind, (kind, {}))
+    return (_own().get(kind) or getattr(required("torch", "A network of PyTorch", "torch").nn, kind))(
+        **usual, **arguments
+    )
 
 
 def construction(model: Model, file: str = "model.pt") -> str:

@@ -1,0 +1,138 @@
+"""xpnet import, as a user meets it, and xpnet.export.read behind it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from tests.export.models import made, rows_for
+from xpnet.cli import main
+from xpnet.data import Scaling
+from xpnet.data.schema import PIXELS
+from xpnet.errors import ConfigError, ModelError
+from xpnet.export import export, read
+
+pytestmark = pytest.mark.usefixtures("own_directory")
+
+QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
+PACKAGES = {".onnx": "onnx", ".pt": "torch"}
+SUFFIXES = [".onnx", ".pt", ".npz", ".json"]
+
+
+def needs(suffix: str) -> None:
+    if package := PACKAGES.get(suffix):
+        pytest.importorskip(package, reason=f"needs {package}, of the extra {package}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("setting", ["--batch-norm", "--activation=gelu", "--loss=mse-sigmoid", "--dtype=float64"])
+def test_there_and_back_and_there_again(
+    setting: str, suffix: str, patterns: str, small_data: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs(suffix)
+    assert main(["train", "--data", patterns, *QUICK, setting, "--out", "runs/first"]) == 0
+    assert main(["export", "runs/first", f"model{suffix}"]) == 0
+    capsys.readouterr()
+    assert main(["import", f"model{suffix}", "--out", "runs/second"]) == 0
+    said, saved = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"model\{suffix}: 36-16-3 (relu|gelu), [\w-]+, 3 classes, \d+ parameters", said)
+    assert saved == "saved in runs/second"
+    assert main(["export", "runs/second", f"again{suffix}"]) == 0
+    first, second, third = (xpnet.load(path) for path in ("runs/first", "runs/second", "runs/second"))
+    images = small_data.test.images
+    expected = first.outputs(images)
+    for model in (second, third, read(f"again{suffix}")):
+        np.testing.assert_allclose(model.outputs(images), expected, rtol=0, atol=2e-6)
+    assert (second.image_shape, second.data, second.classes) == (first.image_shape, first.data, first.classes)
+    capsys.readouterr()
+    assert main(["evaluate", "runs/first", "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    assert main(["evaluate", "runs/second", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == accuracy
+    assert main(["predict", "runs/second", "--index", "3"]) == 0
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tables_and_numbers(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needs(suffix)
+    rows = np.random.default_rng(0).normal(size=(60, 3)) * [1, 100, 1e-3] + [0, 5, 2]
+    np.savetxt("rows.csv", np.c_[rows, rows.sum(axis=1)], delimiter=",", header="a,b,c,y", comments="")
+    arguments = ["train", "--data", "rows.csv", "--test", "rows.csv", "--label", "y", "--loss", "squared-error"]
+    assert main([*arguments, *QUICK, "--out", "runs/first"]) == 0
+    assert main(["export", "runs/first", f"model{suffix}"]) == 0
+    assert main(["import", f"model{suffix}"]) == 0
+    (found,) = Path("runs").glob("*-model")
+    model, expected = xpnet.load(found), xpnet.load("runs/first").outputs(rows)
+    assert model.schema.columns == ("a", "b", "c")
+    np.testing.assert_allclose(model.outputs(rows), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+def test_a_network_that_takes_pixels_up_to_one(tmp_path: Path) -> None:
+    shift, scale = np.float32([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), np.full(6, 0.3, np.float32)  # type: ignore[arg-type]
+    for features in (Scaling(), Scaling("standard", shift, scale), Scaling("standard", shift, None)):
+        model = made(features=features)
+        export(model, "model.npz", force=True)
+        found = read("model.npz", white=255, data="mnist", classes=("a", "b", "c"))
+        u = rows_for(made(features=PIXELS), 20)
+        u[0] = 255  # so that no row of them looks like pixels up to 1
+        expected = model.outputs(u.astype(np.float32) / 255)
+        np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=2e-6)
+        assert (found.data, found.classes) == ("mnist", ("a", "b", "c"))
+    export(made(features=PIXELS), "pixels.npz")
+    with pytest.raises(ModelError, match="the file itself says that its pixels are divided by 255"):
+        read("pixels.npz", white=255)
+    with pytest.raises(ConfigError, match="white must be more than 0, not -1"):
+        read("model.npz", white=-1)
+    with pytest.raises(ConfigError, match="2 names for 3 outputs"):
+        read("model.npz", classes=("a", "b"))
+
+
+def test_what_the_outputs_are_is_asked_for_where_nobody_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    export(made(loss="squared-error", data=""), "model.json")
+    assert main(["import", "model.json", "--out", "runs/first"]) == 0
+    assert "those of a classifier need --loss cross-entropy" in capsys.readouterr().out
+
+
+def test_what_it_refuses(fails: Callable[..., str]) -> None:
+    export(made(), "model.json")
+    assert fails(1, "import", "missing.onnx") == "missing.onnx: No such file or directory"
+    assert "ends in one of .onnx, .pt, " in fails(2, "import", "model.jsn")
+    assert "did you mean '.json'" in fails(2, "import", "model.jsn")
+    assert "is a model already" in fails(2, "import", "model.safetensors")
+    assert "loss is not for .json files" in fails(2, "import", "model.json", "--loss", "mse")
+    assert "activation is not for .json files" in fails(2, "import", "model.json", "--activation", "relu")
+    for name in ("a.pkl", "a.joblib"):
+        message = fails(2, "import", name)
+        assert f"estimator = joblib.load('{name}'); xpnet.export.from_sklearn(estimator).save(" in message
+    Path("broken.json").write_text("{")
+    assert fails(1, "import", "broken.json").startswith("broken.json: damaged, or not a network that xpnet wrote")
+    assert not Path("runs").exists()
+
+
+def test_nothing_that_is_there_is_replaced(fails: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    export(made(), "model.json")
+    export(made(seed=3), "other.json")
+    assert main(["import", "model.json", "--out", "runs/first"]) == 0
+    before = Path("runs/first/model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert fails(2, "import", "other.json", "--out", "runs/first") == (
+        "runs/first already holds a model, which is left unchanged: name another directory"
+    )
+    assert Path("runs/first/model.safetensors").read_bytes() == before
+    Path("file").write_text("mine")
+    assert "file" in fails(1, "import", "model.json", "--out", "file")
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_pipe_is_not_waited_for(fails: Callable[..., str]) -> None:
+    import os
+
+    for suffix in SUFFIXES:
+        needs(suffix)
+        os.mkfifo(f"pipe{suffix}")
+        assert "neither a regular file nor a folder" in fails(1, "import", f"pipe{suffix}")

@@ -1,0 +1,85 @@
+"""The way back: a model from a file of another program, or of xpnet's own exports; its suffix says which."""
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.checks import check_range, nearest
+from xpnet.data import Scaling
+from xpnet.errors import ConfigError, ModelError
+from xpnet.export import arrays, onnx_reader, torch_reader
+from xpnet.model import Model
+
+__all__ = ["READERS", "read"]
+
+# The function that reads each kind of file, and those of read's settings that it takes.
+READERS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    ".onnx": (onnx_reader.from_onnx, ("loss",)),
+    ".pt": (torch_reader.read, ("activation", "loss")),
+    ".pth": (torch_reader.read, ("activation", "loss")),
+    ".npz": (arrays.read, ()),
+    ".json": (arrays.read, ()),
+}
+_PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
+
+
+def read(
+    path: str | Path,
+    *,
+    loss: str | None = None,
+    activation: str | None = None,
+    white: float | None = None,
+    data: str | None = None,
+    classes: Sequence[Hashable] = (),
+) -> Model:
+    """The model of a file, on the CPU with NumPy. Nothing in the file is executed, and no other file is read.
+
+    path : its suffix is one of READERS.
+    loss : where the file does not say what its outputs are, such as logits: a key of functional.LOSSES.
+    activation : of the hidden layers, where the file does not say it: a key of functional.ACTIVATIONS.
+    white : of a network that takes pixels in [0, 1], or shifted and scaled from there, the largest value that they have
+        in the data, such as 255: it is divided by inside.
+    data : the name of the set that it was trained on.   classes : the names of its outputs.
+    Raises ConfigError for a suffix or setting that does not fit; ModelError for a file that is damaged, or a network
+    that is no plain MLP, naming what it has; MissingPackageError; OSError where the file cannot be read.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise ConfigError(
+            f"{path}: a pickle executes code when it is loaded, which only you can allow: in Python, estimator = "
+            f"joblib.load({str(path)!r}); xpnet.export.from_sklearn(estimator).save('model.safetensors')"
+        )
+    if suffix == ".safetensors":
+        raise ConfigError(f"{path} is a model already: every command takes it as it is")
+    if suffix not in READERS:
+        hint = nearest(suffix, READERS) if suffix else ""
+        raise ConfigError(f"{path}: what can be imported ends in one of {', '.join(READERS)}; {hint}name it so")
+    reader, takes = READERS[suffix]
+    given = {name: value for name, value in (("loss", loss), ("activation", activation)) if value is not None}
+    for name in given:
+        if name not in takes:
+            raise ConfigError(f"{name} is not for {suffix} files, which say it themselves: leave it out")
+    model: Model = reader(path, **given)
+    changes: dict[str, Any] = {} if data is None else {"data": data}
+    if white is not None:
+        changes["features"] = _of_pixels(model.schema.features, white)
+    if classes:
+        if len(classes) != model.network.sizes[-1] or len(set(classes)) != len(classes):
+            raise ConfigError(f"classes: {len(classes)} names for {model.network.sizes[-1]} outputs, or one twice")
+        changes["classes"] = tuple(classes)
+    return dataclasses.replace(model, schema=dataclasses.replace(model.schema, **changes))
+
+
+def _of_pixels(features: Scaling, white: float) -> Scaling:
+    """The scaling of pixels up to white, of which the network takes those up to 1 so."""
+    check_range("white", white, 0.0, low_open=True)
+    if features.kind == "pixels":
+        raise ModelError(f"white: the file itself says that its pixels are divided by {features.scale:g}")
+    if features.shift is None and features.scale is None:
+        return Scaling("pixels", None, float(white))
+    shift = None if features.shift is None else np.multiply(features.shift, white)
+    return Scaling("standard", shift, white * (1.0 if features.scale is None else features.scale))
