@@ -133,6 +133,14 @@ def test_a_run_that_went_other_ways_says_how_far_it_is(data: xpnet.Dataset, tmp_
     assert other.difference == pytest.approx(made.difference, rel=0.01)
 
 
+@pytest.mark.cuda
+def test_a_run_is_repeated_on_a_gpu(data: xpnet.Dataset, tmp_path: Path, quick: None) -> None:
+    trained(data, tmp_path / "run", device="cuda", validation=0.2)
+    assert animate(tmp_path / "run", tmp_path / "x.gif", data=data, frames=4).difference == 0.0
+    moved = animate(tmp_path / "run", tmp_path / "y.gif", data=data, frames=4, device="cpu")
+    assert moved.difference < 1e-3
+
+
 def test_a_run_that_started_from_a_model(small_data: xpnet.Dataset, tmp_path: Path, quick: None) -> None:
     start, path = trained(small_data, tmp_path / "start"), str(tmp_path / "start")
     settings: dict[str, Any] = {"epochs": 2, "device": "cpu", "progress": False}
@@ -224,6 +232,15 @@ def test_what_cannot_be_filmed(data: xpnet.Dataset, tmp_path: Path, caplog: pyte
         animate(run, out, data=data)
     assert not out.exists()
     assert "training" not in caplog.text
+
+
+def test_large_pictures_are_thinned_out(tmp_path: Path, quick: None) -> None:
+    rng = np.random.default_rng(0)
+    pair = (rng.integers(0, 256, (60, 70, 130)).astype(np.uint8), np.arange(60) % 2)
+    xpnet.fit(xpnet.MLP((70 * 130, 4, 2)), pair, out=tmp_path / "run", epochs=1, device="cpu", progress=False)
+    made = animate(tmp_path / "run", tmp_path / "x.gif", data=pair, frames=2)
+    assert made.scenes.filters is not None
+    assert made.scenes.filters.shape == (2, 4, 24, 44)
 
 
 def test_how_long_it_takes_is_said(
