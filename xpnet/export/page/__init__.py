@@ -33,6 +33,8 @@ SCRIPTS = ("forms.js", "network.js", "answer.js", "drawing.js", "table.js")
 PICTURE = (28, 28)
 BITS = 14
 """Of a weight, with a scale for each unit: less than float16 takes, and nearer to float32."""
+BLOCK = 1 << 16
+"""Weights that are packed at a time: a multiple of 8, so that each block ends with a byte."""
 SMALL = 16_384
 """As many weights are kept in float32."""
 LOOKED_AT = 10_000
@@ -134,13 +136,19 @@ def _layer(W: NDArray[Any], b: NDArray[Any], bits: int) -> dict[str, Any]:
     if bits == 32:
         return {"bits": bits, "weights": _base64(W.astype("<f4")), "bias": bias}
     whole, units = integers_of(W, bits)
-    each = (whole.ravel()[:, None] >> np.arange(bits - 1, -1, -1)) & 1
     return {
         "bits": bits,
-        "weights": _base64(np.packbits(each.astype(np.uint8))),
+        "weights": _base64(_packed(whole.ravel(), bits)),
         "units": _base64(units.astype("<f4")),
         "bias": bias,
     }
+
+
+def _packed(whole: NDArray[np.int16], bits: int) -> NDArray[np.uint8]:
+    """Whole numbers of so many bits, one after the other, the highest bit first."""
+    places = np.arange(bits - 1, -1, -1, dtype=np.int16)
+    parts = (whole[i : i + BLOCK, None] >> places & 1 for i in range(0, len(whole), BLOCK))
+    return np.concatenate([np.packbits(part.astype(np.uint8)) for part in parts])
 
 
 def _base64(array: NDArray[Any]) -> str:

@@ -91,7 +91,7 @@ function paintBars(outputs, k, best) {
   order.forEach((each, row) => {
     const button = bars.children[row].firstChild, [label, track, value] = button.children;
     button.value = each;
-    label.textContent = nameOf(each);
+    label.textContent = label.title = nameOf(each);
     value.textContent = k < 0 ? "" : shown(outputs[each]);
     track.firstChild.style.width = k < 0 ? "0" : `${100 * Math.min(1, Math.max(0, outputs[each] || 0))}%`;
     button.classList.toggle("best", each === best);
@@ -141,11 +141,11 @@ function paintReasons(given) {
   list.replaceChildren();
   for (const i of order) {
     const row = add(list, "li", given[i] < 0 ? "against" : "for");
-    add(row, "span", "label", model.features[i].name);
+    add(row, "span", "label", model.features[i].name).title = model.features[i].name;
     const bar = add(add(row, "span", "track"), "i"), share = 50 * Math.abs(given[i]) / most;
     bar.style.width = `${share}%`;
     bar.style.left = given[i] < 0 ? `${50 - share}%` : "50%";
-    add(row, "span", "value", `${given[i] < 0 ? "−" : "+"}${Math.abs(given[i]).toPrecision(3)}`);
+    add(row, "span", "value", given[i] ? `${given[i] < 0 ? "−" : "+"}${Math.abs(given[i]).toPrecision(3)}` : "0");
   }
 }
 

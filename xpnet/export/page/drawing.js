@@ -61,7 +61,8 @@ function paintPaper() {
   const context = paper.getContext("2d"), { example, strokes } = onPaper(), ink = colour("ink");
   context.scale(scale, scale);
   if (example !== null) {
-    const below = new OffscreenCanvas(shape.width, shape.height), image = new ImageData(shape.width, shape.height);
+    const below = document.createElement("canvas"), image = new ImageData(shape.width, shape.height);
+    [below.width, below.height] = [shape.width, shape.height];
     pictures[example].forEach((value, i) => image.data.set([...ink, Math.round(255 * value)], 4 * i));
     below.getContext("2d").putImageData(image, 0, 0);
     context.drawImage(below, 0, 0, wide, tall);

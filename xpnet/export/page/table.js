@@ -25,6 +25,7 @@ function setField(i, value) {
 /** A slider, and a field for numbers outside its range. */
 function addSlider({ name, low, high, step, start }, i) {
   const line = add($("#sliders"), "div", "slider"), label = add(line, "label", "label", name);
+  label.title = name;
   const [slider, number] = ["range", "number"].map((type) => {
     const input = add(line, "input");
     Object.assign(input, { type, step: type === "range" ? step : "any" });
