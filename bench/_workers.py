@@ -1,6 +1,7 @@
 """The processes in which the systems of bench/_peers.py train on command."""
 
 import contextlib
+import dataclasses
 import math
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from bench._peers import SYSTEMS, Trainer
 from bench._rates import Rates, rates
 from xpnet.backend._base import first_line
 from xpnet.data import Dataset
+from xpnet.training.prepare import held_out
 
 # After a parallel loop a library's threads spin for up to 100 ms before they sleep; the next system must not meet them.
 SETTLE = 0.15
@@ -58,6 +60,9 @@ class Server:
         if self._system == "xpnet":
             history = xpnet.fit(network, data, config, backend=xpnet.select(config.device), progress=False).history
             return [(epoch.seconds, float(epoch.test_accuracy or 0.0)) for epoch in history]
+        config = config.holding_out(len(data), validated=data.validation is not None)
+        if config.held:
+            data = dataclasses.replace(data, train=data.train[held_out(len(data), config)[0]])
         config = config.resolved(len(data), network.loss)
         self.start(data, network, config)
         return self.race(config.epochs or 0)

@@ -21,7 +21,18 @@ from xpnet.recipes import read_recipe
 
 # Settings that the PyTorch script follows; a recipe that changes others is not for it.
 FOLLOWED = (
-    *("hidden", "lr", "momentum", "weight_decay", "batch_size", "epochs", "seed", "optimizer", "schedule"),
+    *(
+        "hidden",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "batch_size",
+        "epochs",
+        "seed",
+        "optimizer",
+        "schedule",
+        "validation",
+    ),
     "device",  # of which there is a reason of its own
 )
 
@@ -34,9 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     data = xpnet.load_data(options.data)
     if data.test is None:
         raise xpnet.ConfigError(f"{options.data} has no test images")
-    config = xpnet.TrainConfig(**(read_recipe(options.recipe).settings if options.recipe else {}))
+    config = xpnet.TrainConfig().replace(**(read_recipe(options.recipe).settings if options.recipe else {}))
     backend = xpnet.select(options.device)
-    config = config.replace(device=backend.device)
+    config = config.replace(device=backend.device, test_each_epoch=True)
     print(f"{options.recipe or 'no setting changed'}, {data.name}, {backend!r}")
     systems = _systems(config, backend.device)
     limits: contextlib.AbstractContextManager[list[int]] = contextlib.nullcontext([])
@@ -97,7 +108,7 @@ def _train(
 
 def _systems(config: xpnet.TrainConfig, device: str) -> list[str]:
     """xpnet, and PyTorch where it can do the same; if not, why not is printed."""
-    default = xpnet.TrainConfig()
+    default = xpnet.TrainConfig(test_each_epoch=True)
     same = config.replace(**{name: getattr(default, name) for name in FOLLOWED}) == default
     reasons = {
         "devices other than the CPU are measured with xpnet only": device != "cpu",

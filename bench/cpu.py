@@ -159,6 +159,7 @@ def _row(name: str, data: Dataset, options: argparse.Namespace) -> Row:
         epochs=options.rounds + 1,
         device="cpu",
         seed=options.seed,
+        validation=0.0,
     )
     return Row(name, network, config, min(options.images or images or len(data.train.labels), len(data.train.labels)))
 

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     real = xpnet.load_data(options.data).test
     if real is None:
         parser.error(f"{options.data} has no test images")
-    backend, config = xpnet.select(options.device), xpnet.TrainConfig()
+    backend, config = xpnet.select(options.device), xpnet.TrainConfig(validation=0.0)
     network = config.network(data.n_features, data.n_outputs, data.task)
     accuracies = []
     confusion = np.zeros((10, 10), int)

@@ -75,6 +75,8 @@ RACE = xpnet.TrainConfig(
     schedule="one-cycle",
     warmup=0.2,
     weight_decay=0.0,
+    validation=0.0,
+    test_each_epoch=True,
 )
 
 # Seconds of a row's time that are kept for each system that is not ready yet, for the rounds, and for the last check.
@@ -350,6 +352,7 @@ def _measure(
         batch_size=row.batch_size,
         epochs=options.rounds + 2,
         device=options.device,
+        validation=0.0,
     )
     train, batch = first(data, row.n_steps * row.batch_size), first(data, row.batch_size)
     workers = {system: Worker(system, budget) for system in systems}

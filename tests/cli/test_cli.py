@@ -288,7 +288,9 @@ def test_data_and_devices_that_cannot_be_had(fails: Callable[..., str], argument
 
 def test_an_error_names_the_flag_and_what_fits(fails: Callable[..., str], patterns: str) -> None:
     assert "--library: unknown value 'cuppy'; did you mean 'cupy'?" in fails(2, "train", "--library", "cuppy")
-    assert "--early-stopping needs a validation split" in fails(2, "train", "--data", patterns, "--early-stopping", "2")
+    assert "--early-stopping needs a validation split" in fails(
+        2, "train", "--data", "nothere", "--early-stopping", "2", "--validation", "0"
+    )
     assert "--validation 330 would hold out 330 of 330" in fails(2, "train", "--data", patterns, "--validation", "330")
 
 
@@ -322,7 +324,7 @@ def test_a_loss_that_runs_away_keeps_the_last_good_parameters(fails: Callable[..
 def test_log_for_tensorboard(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install 'xpnet[tensorboard]'")
     assert main(["train", "--data", patterns, *QUICK, "--out", "run", "--log", "tensorboard"]) == 0
-    assert list(Path("run").glob("events.out.tfevents.*"))
+    assert list(Path("run").glob("*/events.out.tfevents.*"))
 
 
 def test_log_without_its_library(patterns: str, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

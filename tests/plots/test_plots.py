@@ -129,6 +129,17 @@ def test_curves_draw_the_splits_that_are_there_and_a_unit_where_it_is_known() ->
     assert figure.axes[0].get_ylabel() == "loss"
 
 
+def test_a_test_split_that_was_measured_once_is_a_point() -> None:
+    epochs = [dataclasses.replace(epoch, test_loss=None, test_accuracy=None) for epoch in history(30)]
+    epochs[1] = dataclasses.replace(epochs[1], test_loss=0.5, test_accuracy=0.9)
+    figure = plots.curves({"run": epochs})
+    for axes in figure.axes:
+        (point,) = (line for line in axes.lines if np.size(line.get_xdata()) == 1)
+        assert (np.asarray(point.get_xdata()).tolist(), point.get_marker()) == ([2], "o")
+        assert axes.get_xscale() == "linear"
+    assert "test  90.00 %" in {text.get_text() for text in figure.axes[1].texts}
+
+
 def test_loss_has_a_logarithmic_scale_where_it_falls_far() -> None:
     steep, flat = history(50), history(2)
     assert [axes.get_yscale() for axes in plots.curves({"steep": steep}).axes] == ["log", "linear"]

@@ -160,7 +160,7 @@ def test_fit_and_evaluate_from_a_file(mapped: xpnet.Dataset) -> None:
     accuracy = streamed.history[-1].test_accuracy
     assert accuracy is not None
     assert accuracy > 0.95
-    still = {"lr": 1e-30, "schedule": "constant", "dtype": "float64", **options}
+    still = {"lr": 1e-30, "schedule": "constant", "dtype": "float64", "test_each_epoch": True, **options}
     a, b = (fit(network, data, **still).history[0] for data in (mapped, in_memory(mapped)))
     for name in ("train_loss", "train_accuracy", "validation_loss", "test_loss", "test_accuracy"):
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-12)

@@ -37,9 +37,8 @@ class Slow(xpnet.Callback):
 
 
 def fit(data: xpnet.Dataset, file: io.StringIO, *further: xpnet.Callback, **settings: Any) -> xpnet.Result:
-    return xpnet.fit(
-        xpnet.MLP((36, 5, 3)), data, callbacks=[Progress(file), *further], device="cpu", **{"epochs": 3, **settings}
-    )
+    settings = {"epochs": 3, "test_each_epoch": True, **settings}
+    return xpnet.fit(xpnet.MLP((36, 5, 3)), data, callbacks=[Progress(file), *further], device="cpu", **settings)
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,9 @@ def test_techniques_written_out(small_data: xpnet.Dataset) -> None:
 
 
 def test_an_average_changes_nothing_but_the_model(small_data: xpnet.Dataset) -> None:
-    plain, averaged = (small_fit(small_data, average=average, validation=0.1) for average in (0.0, 0.9))
+    plain, averaged = (
+        small_fit(small_data, average=average, validation=0.1, test_each_epoch=True) for average in (0.0, 0.9)
+    )
     for one, other in zip(plain.history, averaged.history, strict=True):
         assert (one.train_loss, one.train_accuracy) == (other.train_loss, other.train_accuracy)
         assert one.validation_loss != other.validation_loss
@@ -450,13 +452,64 @@ def test_early_stopping_restores_the_best(small_data: xpnet.Dataset, tmp_path: P
     saved = xpnet.load(tmp_path, device="cpu")
     assert np.array_equal(saved.params[0], result.model.params[0])
     with pytest.raises(ConfigError, match="needs a validation split"):
-        small_fit(data, early_stopping=4)
+        small_fit(data, early_stopping=4, validation=0)
+
+
+def test_the_test_split_is_measured_once(small_data: xpnet.Dataset, tmp_path: Path) -> None:
+    """At the end, with the parameters that the run ends with: nobody can choose by it."""
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch(self, run: Run) -> None:
+            seen.append(run.history[-1].test_loss)
+
+    log = tmp_path / "log.csv"
+    settings: dict[str, Any] = {"validation": 0.3, "epochs": 200, "early_stopping": 3, "optimizer": "adam", "lr": 0.02}
+    result = small_fit(small_data, callbacks=[Watch(), xpnet.CSVLog(log)], out=tmp_path / "run", **settings)
+    assert set(seen) == {None}
+    assert small_data.test is not None
+    measured = [epoch.epoch for epoch in result.history if epoch.test_loss is not None]
+    assert measured == [result.model_epoch] != [len(result.history)]
+    own = result.history[result.model_epoch - 1]
+    scores = result.model.evaluate(*small_data.test)
+    assert (own.test_accuracy, own.test_loss) == (scores.accuracy, pytest.approx(scores.loss, rel=1e-6))
+    for path in (log, tmp_path / "run"):
+        assert read_history(path if path.is_file() else path / "history.csv") == result.history
+    each = small_fit(small_data, test_each_epoch=True)
+    assert None not in [epoch.test_loss for epoch in each.history]
+    assert each.history[-1].test_loss == small_fit(small_data).history[-1].test_loss
+
+
+def test_an_interrupted_run_does_not_read_the_test_split(small_data: xpnet.Dataset) -> None:
+    class Stop(Callback):
+        def on_epoch(self, run: Run) -> None:
+            run.stop("interrupted", at_once=True)
+
+    assert small_fit(small_data, callbacks=[Stop()]).history[-1].test_loss is None
+
+
+@pytest.mark.parametrize(
+    ("n", "settings", "validated", "held"),
+    [
+        (60_000, {}, False, 5_000),
+        (50_000, {}, False, 5_000),
+        (49_999, {}, False, 0),
+        (60_000, {}, True, 0),
+        (60_000, {"validation": 0}, False, 0),
+        (60_000, {"validation": 0.25}, False, 0.25),
+        (330, {"early_stopping": 3}, False, 0.1),
+        (330, {"early_stopping": 3}, True, 0),
+    ],
+)
+def test_how_many_are_held_out(n: int, settings: dict[str, Any], validated: bool, held: float) -> None:
+    assert TrainConfig(**settings).holding_out(n, validated=validated).held == held
 
 
 def test_early_stopping_on_paper() -> None:
     run = Run.__new__(Run)
     run.history, run.params, run.running = [], [], []
     stopping = EarlyStopping(2)
+    stopping.on_start(run)
     for epoch, loss in enumerate([3.0, 2.0, 2.5, 1.0, 1.0, 1.5], start=1):
         run.model_epoch, run.params = epoch, [epoch]
         run.history.append(_epoch(epoch, loss))
@@ -685,20 +738,22 @@ def test_tensorboard_log_is_the_history(small_data: xpnet.Dataset, tmp_path: Pat
 
     class Watcher(Callback):
         def on_epoch(self, run: Run) -> None:
-            sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+            sizes.append(sum(path.stat().st_size for path in tmp_path.glob("*/*")))
 
     result = small_fit(small_data, callbacks=[xpnet.TensorBoardLog(tmp_path), Watcher()], validation=0.1)
     assert 0 < sizes[0] < sizes[1] < sizes[2], "whoever watches sees each epoch"
-    (file,) = tmp_path.iterdir()
     found: dict[str, list[tuple[int, float]]] = {}
-    for record in _records(file.read_bytes()):
-        event = proto.event_pb2.Event.FromString(record)
-        for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    tags = {f"{quantity}/{split}" for quantity in ("loss", "accuracy") for split in ("train", "validation", "test")}
-    assert set(found) == tags | {"learning_rate", "seconds", "samples_per_second"}
+    for folder in tmp_path.iterdir():  # one for each line of a chart
+        (file,) = folder.iterdir()
+        for record in _records(file.read_bytes()):
+            event = proto.event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                found.setdefault(f"{folder.name}/{value.tag}", []).append((event.step, value.simple_value))
+    tags = {f"{split}/{quantity}" for quantity in ("loss", "accuracy") for split in ("train", "validation", "test")}
+    assert set(found) == tags | {f"train/{name}" for name in ("learning_rate", "seconds", "samples_per_second")}
     expected = [(epoch.epoch, pytest.approx(epoch.validation_loss, rel=1e-6)) for epoch in result.history]
-    assert found["loss/validation"] == expected
+    assert found["validation/loss"] == expected
+    assert found["test/accuracy"] == [(3, pytest.approx(result.history[-1].test_accuracy, rel=1e-6))]
 
 
 def _records(content: bytes) -> Iterator[bytes]:

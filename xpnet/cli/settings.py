@@ -82,7 +82,12 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     if settings.get("augment") == ():  # the flag alone
         settings = {**settings, "augment": STANDARD}
     if run is None:
-        return TrainConfig().replace(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+        config = TrainConfig().replace(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+        if config.early_stopping is not None and config.validation == 0.0:  # before the data are read
+            raise ConfigError(
+                "early_stopping needs a validation split: leave out --validation 0", setting="early_stopping"
+            )
+        return config
     if "device" in settings:  # whose library the run's need not be
         settings = {"library": None, **settings}
     return _stored(run).replace(**settings)

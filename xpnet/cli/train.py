@@ -22,6 +22,7 @@ from xpnet.numerics.network import MLP
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import SETTINGS, SMALL, TrainConfig
+from xpnet.training.directory import refuse_run
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
 from xpnet.training.prepare import n_trained_on
@@ -73,6 +74,8 @@ def train(
     with _Interruption() as interruption:
         try:
             config = chosen(recipe, settings, resume)
+            if resume is None and out is not None:
+                refuse_run(out)  # before the data are read
             backend, data, network = opened(config, data_dir, download=not no_download)
             out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
             callbacks: list[Callback] = [interruption]
@@ -168,14 +171,11 @@ class _Interruption(Callback):
 
 
 def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:
-    counts = [f"{len(data.train.labels):,} training"]
-    counts += [
-        f"{len(split.labels):,} {name}"
-        for name, split in (("validation", data.validation), ("test", data.test))
-        if split is not None
-    ]
+    trained_on = n_trained_on(data, config)
+    counts = {"training": trained_on, "validation": len(data) - trained_on or len(data.validation or ())}
+    counts["test"] = len(data.test or ())
     network, usual = network_for(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
-    config = config.resolved(n_trained_on(data, config), network.loss, trained=isinstance(start, Model))
+    config = config.resolved(trained_on, network.loss, trained=isinstance(start, Model))
     n_params = sum(map(math.prod, network.param_shapes().values()))
     drawn = config.data == "auto" and data.name != "mnist"
     batch = "full batch" if config.batch_size == "full" else f"batches of {config.batch_size}"
@@ -187,7 +187,7 @@ def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: M
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
-        f"{', '.join(counts)} {form_of(data)}, {_labels_of(data)}",
+        f"{', '.join(f'{n:,} {name}' for name, n in counts.items() if n)} {form_of(data)}, {_labels_of(data)}",
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {network.loss}",
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "

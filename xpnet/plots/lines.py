@@ -1,7 +1,7 @@
 """Lines over epochs or learning rates: the curves of one run or several, and the range test."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -49,7 +49,8 @@ def curves(
 
     histories : for each run its name and its epochs, at least one; or one run's epochs, or what fit returned.
     loss : its name, which gives its unit; None if the runs have different ones, which no axis can compare.
-    Several runs are compared on the test split, or validation, or training, the first that all of them have.
+    Several runs are compared on the test split, or validation, or training, the first that all of them have after each
+    epoch.
     Returns the Figure.   Raises ConfigError if there is no run, ModelError if one has no epoch.
     """
     if not isinstance(histories, Mapping):
@@ -66,7 +67,7 @@ def curves(
         chosen = [(split, history, split, color) for split, color in SPLITS.items() if _has(history, split)]
         of = ""
     else:
-        split = next(s for s in ("test", "validation", "train") if all(_has(h, s) for h in histories.values()))
+        split = next(s for s in ("test", "validation", "train") if all(_has(h, s, all) for h in histories.values()))
         chosen = [(n, h, split, color) for (n, h), color in zip(histories.items(), itertools.cycle(RUNS), strict=False)]
         of = f"{split} "
     unit = " (nats per example)" if loss == "cross-entropy" else ""
@@ -101,11 +102,13 @@ def curves(
     return figure
 
 
-def _has(history: Sequence[Figures], split: str) -> bool:
-    return all(getattr(epoch, f"{split}_loss") is not None for epoch in history)
+def _has(history: Sequence[Figures], split: str, each: Callable[[Iterable[bool]], bool] = any) -> bool:
+    """Whether a split was measured after any epoch, as the test split is once, or after all of them."""
+    return each(getattr(epoch, f"{split}_loss") is not None for epoch in history)
 
 
 def _line(name: str, history: Sequence[Figures], split: str, color: str, quantity: str) -> _Line:
+    history = [epoch for epoch in history if getattr(epoch, f"{split}_loss") is not None]
     values = np.array([getattr(epoch, f"{split}_{quantity}") for epoch in history], np.float64)
     if quantity == "r2":
         last = f"{values[-1]:.4f}"
@@ -134,9 +137,9 @@ def _draw_lines(axes: "Axes", lines: list[_Line], *, log: bool) -> None:
 
     few = max(len(line.epochs) for line in lines) <= 20
     for line in lines:
-        axes.plot(line.epochs, line.values, color=line.color, marker="o" if few else "")
+        axes.plot(line.epochs, line.values, color=line.color, marker="o" if few or len(line.epochs) == 1 else "")
     first, last = min(line.epochs[0] for line in lines), max(line.epochs[-1] for line in lines)
-    if last >= 10 * min(line.epochs[-1] for line in lines):
+    if last >= 10 * min((line.epochs[-1] for line in lines if len(line.epochs) > 1), default=last):
         axes.set_xscale("log")
         _mark_decades(axes.xaxis, last / first)
         axes.set_xlim(0.9 * first, 1.1 * last)

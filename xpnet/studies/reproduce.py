@@ -381,7 +381,7 @@ def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
 def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> TrainConfig:
     """The settings of a recipe on a data set.   Raises ConfigError, which names the recipe, unless they fit it."""
     try:
-        config = TrainConfig().replace(**recipe.settings)
+        config = TrainConfig(validation=0.0).replace(**recipe.settings)
         run, _ = prepare(config.network(data.n_features, data.n_outputs, data.task), data, config, backend)
     except ConfigError as error:
         raise ConfigError(f"recipe {name}: {error}") from None
@@ -391,7 +391,7 @@ def _fitting(name: str, recipe: Recipe, data: Dataset, backend: Backend) -> Trai
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """What decides a run, but for its seed and what is as ever: a setting that xpnet learns later changes no run."""
-    usual = TrainConfig(augment=Distortion() if config.augment else None)
+    usual = TrainConfig(validation=0.0, augment=Distortion() if config.augment else None)
     return _changes(*(tomllib.loads(c.to_toml()) for c in (config.deciding().replace(seed=0), usual)))
 
 

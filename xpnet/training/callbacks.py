@@ -4,7 +4,7 @@ A callback is any subclass of Callback that overrides the methods it needs. It s
 
     class StopAt98(xpnet.Callback):
         def on_epoch(self, run):
-            if run.history[-1].test_accuracy > 0.98: run.stop("98 % reached")
+            if run.history[-1].validation_accuracy > 0.98: run.stop("98 % reached")
 """
 
 import numpy as np
@@ -57,7 +57,8 @@ class EarlyStopping(Callback):
         self.patience = patience
 
     def on_start(self, run: Run) -> None:
-        """Stop a run that resumes where it had already ended."""
+        """Have the best epoch restored; stop a run that resumes where it had already ended."""
+        run.restores_best = True
         self._judge(run)
 
     def on_epoch(self, run: Run) -> None:
@@ -67,9 +68,8 @@ class EarlyStopping(Callback):
         self._judge(run)
 
     def on_end(self, run: Run) -> None:
-        """Restore the parameters of the best epoch."""
-        if run.best is not None:
-            run.params, run.running, run.model_epoch = run.best
+        """Restore the parameters of the best epoch, in a run that failed, too."""
+        run.restore_best()
 
     def _judge(self, run: Run) -> None:
         best = run.best_epoch

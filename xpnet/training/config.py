@@ -54,8 +54,9 @@ SYNONYMS = {
 """What other libraries call the settings."""
 
 # What the settings are by default that depend on the data; chosen on sets that bench tabular does not measure.
-EPOCHS, EXAMPLES, MOST_EPOCHS = 5, 25_000, 100
+EPOCHS, EXAMPLES, MOST_EPOCHS = 6, 25_000, 100
 WEIGHT_DECAY, SMALL, MOST_DECAY = 1e-4, 50_000, 0.3
+LARGE, HELD_OUT, FOR_STOPPING = 50_000, 5_000, 0.1  # training examples, and those of them that are held out
 CLIP_NORM = 0.3  # squared errors of a wide layer diverge at rates that suit cross-entropy
 TRAINED_RATE = 0.1
 
@@ -288,9 +289,21 @@ class TrainConfig:
         in_header=True,
     )
     dtype: str = _setting("float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True)
-    validation: float | str = _setting(
-        *(0.0, "Training examples to hold out for validation: a share below 1, or a number; or a file", TRAINING),
+    validation: float | str | None = _setting(
+        None,
+        "Training examples to hold out for validation: a share below 1, or a number, or 0 for none; or a file. By "
+        f"default the data's own validation split or, of at least {LARGE:,} examples, {HELD_OUT:,}; of fewer none, or "
+        f"{FOR_STOPPING:g} of them for early stopping",
+        TRAINING,
         low=0.0,
+        fixed=True,
+    )
+    test_each_epoch: bool = _setting(
+        False,
+        "Measure the test split after each epoch, as publications used to; otherwise once, at the end, so that nothing "
+        "is chosen by it",
+        TRAINING,
+        decides=False,
         fixed=True,
     )
     early_stopping: int | None = _setting(
@@ -357,7 +370,7 @@ class TrainConfig:
     def resolved(self, n: int, loss: str, *, trained: bool = False) -> TrainConfig:
         """A copy with the defaults that depend on the data filled in.
 
-            epochs = min(100, max(5, 25000 / n)) ;   weight_decay = min(0.3, max(1, 50000 / n) 1e-4)
+            epochs = min(100, max(6, 25000 / n)) ;   weight_decay = min(0.3, max(1, 50000 / n) 1e-4)
 
         A prior on the weights counts as much as some examples do: its share of a mean is larger in small sets. What a
         network has learned is kept: it has the weight decay of large sets, and a tenth of the rate.
@@ -375,8 +388,19 @@ class TrainConfig:
 
     @property
     def held(self) -> float:
-        """Training examples to hold out: a share below 1, or a number; 0 where the validation split is a file."""
-        return 0.0 if isinstance(self.validation, str) else self.validation
+        """Training examples to hold out: a share below 1, or a number; 0 where the validation split is another."""
+        return 0.0 if self.validation is None or isinstance(self.validation, str) else self.validation
+
+    def holding_out(self, n: int, *, validated: bool) -> TrainConfig:
+        """A copy in which it is decided how many of n training examples are held out.
+
+        validated : whether the data has a validation split of its own.
+        """
+        if self.validation is not None or validated:
+            return self
+        if n >= LARGE:
+            return self.replace(validation=float(HELD_OUT))
+        return self if self.early_stopping is None else self.replace(validation=FOR_STOPPING)
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -475,6 +499,7 @@ class Settings(TypedDict, total=False):
     epochs: int | None
     seed: int
     dtype: str
+    test_each_epoch: bool
     early_stopping: int | None
     augment: Distortion | None
     on_nonfinite: str

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,46 @@ from xpnet.training.history import read_history, write_history
 from xpnet.training.logs import Writer
 from xpnet.training.run import Run
 
-__all__ = ["RunDirectory"]
+__all__ = ["RunDirectory", "refuse_run"]
 
 logger = logging.getLogger(__name__)
 
 # Names in a run's directory of what is not overwritten by another run.
 KEPT = ("config.toml", "history.csv", "model.safetensors", "checkpoints")
+
+
+def refuse_run(path: Path) -> None:
+    """Raise ConfigError for a path that can't become a run's directory: there is a run, in use or not, or a file."""
+    _refuse_file(path)
+    if path.is_dir():
+        with contextlib.suppress(OSError), _lock(path):  # the one in use is named, if it can be
+            pass
+    _refuse_kept(path)
+
+
+def _refuse_kept(path: Path) -> None:
+    if any(os.path.lexists(path / name) for name in KEPT):
+        raise ConfigError(
+            f"{path} already holds a run, which is left unchanged: name another directory, or continue the run "
+            "(--resume, resume=True)"
+        )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """The context in which no other process trains in a directory.   Raises ConfigError if one does, and OSError."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(path / ".lock"))
+        except InUseError as holder:
+            message = f"{path} is in use: {holder} is training there; name another directory"
+            raise ConfigError(message) from holder
+        yield
+
+
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"cannot write the run directory {path}: it is a file; name another directory")
 
 
 class RunDirectory(Writer):
@@ -59,28 +93,20 @@ class RunDirectory(Writer):
 
     def on_start(self, run: Run) -> None:
         """Create the directory, or continue its run, and write config.toml and the header of history.csv."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"cannot write the run directory {self.path}: it is a file; name another directory")
+        _refuse_file(self.path)
         with contextlib.ExitStack() as opened:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 flush_names(self.path.parent)
-                opened.enter_context(locked(self.path / ".lock"))
+                opened.enter_context(_lock(self.path))
                 if self.resume:
                     self._continue(run)
-                elif any(os.path.lexists(self.path / name) for name in KEPT):
-                    raise ConfigError(
-                        f"{self.path} already holds a run, which is left unchanged: name another directory, or "
-                        "continue the run (--resume, resume=True)"
-                    )
+                else:
+                    _refuse_kept(self.path)
                 sweep(self.path, "|".join(map(re.escape, (*KEPT, "curves.png", "result.json"))))
                 sweep(self.checkpoints, r"step-\d+")
                 self._write_config(run)
                 write_history(self.path / "history.csv", run.history)
-            except InUseError as holder:
-                raise ConfigError(
-                    f"{self.path} is in use: {holder} is training there; name another directory"
-                ) from holder
             except OSError as error:
                 raise ConfigError(
                     f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"

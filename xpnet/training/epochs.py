@@ -1,6 +1,7 @@
 """Epochs, one after another: each is trained, measured, kept, and rolled back if its numbers are not finite."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
@@ -45,10 +46,15 @@ class _Stopwatch:
 
 
 def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
-    """Train epoch after epoch, from wherever the run is, to its end or until it is stopped."""
+    """Train epoch after epoch, from wherever the run is, to its end or until it is stopped.
+
+    The test split is measured once, at the end, with the parameters that the run ends with, unless the settings ask for
+    it after each epoch.
+    """
     loop = Loop(run, splits["train"])
     evaluate = make_evaluate(run.network, run.backend, run.schema.on(run.backend.to_device))
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
+    at_end = None if run.config.test_each_epoch else held_out.pop("test", None)
     keepers = checkpointers(run, observers)
     rolls_back = run.config.on_nonfinite == "rollback"
     keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
@@ -72,6 +78,11 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
         except NonFiniteError as error:
             _roll_back(run, loop, error)
     run.over = True
+    run.restore_best()
+    if at_end is not None and run.model_epoch and run.finished:
+        params, running = ([run.backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
+        figures = _figures({"test": evaluate(params, running, at_end)})
+        run.history[run.model_epoch - 1] = dataclasses.replace(run.history[run.model_epoch - 1], **figures)
 
 
 def checkpointers(run: Run, observers: list[Callback]) -> list[Callback]:
@@ -140,12 +151,7 @@ def _measured(
     loss, hits, healthy = map(backend.to_host, (state.loss, state.hits, state.healthy))
     found = {"train": scores_of(float(loss[0]), hits, n, spread)}
     found |= {name: evaluate(*loop.model, loader) for name, loader in held_out.items()}
-    figures: dict[str, Any] = {
-        f"{split}_{name}": value
-        for split, scores in found.items()
-        for name, value in scores._asdict().items()
-        if value is not None
-    }
+    figures = _figures(found)
     run.check_finite(run.n_steps, int(healthy[0]), params, [*running, *figures.values()])
     run.params, run.running, run.model_epoch = params, running, number
     return Epoch(
@@ -155,6 +161,16 @@ def _measured(
         samples_per_second=n / seconds,
         **figures,
     )
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any]:
+    """The scores of splits as an Epoch has them: test_loss, test_accuracy, ..."""
+    return {
+        f"{split}_{name}": value
+        for split, scores in found.items()
+        for name, value in scores._asdict().items()
+        if value is not None
+    }
 
 
 def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: float) -> None:

@@ -22,6 +22,9 @@ MAX_EPOCHS = 100_000
 class Epoch:
     """One line of the history: losses are means per example, accuracies in [0, 1]; None if there is no such split.
 
+    The test split is measured once, and has its figures in the line of the epoch whose parameters the run ends with,
+    unless the settings have it measured after each epoch.
+
     A regression has the coefficient of determination, r2, instead of the accuracy; its losses are of scaled targets.
 
     The training figures are those of the batches as they were trained on: before each update, with dropout and

@@ -11,7 +11,7 @@ from typing import Any
 from xpnet.checks import required
 from xpnet.errors import ConfigError
 from xpnet.training.callbacks import Callback
-from xpnet.training.history import write_history
+from xpnet.training.history import Epoch, write_history
 from xpnet.training.run import Run
 
 __all__ = ["CSVLog", "TensorBoardLog", "Writer"]
@@ -66,9 +66,16 @@ class CSVLog(Writer):
         with self.writing():
             write_history(self.path, run.history)
 
+    def on_end(self, run: Run) -> None:
+        """Write the file a last time, with the figures of the test split."""
+        if run.history:
+            self.on_epoch(run)
+
 
 class TensorBoardLog(Writer):
-    """Writes the figures of each epoch as TensorBoard's scalars: loss/train, accuracy/test, learning_rate, ...
+    """Writes the figures of each epoch as TensorBoard's scalars: loss, accuracy, learning_rate, ...
+
+    Each split has a directory of its own, train, validation and test, so that all of them are lines of one chart.
 
     path : a directory, as TensorBoard calls a run.
     Raises MissingPackageError where tensorboardX is not installed, ConfigError where the directory cannot be written.
@@ -77,31 +84,46 @@ class TensorBoardLog(Writer):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._library = required("tensorboardX", "the TensorBoard log", "tensorboard")
-        self._events: Any = None
+        self._events: dict[str, Any] = {}
 
     def on_start(self, run: Run) -> None:
-        """Open an event file."""
+        """Open the event file of the training split."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # The writer beneath SummaryWriter, which writes from a thread whose queue its flush() doesn't wait for.
-            self._events = self._library.event_file_writer.EventsWriter(str(self.path / "events"))
+            self._of("train")
         except OSError as error:
             raise ConfigError(f"cannot write the log {self.path}: {error.strerror or error}") from None
 
     def on_epoch(self, run: Run) -> None:
         """Write the epoch's figures, so that a watching TensorBoard sees them."""
-        figures = dataclasses.asdict(run.history[-1])
-        event = self._library.proto.event_pb2.Event(step=figures.pop("epoch"), wall_time=time.time())
-        for name, value in figures.items():
-            split, _, quantity = name.rpartition("_")
-            tag = f"{quantity}/{split}" if quantity in ("loss", "accuracy", "r2") else name
-            if value is not None:
-                event.summary.value.add(tag=tag, simple_value=value)
-        with self.writing():
-            self._events.write_event(event)
-            self._events.flush()
+        self._write(run.history[-1])
 
     def on_end(self, run: Run) -> None:
-        """Close the file."""
-        if self._events is not None:
-            self._events.close()
+        """Write the figures of the test split, if it was measured only now, and close the files."""
+        if run.model_epoch and "test" not in self._events:
+            self._write(run.history[run.model_epoch - 1], only="test")
+        for events in self._events.values():
+            events.close()
+
+    def _write(self, epoch: Epoch, only: str | None = None) -> None:
+        by_split: dict[str, dict[str, float]] = {}
+        for name, value in dataclasses.asdict(epoch).items():
+            split, _, quantity = name.rpartition("_")
+            if quantity not in ("loss", "accuracy", "r2"):
+                split, quantity = "train", name
+            if value is not None and name != "epoch" and only in (None, split):
+                by_split.setdefault(split, {})[quantity] = value
+        with self.writing():
+            for split, figures in by_split.items():
+                event = self._library.proto.event_pb2.Event(step=epoch.epoch, wall_time=time.time())
+                for tag, value in figures.items():
+                    event.summary.value.add(tag=tag, simple_value=value)
+                self._of(split).write_event(event)
+                self._of(split).flush()
+
+    def _of(self, split: str) -> Any:
+        """The event file of a split, opened when it is first needed.   Raises OSError."""
+        if split not in self._events:
+            (self.path / split).mkdir(parents=True, exist_ok=True)
+            # The writer beneath SummaryWriter, which writes from a thread whose queue its flush() doesn't wait for.
+            self._events[split] = self._library.event_file_writer.EventsWriter(str(self.path / split / "events"))
+        return self._events[split]

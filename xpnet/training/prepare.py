@@ -92,6 +92,7 @@ def prepare(
     Returns the run before its first step, and the examples of each split: train, the weights of which have a mean of 1,
     and validation and test if there are any.   Arguments and errors as in fit.
     """
+    config = config.holding_out(len(data), validated=data.validation is not None)
     splits = _splits(data, config)
     weights = _weights(splits["train"], config, sample_weight)
     if weights is not None:
@@ -174,13 +175,14 @@ def held_out(n: int, config: TrainConfig) -> tuple[NDArray[np.intp], NDArray[np.
 
 def n_trained_on(data: Dataset, config: TrainConfig) -> int:
     """Number of training examples that a run does not hold out.   Raises ConfigError as held_out does."""
+    config = config.holding_out(len(data), validated=data.validation is not None)
     return len(held_out(len(data), config)[0]) if config.held else len(data)
 
 
 def _splits(data: Dataset, config: TrainConfig) -> dict[str, Examples]:
     """The examples of each split: train, and validation and test where there are any.
 
-    config.validation examples are held out of the training split at random; 0 takes the data's own validation split.
+    config.held examples are held out of the training split at random; 0 takes the data's own validation split.
     Raises ConfigError as held_out does.
     """
     train = _examples(data.train)

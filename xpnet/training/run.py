@@ -36,6 +36,7 @@ class Run:
     params, running : host copies of the network's arrays as of epoch model_epoch, the newest finished one (0: none).
     fingerprint : the SHA-256 of the data, which may still be in computation.
     best : params, running and epoch of the lowest validation loss; None without a validation split.
+    restores_best : whether the run is to end with these.
     checkpoint : the newest, from which the run continues after a rollback or an interruption; or None.
     rollbacks : the steps from which the learning rate was halved, one for each time.
     stop_reason : why the run was stopped, or None.   at_once : whether within the epoch.
@@ -57,6 +58,7 @@ class Run:
     so_far: Any = None
     fingerprint: Callable[[], str] = field(default=lambda: "")
     best: tuple[Arrays, Arrays, int] | None = None
+    restores_best: bool = False
     checkpoint: "Checkpoint | None" = None
     rollbacks: list[int] = field(default_factory=list)
     stop_reason: str | None = None
@@ -103,6 +105,11 @@ class Run:
         """Remember the newest epoch's parameters if none had a lower validation loss."""
         if self.best_epoch == self.model_epoch:
             self.best = self.params, self.running, self.model_epoch
+
+    def restore_best(self) -> None:
+        """Return to the best epoch's parameters, if that was asked for and there are any."""
+        if self.restores_best and self.best is not None:
+            self.params, self.running, self.model_epoch = self.best
 
     def halve_rates(self, step: int) -> None:
         """Halve the learning rate from a step of the run on."""
