@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.promises.faults import Faults
 from xpnet import plots
 from xpnet.errors import ConfigError
 from xpnet.plots import films
@@ -186,15 +187,18 @@ def test_the_least_time_of_a_picture(tmp_path: Path) -> None:
         assert written.info["duration"] == 20
 
 
-def test_where_a_film_cannot_be_written(tmp_path: Path) -> None:
+def test_where_a_film_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [np.zeros((4, 4, 3), np.uint8)]
     with pytest.raises(ConfigError, match=r"x\.mp4: a film's file ends in one of \.gif, \.webp"):
         plots.save_film(pictures, tmp_path / "x.mp4")
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
         plots.save_film(pictures, tmp_path / "folder.gif")
-    with pytest.raises(ConfigError, match="cannot write"):
+    with pytest.raises(ConfigError, match=r"x\.gif: no such folder .*missing; create it"):
         plots.save_film(pictures, tmp_path / "missing" / "x.gif")
+    with Faults(monkeypatch).failing(1, "ENOSPC"), pytest.raises(ConfigError, match=r"cannot write .*: No space left"):
+        plots.save_film(pictures, tmp_path / "x.gif")
+    assert os.listdir(tmp_path) == ["folder.gif"]
 
 
 def test_the_plane_has_one_unit_unless_the_axes_have_different_ones() -> None:

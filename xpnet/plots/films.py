@@ -400,12 +400,14 @@ def _ticks(end: int) -> list[int]:
 
 
 def check_film(path: Path, *, force: bool = False) -> None:
-    """Raise ConfigError unless a film can be written to a path: one that ends in .gif or .webp, and is free."""
+    """Raise ConfigError unless a film can be written to a path: it ends in .gif or .webp, has a folder, and is free."""
     if path.suffix.lower() not in FILMS:
         hint = nearest(path.suffix, FILMS) if path.suffix else ""
         raise ConfigError(f"{path}: a film's file ends in one of {', '.join(FILMS)}; {hint}name it so")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: no such folder {path.parent}; create it, or name another file")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists: choose another name, or replace it with force (--force)")
 
