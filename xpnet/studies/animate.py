@@ -89,9 +89,9 @@ def animate(
     run, file = Path(run), Path(file)
     check_range("frames", frames, 2, MOST_FRAMES, high_open=False)
     check_range("seconds", seconds, 0.0, 600.0, low_open=True, high_open=False)
-    check_film(file, force=force)
     required("matplotlib", "a film", "plot")
     final, config, history = _opened(run)
+    check_film(file, force=force)
     if device is not None:
         config = config.replace(device=device, library=library)
     elif library is not None:
