@@ -66,7 +66,7 @@ def content(
         raise ConfigError(
             f"a page needs pictures, or at most {MOST_FEATURES} features to choose; the model takes {first.sizes[0]}"
         )
-    bits = 8 if quantize else _bits(model, examples)
+    bits = _bits(model, quantize, examples)
     found: dict[str, Any] = {
         "task": first.task,
         "n_outputs": first.sizes[-1],
@@ -92,11 +92,15 @@ def _picture(model: Model) -> tuple[str, int, int] | None:
     return schema.form, shape[0], shape[1]
 
 
-def _bits(model: Model | Ensemble, examples: Split | None) -> int:
-    """How many bits of a weight are enough: 32 means float32."""
+def _bits(model: Model | Ensemble, quantize: str | None, examples: Split | None) -> int:
+    """How many bits of a weight are enough, or asked for; 32 means float32."""
     members = model.members if isinstance(model, Ensemble) else (model,)
-    weights = [members_.backend.to_host(W) for members_ in members for W in members_.params if W.ndim == 2]
-    if sum(W.size for W in weights) <= SMALL or not all(np.isfinite(W).all() for W in weights):
+    weights = [each.backend.to_host(W) for each in members for W in each.params if W.ndim == 2]
+    if not all(np.isfinite(W).all() for W in weights):
+        return 32
+    if quantize:
+        return 8
+    if sum(W.size for W in weights) <= SMALL:
         return 32
     if examples is None or members[0].task == "regression":
         return BITS
@@ -132,9 +136,10 @@ def _member(layers: Layers, bits: int) -> dict[str, Any]:
 
 
 def _layer(W: NDArray[Any], b: NDArray[Any], bits: int) -> dict[str, Any]:
-    bias = _base64(b.astype("<f4"))
+    with np.errstate(over="ignore"):
+        W, bias = W.astype("<f4"), _base64(b.astype("<f4"))
     if bits == 32:
-        return {"bits": bits, "weights": _base64(W.astype("<f4")), "bias": bias}
+        return {"bits": bits, "weights": _base64(W), "bias": bias}
     whole, units = integers_of(W, bits)
     return {
         "bits": bits,
@@ -164,6 +169,7 @@ def _examples(model: Model, layers: Layers, split: Split, drawn: bool) -> dict[s
     if found is None:
         return None
     n = found["n"]
+    logger.info("%d test examples are in the page", n)
     found["indices"] = indices[:n].tolist()
     if targets is not None and layers.task == "classification":
         found["labels"] = [one_line(layers.classes[k]) for k in targets[indices[:n]].tolist()]
