@@ -138,7 +138,7 @@ function shrunk({ width, ink }, rows, columns) {
 /** Sums of ink as bytes, of which the largest is 255. */
 function full(small) {
   const most = small.reduce((a, b) => Math.max(a, b));
-  return Uint8Array.from(small, (sum) => Math.max(0, rint(255 * sum / most)));
+  return Uint8Array.from(small, (sum) => rint(255 * sum / most));
 }
 
 /** Ink in a form: "mnist", "emnist", or "as-is", which shrinks the whole paper.   Returns bytes; null without ink. */
@@ -160,7 +160,7 @@ function fit(mask, form, height, width) {
       const size = Math.max(own, rint(n / scale)), before = Math.floor((size - own) / 2);
       return cubic(n, size, blurs).map((row) => row.subarray(before, before + own));
     });
-    return full(shrunk(ink, rows, columns));
+    return full(shrunk(ink, rows, columns).map((sum) => Math.min(2 ** 40, Math.max(0, sum))));
   }
   const h = Math.max(1, rint(ink.height * scale)), w = Math.max(1, rint(ink.width * scale));
   return laid(shrunk(ink, shares(h, ink.height), shares(w, ink.width)), h, w, height, width);
