@@ -41,7 +41,7 @@ def scenes(f: int = 3, *, names: tuple[str, ...] = ("yes", "no"), **given: Any) 
         "targets": rng.integers(0, k, 50) if names else rng.standard_normal(50),
         "names": names,
         "projection": rng.standard_normal((f, 50, 2)),
-        "layer": "last hidden layer",
+        "layer": "last hidden layer, validation data",
         "plane": plane,
     }
     return plots.Scenes(**{**about, **given})

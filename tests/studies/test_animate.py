@@ -67,7 +67,7 @@ def test_a_film_of_a_run(data: xpnet.Dataset, tmp_path: Path) -> None:
     largest = np.linalg.norm(W, axis=0).argmax()
     assert np.array_equal(scenes.filters[-1, 0], W[:, largest].reshape(6, 6))
     assert not np.array_equal(scenes.filters[0], scenes.filters[-1])
-    assert scenes.plane is None
+    assert (scenes.plane, scenes.layer) == (None, "last hidden layer, test data")
     assert list(scenes.names) == ["a", "b\n\x1b", "c"]
     assert np.array_equal(scenes.targets, data.test.targets)
     with image.open(tmp_path / "x.gif") as film:
@@ -103,7 +103,7 @@ def test_the_projection_is_the_last_epochs_principal_components(
         {"batch_norm": True, "dropout": 0.3, "average": 0.9, "optimizer": "adam", "schedule": "step"},
         {"augment": xpnet.Distortion(shift=1.0), "class_weight": "balanced", "dtype": "float64"},
         {"validation": 0.2, "early_stopping": 1, "epochs": 30, "lr": 3.0},
-        {"hidden": (), "validation": 50, "loss": "mse"},
+        {"hidden": (), "validation": 50, "loss": "mse", "test_each_epoch": True},
         {"hidden": (1,), "batch_size": "full", "max_norm": 1.0, "clip_norm": 0.5},
     ],
     ids=["normalised", "distorted", "stopped", "linear", "narrow"],
@@ -115,10 +115,13 @@ def test_every_run_is_repeated_bit_for_bit(
     made = animate(tmp_path / "run", tmp_path / "x.gif", data=data, frames=5)
     assert made.difference == 0.0
     assert data.test is not None
-    assert made.scenes.scores["test"][-1] == model.evaluate(*data.test).accuracy
-    assert ("validation" in made.scenes.scores) == ("validation" in settings)
+    shown = ["train", *["validation"] * ("validation" in settings)]
+    if "validation" not in settings or "test_each_epoch" in settings:
+        shown.append("test")
+        assert made.scenes.scores["test"][-1] == model.evaluate(*data.test).accuracy
+    assert list(made.scenes.scores) == list(made.scenes.losses) == shown, "the test split is read for nothing"
     assert made.scenes.projection is not None
-    assert made.scenes.projection.shape[1:] == (60, 2)
+    assert made.scenes.projection.shape[1:] == (60 if "test" in shown else 66, 2)
 
 
 def test_a_run_that_went_other_ways_says_how_far_it_is(data: xpnet.Dataset, tmp_path: Path, quick: None) -> None:

@@ -448,8 +448,10 @@ def _in_few_colors(frames: "list[Image.Image]") -> "list[Image.Image]":
     page = image.new("RGB", (width, height * len(some)))
     for k, frame in enumerate(some):
         page.paste(frame, (0, k * height))
-    palette = page.quantize(255, method=image.Quantize.MEDIANCUT)
-    colors = np.reshape([*palette.getpalette()[: 3 * 255], 255, 255, 255], (-1, 3))
-    colors[colors.min(axis=1) >= 240] = 255  # means of what is nearly white, where pages are white
-    palette.putpalette(colors.ravel().tolist())
+    # What is found are means, in which thin lines and the white of the page lose their own colours.
+    own = np.rint(255 * _rgb(["#FFFFFF", INK, GREY, PALE, *SPLITS.values(), *CLASSES])).astype(int)
+    palette = page.quantize(256 - len(own), method=image.Quantize.MEDIANCUT)
+    colors = np.reshape(palette.getpalette(), (-1, 3))[: 256 - len(own)]
+    colors[colors.min(axis=1) >= 240] = 255
+    palette.putpalette([*colors.ravel().tolist(), *own.ravel().tolist()])
     return [frame.quantize(palette=palette, dither=image.Dither.NONE) for frame in frames]

@@ -75,6 +75,8 @@ def animate(
 
         step of frame i = max(i, floor(T (i / (frames - 1))^3)),  T steps in all
 
+    Its examples are those of the validation split, where there is one, and else of the test split.
+
     run : a run directory.   file : of the film, .gif or .webp.
     what : of "filters" (images only), "boundary" (data of two features) and "projection"; by default all that there is.
     frames : number of pictures, 2 to 300, fewer where the run has fewer steps.   seconds : that they take, > 0.
@@ -204,7 +206,10 @@ def _filmed(
     report: Report | None,
 ) -> Film:
     """Train, and keep what the film shows."""
-    measured = {name: _some(data, splits, name, MEASURED) for name in ("train", "validation", "test") if name in splits}
+    judged = [name for name in ("train", "validation", "test") if name in splits]
+    if "validation" in judged and "test" in judged and not run.config.test_each_epoch:
+        judged.remove("test")  # as in training, so that nothing is chosen by it
+    measured = {name: _some(data, splits, name, MEASURED) for name in judged}
     chosen = [*measured][-1]
     drawn = _some(data, splits, chosen, DRAWN)
     project = _projection(_with(run.backend, final, final.params, final.running), drawn.images)
@@ -247,7 +252,7 @@ def _filmed(
         filters=np.stack(filters) if filters else None,
         units=final.network.sizes[1],
         projection=np.stack(points) if points else None,
-        layer=f"{layer}, {len(drawn):,} {chosen} examples",
+        layer=f"{layer}, {chosen} data",
         plane=Plane(
             outputs=np.stack(outputs),
             extent=extent,
