@@ -11,10 +11,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import xpnet
+from xpnet.checks import nearest
 from xpnet.cli.terminal import fill, prepare_streams
 from xpnet.errors import ConfigError, XpnetError
 
@@ -41,6 +43,11 @@ COMMANDS = {
 }
 
 
+_EPILOGUE = """\
+Every command takes --help; --debug shows the traceback of an error.
+xpnet --install-completion has the shell complete commands and flags."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -50,10 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
-    tokens = [word for word in tokens if word != "--debug"]
+    everything = "--help-all" in tokens
+    tokens = ["--help" if word == "--help-all" else word for word in tokens if word != "--debug"]
     try:
         with _messages_on_stderr():
-            status = _app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            status = _app(tokens, everything)(
+                tokens, exit_on_error=False, print_error=False, result_action="return_value"
+            )
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("xpnet: interrupted", file=sys.stderr)
@@ -75,14 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _app(tokens: Sequence[str]) -> App:
+def _app(tokens: Sequence[str], everything: bool) -> App:
+    command = next(iter(tokens), "")
+    helps: dict[str, Any] = {}
+    if {"--help", "-h"}.intersection(tokens) or not tokens:
+        from xpnet.cli.help import TAKE_SETTINGS, Help
+
+        command = command if command in COMMANDS else ""
+        helps["help_formatter"] = Help(command, everything=everything)
+        if command in TAKE_SETTINGS and not everything:
+            helps["help_epilogue"] = f"xpnet {command} --help-all shows all settings."
     app = App(
         name="xpnet",
         help="A neural network and its backpropagation, written once, on NumPy, CuPy, PyTorch and JAX.",
-        help_epilogue="Every command takes --help; --debug shows the traceback of an error.",
         help_format="plaintext",
         version=f"xpnet {xpnet.__version__}",
+        version_flags=["--version", "-V"],
         suppress_keyboard_interrupt=False,
+        **{"help_epilogue": _EPILOGUE, **helps},
+    )
+    app.register_install_completion_command(
+        help="Complete commands and flags by Tab in bash, zsh or fish.", sort_key=999
     )
     for order, (name, summary) in enumerate(COMMANDS.items()):
         module = name.replace("-", "_") + "_" * (name == "import")  # which is Python's own word
@@ -101,16 +124,23 @@ def _explain(error: Exception) -> tuple[int, str] | None:
         return 1, str(error)
     message = " ".join(str(error).split())
     if isinstance(error, CycloptsError):
-        if isinstance(error, UnusedCliTokensError):
-            message = f"unexpected argument {' '.join(error.unused_tokens or [])!r}"
-        message = message.partition(" Available commands")[0].rstrip(".")  # --help lists them, and all of them
-        return 2, message if "Did you mean" in message else f"{message}; see --help"
+        return 2, _misused(error, message)
     if isinstance(error, MemoryError):
         return 1, f"out of memory ({message})" if message else "out of memory"
     if isinstance(error, OSError):
         reason = error.strerror or message
         return 1, f"{error.filename}: {reason}" if error.filename else reason
     return None
+
+
+def _misused(error: CycloptsError, message: str) -> str:
+    """What the parser says of a command line that it can't take, in the words of this program."""
+    if isinstance(error, UnusedCliTokensError):
+        message = f"unexpected argument {' '.join(error.unused_tokens or [])!r}"
+    message = message.partition(" Available commands")[0].rstrip(".")  # --help lists them, and all of them
+    if found := re.match(r'Unknown command "(.*?)"', message):
+        return f"unknown command {found[1]!r}; {nearest(found[1], COMMANDS)}xpnet --help lists them"
+    return message if "Did you mean" in message else f"{message}; see --help"
 
 
 def _as_typed(error: ConfigError) -> str:

@@ -229,4 +229,6 @@ def shown(value: Any) -> str:
 def _metavar(annotation: str) -> str:
     if "Literal" in annotation:
         return "N|full"
-    return {"int": "N", "float": "X", "int | str": "N|SECONDS"}.get(annotation.removesuffix(" | None"), "NAME")
+    return {"int": "N", "float": "X", "int | str": "N|SECONDS", "float | str": "X|N|FILE"}.get(
+        annotation.removesuffix(" | None"), "NAME"
+    )

@@ -73,6 +73,7 @@ class Setting(NamedTuple):
     decides : whether the result of a run depends on it, beyond rounding.
     fixed : whether trials of a search can be compared only if they have it in common.
     in_header : whether the header of a run has a place for it; others are listed where they are not the default.
+    common : whether --help shows it, and not only --help-all.
     name, type, default : as TrainConfig defines it.   optimizers : those that take it, if not all do.
     """
 
@@ -86,6 +87,7 @@ class Setting(NamedTuple):
     decides: bool = True
     fixed: bool = False
     in_header: bool = False
+    common: bool = False
     name: str = ""
     type: str = ""
     default: Any = None
@@ -135,12 +137,14 @@ class TrainConfig:
         *("auto", "Name of a data set, or path of a file or directory; auto is mnist, or digits without it", SOURCE),
         fixed=True,
         in_header=True,
+        common=True,
     )
     label: str | None = _setting(
         None,
         "Column of the labels in a table, by name or by number, from 0, or from -1 at the end; by default recognised",
         SOURCE,
         fixed=True,
+        common=True,
     )
     test: str | None = _setting(
         None, "File of test examples; by default the data's own test split, if it has one", SOURCE, fixed=True
@@ -168,7 +172,11 @@ class TrainConfig:
         fixed=True,
     )
     device: str = _setting(
-        *("auto", "Where to compute: cpu, cuda, cuda:N or auto", SOURCE), decides=False, fixed=True, in_header=True
+        *("auto", "Where to compute: cpu, cuda, cuda:N or auto", SOURCE),
+        decides=False,
+        fixed=True,
+        in_header=True,
+        common=True,
     )
     library: str | None = _setting(
         *(None, "Array library; by default numpy on the CPU and cupy on CUDA", SOURCE),
@@ -196,18 +204,19 @@ class TrainConfig:
         "Model to train further, a run directory or a .safetensors file, instead of starting from random parameters",
         SOURCE,
         fixed=True,
+        common=True,
     )
     hidden: tuple[int, ...] = _setting(
-        (128,), "Widths of the hidden layers; none for a linear classifier", NETWORK, low=1, in_header=True
+        (128,), "Widths of the hidden layers; none for a linear classifier", NETWORK, low=1, in_header=True, common=True
     )
     activation: str = _setting(
-        "relu", "Activation of the hidden layers", NETWORK, known=tuple(ACTIVATIONS), in_header=True
+        "relu", "Activation of the hidden layers", NETWORK, known=tuple(ACTIVATIONS), in_header=True, common=True
     )
     initializer: str = _setting(
         "auto", "Distribution of the initial weights; auto chooses by the activation", NETWORK, known=INITIALIZERS
     )
     batch_norm: bool = _setting(False, "Batch normalisation of the hidden layers", NETWORK)
-    dropout: float = _setting(0.0, "Dropout rate of the hidden units", NETWORK, **_SHARE)
+    dropout: float = _setting(0.0, "Dropout rate of the hidden units", NETWORK, **_SHARE, common=True)
     input_dropout: float = _setting(0.0, "Dropout rate of the pixels", NETWORK, **_SHARE)
     loss: str | None = _setting(
         None,
@@ -224,13 +233,15 @@ class TrainConfig:
         TRAINING,
         known=("balanced",),
     )
-    optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True)
+    optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True, common=True)
     lr: float | None = _setting(
         None,
-        "Learning rate; by default the optimizer's own, or a tenth of it from a model on",
+        "Learning rate; by default the optimizer's own, "
+        f"{', '.join(f'{rule.lr:g} for {name}' for name, rule in OPTIMIZERS.items())}; a tenth of it from a model on",
         TRAINING,
         in_header=True,
         **_POSITIVE,
+        common=True,
     )
     momentum: float = _setting(0.9, "Momentum", TRAINING, **_SHARE)
     alpha: float = _setting(0.99, "Decay of the average squared gradient", TRAINING, **_SHARE)
@@ -272,7 +283,7 @@ class TrainConfig:
         high_open=False,
     )
     batch_size: int | Literal["full"] = _setting(
-        64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True
+        64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True, common=True
     )
     epochs: int | None = _setting(
         None,
@@ -281,22 +292,25 @@ class TrainConfig:
         TRAINING,
         low=1,
         in_header=True,
+        common=True,
     )
     seed: int = _setting(
         *(0, "Seed of the initial weights, batch order, dropout, distortions and validation split", TRAINING),
         low=0,
         fixed=True,
         in_header=True,
+        common=True,
     )
     dtype: str = _setting("float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True)
     validation: float | str | None = _setting(
         None,
         "Training examples to hold out for validation: a share below 1, or a number, or 0 for none; or a file. By "
         f"default the data's own validation split or, of at least {LARGE:,} examples, {HELD_OUT:,}; of fewer none, or "
-        f"{FOR_STOPPING:g} of them for early stopping",
+        "a tenth for early stopping",
         TRAINING,
         low=0.0,
         fixed=True,
+        common=True,
     )
     test_each_epoch: bool = _setting(
         False,
@@ -311,8 +325,11 @@ class TrainConfig:
         "Epochs to wait for a better validation loss before stopping; the best parameters are restored",
         TRAINING,
         low=1,
+        common=True,
     )
-    augment: Distortion | None = _setting(None, "Distort the training images, anew in each epoch", TRAINING)
+    augment: Distortion | None = _setting(
+        None, "Distort the training images, anew in each epoch", TRAINING, common=True
+    )
     on_nonfinite: str = _setting(
         "stop",
         "If the loss or a parameter is not finite: stop, or rollback to the newest checkpoint with half the learning "
