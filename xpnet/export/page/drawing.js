@@ -78,7 +78,7 @@ function paintPaper() {
   }
   if (!key) return;
   context.lineWidth = 2;
-  context.strokeStyle = `rgb(${colour(key.down ? "for" : "against")})`;
+  context.strokeStyle = `rgb(${colour(key.down ? "accent" : "doubt")})`;
   context.beginPath();
   context.arc(key.x, key.y, PEN + 2, 0, 7);
   context.stroke();
