@@ -16,15 +16,18 @@ from xpnet.data import Scaling
 from xpnet.data.schema import PIXELS
 from xpnet.errors import ConfigError, ModelError
 from xpnet.export import export, read
+from xpnet.export.keras import BACKENDS, _is_installed
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--hidden", "16", "--lr", "0.05", "--batch-size", "64"]
 PACKAGES = {".onnx": "onnx", ".pt": "torch"}
-SUFFIXES = [".onnx", ".pt", ".npz", ".json"]
+SUFFIXES = [".onnx", ".pt", ".keras", ".npz", ".json"]
 
 
 def needs(suffix: str) -> None:
+    if suffix == ".keras" and not (_is_installed("keras") and any(map(_is_installed, BACKENDS))):
+        pytest.skip("needs keras, of the extra keras, and a backend of it")
     if package := PACKAGES.get(suffix):
         pytest.importorskip(package, reason=f"needs {package}, of the extra {package}")
 

@@ -37,10 +37,11 @@ def import_(
         str | None, Parameter(help="Name of the data set that it was trained on, to measure it by.")
     ] = None,
 ) -> None:
-    """Make a model of xpnet from a file: ONNX, PyTorch, .npz or .json, if it is a plain MLP.
+    """Make a model of xpnet from a file of ONNX, PyTorch, Keras, .npz or .json.
 
-    Nothing in the file is executed. What evaluate, predict and export take
-    is written; its outputs are those that the file's own program gives.
+    It must be a plain MLP; what is none is refused by the name of the layer
+    that is not. Nothing in the file is executed. A run directory is written
+    that evaluate, predict and export take, with the file's own outputs.
     """
     model = read(file, loss=loss, activation=activation, white=white, data=data)
     out = out or new_run(file.stem)

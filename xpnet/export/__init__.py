@@ -67,6 +67,12 @@ FORMATS: dict[str, Format] = {
         "print(torch.load({file!r}, weights_only=True)['construction'])",
         ("about",),
     ),
+    ".keras": Format(
+        "keras",
+        "Keras, a model of built-in layers (extra keras)",
+        "keras.saving.load_model({file!r}).predict(rows)",
+        ("about",),
+    ),
     ".npz": Format(
         "arrays",
         "NumPy's arrays and what they are for",

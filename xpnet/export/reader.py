@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.checks import check_range, nearest
 from xpnet.data import Scaling
 from xpnet.errors import ConfigError, ModelError
-from xpnet.export import arrays, onnx_reader, torch_reader
+from xpnet.export import arrays, keras_reader, onnx_reader, torch_reader
 from xpnet.model import Model
 
 __all__ = ["READERS", "read"]
@@ -20,6 +20,7 @@ READERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     ".onnx": (onnx_reader.from_onnx, ("loss",)),
     ".pt": (torch_reader.read, ("activation", "loss")),
     ".pth": (torch_reader.read, ("activation", "loss")),
+    ".keras": (keras_reader.read, ("loss",)),
     ".npz": (arrays.read, ()),
     ".json": (arrays.read, ()),
 }
