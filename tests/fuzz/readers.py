@@ -33,6 +33,7 @@ from PIL import Image
 from safetensors.numpy import load as deserialize
 
 import xpnet
+from xpnet import export
 from xpnet.data import (
     Schema,
     read,
@@ -48,6 +49,8 @@ from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_archive
 from xpnet.data.pictures import to_form
 from xpnet.data.pictures.decoding import decode
+from xpnet.export.hdf5 import read_hdf5
+from xpnet.files import read_whole
 from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import reproduce, tune
@@ -535,6 +538,23 @@ def _model_seeds() -> Iterator[bytes]:
             yield _written(lambda path, stored=stored: save(path, stored))  # type: ignore[misc]
 
 
+def _exported(suffix: str) -> Iterator[bytes]:
+    for activation, loss in (("gelu", "cross-entropy"), ("relu", "squared-error")):
+        network = xpnet.MLP((4, 3, 2), activation, loss)
+        model = xpnet.Model(network, init_params(network), [], xpnet.select("cpu"), Schema("digits", (2, 2)))
+        yield _written(lambda path, model=model: export.export(model, path, force=True), f"x{suffix}")  # type: ignore[misc]
+
+
+def _hdf5_seeds() -> Iterator[bytes]:
+    h5py = import_module("h5py")
+    for shapes in ([(3, 4)], [(2,), (), (1, 1)]):
+        file = io.BytesIO()
+        with h5py.File(file, "w") as weights:
+            for i, shape in enumerate(shapes):
+                weights[f"layers/dense_{i}/vars/0"] = np.ones(shape, np.float32)
+        yield file.getvalue()
+
+
 def _checkpoint_seeds() -> Iterator[bytes]:
     figures = {"train_loss": 0.5, "train_accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.5}
     epoch = history.Epoch(epoch=1, samples_per_second=9.0, **figures)
@@ -780,6 +800,14 @@ def _zipped(path: Path) -> object:
         return read_idx_split(files, "train"), read_idx_split(files, "test")
 
 
+def _weights(path: Path) -> object:
+    try:
+        content = read_whole(path, 1 << 30)
+    except OSError as error:
+        raise xpnet.ModelError(str(error)) from None
+    return read_hdf5(content)
+
+
 def _picture_of(path: Path) -> object:
     """One picture in 256 is looked at as well, which takes longer than to decode all others of them."""
     grey = decode(path).grey
@@ -850,6 +878,12 @@ READERS: dict[str, Reader] = {
         _resummed,
         _JSON_TOKENS,
     ),
+    "network-json": Reader(export.read, ("x.json",), xpnet.XpnetError, lambda: _exported(".json"), tokens=_JSON_TOKENS),
+    "network-npz": Reader(
+        export.read, ("x.npz",), xpnet.XpnetError, lambda: _exported(".npz"), _rezipped, _JSON_TOKENS
+    ),
+    "onnx": Reader(export.read, ("x.onnx",), xpnet.XpnetError, lambda: _exported(".onnx")),
+    "hdf5": Reader(_weights, ("x.h5",), xpnet.ModelError, _hdf5_seeds),
     "history": Reader(history.read_history, ("history.csv",), xpnet.ModelError, _history_seeds, tokens=_NUMBER_TOKENS),
     "records": Reader(
         reproduce.read_records, ("reproduce.json",), xpnet.ModelError, _records_seeds, tokens=_JSON_TOKENS

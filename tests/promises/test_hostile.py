@@ -75,6 +75,10 @@ def needs(name: str) -> None:
     """Skip what needs a package that is not installed."""
     if name == "arrow":
         pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'xpnet[tables]'")
+    if name == "onnx":
+        pytest.importorskip("onnx", reason="needs onnx, of the extra onnx")
+    if name == "hdf5":
+        pytest.importorskip("h5py", reason="needs h5py, which comes with keras, of the extra keras")
 
 
 @pytest.fixture(params=READERS)

@@ -44,8 +44,8 @@ def read(
     white : of a network that takes pixels in [0, 1], or shifted and scaled from there, the largest value that they have
         in the data, such as 255: it is divided by inside.
     data : the name of the set that it was trained on.   classes : the names of its outputs.
-    Raises ConfigError for a suffix or setting that does not fit; ModelError for a file that is damaged, or a network
-    that is no plain MLP, naming what it has; MissingPackageError; OSError where the file cannot be read.
+    Raises ConfigError for a suffix or setting that does not fit; ModelError for a file that is missing or damaged, or a
+    network that is no plain MLP, naming what it has; MissingPackageError.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -64,7 +64,10 @@ def read(
     for name in given:
         if name not in takes:
             raise ConfigError(f"{name} is not for {suffix} files, which say it themselves: leave it out")
-    model: Model = reader(path, **given)
+    try:
+        model: Model = reader(path, **given)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     changes: dict[str, Any] = {} if data is None else {"data": data}
     if white is not None:
         changes["features"] = _of_pixels(model.schema.features, white)
