@@ -1,5 +1,6 @@
 """Files are whole whatever fails while they are written; locks end with their process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -182,6 +183,26 @@ def test_a_lock_is_refused_with_the_name_of_its_holder(tmp_path: Path, other: su
     with files.locked(tmp_path / "lock"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_s_living_holder_is_known_without_taking_it(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    path = tmp_path / "lock"
+    assert files.holder_of(tmp_path / "none") is None
+    assert str(files.holder_of(path)).startswith(f"process {other.pid} on ")
+    about = json.loads(path.read_text())
+    for host in (about["host"], "elsewhere"):  # of another machine's processes, only the lock tells
+        path.write_text(json.dumps(about | {"host": host}))
+        assert files.holder_of(path) is not None
+    other.kill()
+    other.wait()
+    assert files.holder_of(path) is None
+    path.write_text(json.dumps(about | {"pid": os.getpid()}))
+    assert files.holder_of(path) is None, "a living process that does not hold it"
+    for content in ("", "{}", '{"host": 3, "pid": []}', "[" * 900, f'{{"host": "x", "pid": 1{"0" * 400}}}'):
+        path.write_text(content)
+        assert files.holder_of(path) is None
+    with files.locked(path):
+        pass
 
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path, other: subprocess.Popen[str]) -> None:

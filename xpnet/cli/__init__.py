@@ -30,6 +30,8 @@ COMMANDS = {
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",
     "animate": "Film a run: its weights, hidden layer and decision boundary while it learns.",
     "summary": "Show a model's layers, parameters and arithmetic.",
+    "runs": "List the runs, with their scores, and mark the best.",
+    "compare": "Compare runs: settings, scores, and the examples that only one gets right.",
     "export": "Write a model as a file for other programs, such as .onnx.",
     "draw": "Draw a digit in the browser, and watch a trained model answer.",
     "import": "Make a model from a file of another program, or of xpnet export.",

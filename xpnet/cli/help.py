@@ -21,6 +21,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plot": ("xpnet plot", "xpnet plot runs/a runs/b --out both.png", "xpnet plot runs/mine --confusion --mistakes"),
     "animate": ("xpnet animate", "xpnet animate runs/mine --out film.webp"),
     "summary": ("xpnet summary runs/mine",),
+    "runs": ("xpnet runs", "xpnet runs --sort accuracy"),
+    "compare": ("xpnet compare runs/a runs/b",),
     "export": ("xpnet export mnist.onnx", "xpnet export runs/mine mnist.h --quantize int8", "xpnet export page.html"),
     "draw": ("xpnet draw", "xpnet draw runs/mine"),
     "import": ("xpnet import model.onnx", "xpnet import model.pt --activation relu"),

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -39,7 +39,9 @@ __all__ = [
     "print_beside",
     "print_flow",
     "print_header",
+    "print_table",
     "result_console",
+    "say",
     "step_bar",
     "working",
 ]
@@ -288,6 +290,66 @@ def ask_line(prompt: str) -> str:
         print(prompt, end="", file=sys.stderr, flush=True)
         prompt = ""
     return input(prompt)
+
+
+def print_table(
+    rows: Sequence[Mapping[str, str]],
+    columns: Sequence[str],
+    console: "Console",
+    *,
+    right: Collection[str] = (),
+    less: Sequence[str] = (),
+    styles: Sequence[str] = (),
+) -> None:
+    """Print a line for each row, below one of headings, without ever breaking a cell.
+
+    rows : cells by column; a column whose cells are all empty is left out.   right : the columns that are flush right.
+    less : those that a terminal does without, in this order, if it is too narrow. One that is too narrow for the others
+        shows the first column's cell on a line of its own. Elsewhere than on a terminal a line has any length.
+    styles : of each row, in rich's words; by default plain.
+    """
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    room = console.width if console.is_terminal else sys.maxsize
+    shown = [name for name in columns if any(row[name] for row in rows)]
+    for name in (None, *less):
+        shown = [each for each in shown if each != name]
+        widths = {each: max(cell_len(each), *(cell_len(row[each]) for row in rows)) for each in shown}
+        if fits := sum(widths.values()) + GAP * (len(shown) - 1) <= room:
+            break
+    apart = not fits and len(shown) > 1
+
+    def line(cells: Mapping[str, str], style: str) -> None:
+        padded = []
+        for name in shown:
+            blanks = " " * (widths[name] - cell_len(cells[name]))
+            padded.append(blanks + cells[name] if name in right else cells[name] + blanks)
+        text = (" " * GAP).join(padded).rstrip()
+        if apart:
+            text = (
+                f"{cells[shown[0]]}\n{' ' * GAP}{', '.join(cells[name].strip() for name in shown[1:] if cells[name])}"
+            )
+        console.print(Text(text, style), soft_wrap=True)
+
+    line({name: name for name in columns}, "bold")
+    for row, style in zip(rows, styles or [""] * len(rows), strict=True):
+        line(row, style)
+
+
+def say(text: str, console: "Console", indent: int = 0, style: str = "") -> None:
+    """Print a text, on a terminal in lines of whole words, the later ones indented; blanks that do not break may be
+    \\xa0.
+    """
+    from rich.text import Text
+
+    if console.is_terminal:
+        # Not by rich, which breaks the words that are longer than a line.
+        wrapper = textwrap.TextWrapper(
+            console.width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
+        text = wrapper.fill(text)
+    console.print(Text(text.replace("\xa0", " "), style), soft_wrap=True)
 
 
 def loading() -> AbstractContextManager[Callable[[str, int, int | None], None]]:

@@ -1,7 +1,7 @@
 """The disk: reading files of unknown origin, writing files so that nothing is lost, locks, TOML, and array digests."""
 
 from .digest import sha256_of
-from .locks import locked
+from .locks import holder_of, locked
 from .reading import Stream, open_regular, package_text, read_up_to, read_whole
 from .toml import parse_toml, read_text
 from .writing import flush, flush_names, move_into_place, remove, sweep, write_atomically, write_folder
@@ -10,6 +10,7 @@ __all__ = [
     "Stream",
     "flush",
     "flush_names",
+    "holder_of",
     "locked",
     "move_into_place",
     "open_regular",

@@ -15,9 +15,11 @@ from xpnet.errors import InUseError
 
 from .reading import open_regular
 
-__all__ = ["locked"]
+__all__ = ["holder_of", "locked"]
 
 logger = logging.getLogger("xpnet")
+
+_MOST = 1000  # bytes of a lock's file that are read
 
 
 @contextlib.contextmanager
@@ -46,6 +48,40 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator
                 end()
 
 
+def holder_of(path: Path) -> str | None:
+    """A description of the living process that holds a lock; None if none does. Nothing is written.
+
+    path : of the lock's file.
+    """
+    try:
+        with open_regular(path) as file:
+            about = json.loads(file.read(_MOST))
+            if about["host"] == platform.node() and not _alive(int(about["pid"])):
+                return None  # a killed process leaves its file
+            if _try_lock(file.fileno(), shared=True):
+                return None  # nor does its number tell, which another process may have by now
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:  # on Windows, where what is locked cannot be read
+        return "another process" if sys.platform == "win32" else None
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return _holder(path)
+
+
+def _alive(pid: int) -> bool:
+    """Whether there may be a process of that number on this machine."""
+    if sys.platform == "win32":  # where a signal of any number ends the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _hold(path: Path) -> int | None:
     """The descriptor of a lock's file, locked and with this process's name in it; None if another one has it."""
     while True:
@@ -70,12 +106,12 @@ def _holder(path: Path) -> str:
     """A description of a lock's holder."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         with open_regular(path) as file:
-            about = json.loads(file.read(1000))
+            about = json.loads(file.read(_MOST))
         return f"process {int(about['pid'])} on {str(about['host'])[:80]}, since {str(about['since'])[:30]}"
     return "another process"
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -84,7 +120,7 @@ def _try_lock(descriptor: int) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

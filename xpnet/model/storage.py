@@ -21,10 +21,10 @@ from safetensors.numpy import save as serialize
 
 from xpnet.data.schema import FORMS, SCALES, Scaling, Schema
 from xpnet.errors import ModelError, one_line
-from xpnet.files import read_whole, sha256_of, write_atomically
+from xpnet.files import open_regular, read_whole, sha256_of, write_atomically
 from xpnet.numerics.network import MLP
 
-__all__ = ["FORMAT", "Stored", "read", "save", "schema_of"]
+__all__ = ["FORMAT", "Stored", "network_of", "read", "save", "schema_of"]
 
 Arrays = list[NDArray[Any]]
 
@@ -94,6 +94,25 @@ def read(path: str | Path) -> Stored:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except ModelError as error:
         raise ModelError(f"{path} is {error}") from None
+
+
+def network_of(path: Path) -> tuple[MLP, str]:
+    """The network in a model file, and the name of its data, from the description alone: the arrays are not read.
+
+    path : a .safetensors file.
+    Raises ModelError for a file that cannot be read or has no such description; OSError if there is none.
+    """
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        content = b"" if size > MAX_HEADER else file.read(size)
+    try:
+        header = json.loads(content.decode())
+        description = json.loads(header["__metadata__"]["xpnet"])
+        if len(description["network"]["sizes"]) > len(header):
+            raise ValueError("more layers than arrays")
+        return MLP(**description["network"]), one_line(str(description["data"]))
+    except Exception as error:  # the description may be any JSON
+        raise ModelError(f"{path} is damaged or not a model of xpnet ({error})") from None
 
 
 def _parsed(content: bytes) -> Stored:
