@@ -1,7 +1,6 @@
 """xpnet train."""
 
 import logging
-import math
 import shlex
 import signal
 import sys
@@ -11,23 +10,17 @@ from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
 
-from xpnet.backend import Backend
-from xpnet.cli.datasets import form_of, new_run
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, shown, takes_settings
-from xpnet.cli.terminal import device_line, print_header, result_console
-from xpnet.data import Dataset
-from xpnet.errors import ConfigError, ModelError, NonFiniteError
-from xpnet.model import Model
-from xpnet.numerics.network import MLP
+from xpnet.checks import check_range
+from xpnet.cli.datasets import new_run
+from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
+from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
-from xpnet.training.config import SETTINGS, SMALL, TrainConfig
 from xpnet.training.directory import refuse_run
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import TensorBoardLog
-from xpnet.training.prepare import n_trained_on
 from xpnet.training.run import Run
-from xpnet.training.start import network_for
 
 __all__ = ["train"]
 
@@ -53,6 +46,24 @@ def train(
         Literal["tensorboard"] | None,
         Parameter(group=RUN, help="Also log each epoch's figures in the run directory, for TensorBoard."),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        Parameter(
+            group=RUN,
+            converter=whole_numbers,
+            help="Train so many times, with seeds from --seed on; print mean, spread and what the ensemble reaches.",
+            metavar="N",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            group=RUN,
+            negative="",
+            help="Train nothing: print the resolved settings as a recipe, and the steps, memory and time to expect.",
+            show_default=False,
+        ),
+    ] = False,
     quiet: Annotated[
         bool, Parameter(group=RUN, negative="", help="Print only the result and warnings.", show_default=False)
     ] = False,
@@ -65,45 +76,83 @@ def train(
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
-    if out is not None and str(out) in ("", "."):
-        raise ConfigError("--out must name a directory of its own, not the current one")
-    for flag, value in (("--out", out), ("--recipe", recipe)):
-        if resume is not None and value is not None:
-            raise ConfigError(f"--resume continues in {resume} with that run's settings: leave out {flag}")
-    result: Result | None = None
+    _check(out, resume, recipe, seeds)
+    results: dict[int, Result] = {}
     with _Interruption() as interruption:
         try:
-            config = chosen(recipe, settings, resume)
-            if resume is None and out is not None:
-                refuse_run(out)  # before the data are read
+            config = chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
             backend, data, network = opened(config, data_dir, download=not no_download)
             out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
-            callbacks: list[Callback] = [interruption]
-            if log == "tensorboard":
-                callbacks.append(TensorBoardLog(out))
             if not quiet:
-                _print_header(config, data, backend, network, out)
-            result = fit(
-                network,
-                data,
-                config,
-                backend=backend,
-                callbacks=callbacks,
-                progress=not quiet,
-                out=out,
-                resume=resume is not None,
-            )
+                print_run_header(config, data, backend, network, out)
+            if dry_run:
+                print_plan(config, data, backend, network, seeds or 1)
+                return 0
+            for seed, folder in _folders(out, config.seed, seeds).items():
+                if seeds and not quiet:
+                    print(f"seed {seed}", file=sys.stderr)
+                result = fit(
+                    network,
+                    data,
+                    config.replace(seed=seed),
+                    backend=backend,
+                    callbacks=[interruption.of(folder, out, seeds), *_logs(log, folder)],
+                    progress=not quiet,
+                    out=folder,
+                    resume=resume is not None,
+                )
+                if interruption.signal is None or interruption.finished:
+                    results[seed] = result
+                if interruption.signal is not None:
+                    break
         except KeyboardInterrupt:
             pass
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; {interruption.kept(out)}") from None
-    if result is None or (interruption.signal is not None and not interruption.finished):
-        print(f"xpnet: {interruption.what}; {interruption.kept(out)}", file=sys.stderr)
+            raise NonFiniteError(f"{error}; {interruption.kept}") from None
+    if len(results) < (seeds or 1):
+        print(f"xpnet: {interruption.what}; {interruption.kept}", file=sys.stderr)
         return interruption.status
+    assert out is not None
+    if seeds:
+        print_seeds(results, data, out)
+        return 0
     if result.history and len(result.history) == interruption.begun_after:
         print(f"{out} is finished; add --epochs to extend it", file=sys.stderr)
-    _print_result(result, data, out)
+    print_result(result, data, out)
     return 0
+
+
+def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int | None) -> None:
+    """Raise ConfigError for flags that do not fit together, before anything is read."""
+    if seeds is not None:
+        check_range("--seeds", seeds, 2)
+    for flag, value in (("--out", out), ("--recipe", recipe)):
+        if resume is not None and value is not None:
+            raise ConfigError(f"--resume continues in {resume} with that run's settings: leave out {flag}")
+    if out is not None:
+        if str(out) in ("", "."):
+            raise ConfigError("--out must name a directory of its own, not the current one")
+        refuse_run(out)
+        if seeds and any(out.glob("seed-*")):
+            raise ConfigError(f"{out} already holds runs: name another directory, or continue them (--resume)")
+
+
+def _logs(log: str | None, folder: Path) -> list[Callback]:
+    """The callbacks that --log asks for."""
+    return [TensorBoardLog(folder)] if log == "tensorboard" else []
+
+
+def _folders(out: Path, first: int, seeds: int | None) -> dict[int, Path]:
+    """The directory of each seed's run: a run by itself is in out."""
+    return {first: out} if seeds is None else {seed: out / f"seed-{seed}" for seed in range(first, first + seeds)}
+
+
+def _first_seed(folder: Path) -> Path:
+    """The run of the lowest seed among those in a directory.   Raises ConfigError if there is none."""
+    found = {int(path.name.removeprefix("seed-")): path for path in folder.glob("seed-*") if path.name[5:].isdecimal()}
+    if not found:
+        raise ConfigError(f"{folder} holds no runs of several seeds to continue: leave out --seeds, or --resume")
+    return found[min(found)]
 
 
 class _Interruption(Callback):
@@ -114,6 +163,7 @@ class _Interruption(Callback):
 
     def __init__(self) -> None:
         self.run: Run | None = None
+        self.folder, self.again = Path(), ""
         self.begun_after = 0
         self.signal: int | None = None
         self._replaced: dict[int, Any] = {}
@@ -138,6 +188,12 @@ class _Interruption(Callback):
         if not self.run.finished:
             self.run.stop(self.what, at_once=True)
 
+    def of(self, folder: Path, out: Path, seeds: int | None) -> Self:
+        """This callback, for the run in a directory, which is one of several in out if there are seeds."""
+        self.run, self.folder = None, folder
+        self.again = f"xpnet train --resume {shlex.quote(str(out))}" + (f" --seeds {seeds}" if seeds else "")
+        return self
+
     def on_start(self, run: Run) -> None:
         self.run, self.begun_after = run, len(run.history)
 
@@ -156,72 +212,16 @@ class _Interruption(Callback):
         """The signal's effect in a word."""
         return "terminated" if self.signal == signal.SIGTERM else "interrupted"
 
-    def kept(self, out: Path | None) -> str:
+    @property
+    def kept(self) -> str:
         """A clause on what the run has saved, and how to continue it."""
         if self.run is None:
             return "nothing was trained yet"
         epoch = self.run.model_epoch
         parameters = f"the parameters of epoch {epoch}" if epoch else "no epoch was finished; the initial parameters"
-        saved = f"{parameters} are saved in {out}"
+        saved = f"{parameters} are saved in {self.folder}"
         # Look on the disk: the newest state may not have been written, for lack of time or space.
-        checkpoint, _ = newest_checkpoint(Path(out or "") / "checkpoints")
+        checkpoint, _ = newest_checkpoint(self.folder / "checkpoints")
         if checkpoint is None:
             return saved
-        return f"{saved}; xpnet train --resume {shlex.quote(str(out))} continues after {checkpoint.where}"
-
-
-def _print_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:
-    trained_on = n_trained_on(data, config)
-    counts = {"training": trained_on, "validation": len(data) - trained_on or len(data.validation or ())}
-    counts["test"] = len(data.test or ())
-    network, usual = network_for(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
-    config = config.resolved(trained_on, network.loss, trained=isinstance(start, Model))
-    n_params = sum(map(math.prod, network.param_shapes().values()))
-    drawn = config.data == "auto" and data.name != "mnist"
-    batch = "full batch" if config.batch_size == "full" else f"batches of {config.batch_size}"
-    tf32 = " with products in TF32" if backend.tf32 else ", not TF32, which needs CUDA" if config.tf32 else ""
-    extras = [
-        f"{name.replace('_', ' ')} {shown(getattr(config, name))}"
-        for name, setting in SETTINGS.items()
-        if not setting.in_header and getattr(config, name) != getattr(usual, name)
-    ]
-    rows = {
-        "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
-        f"{', '.join(f'{n:,} {name}' for name, n in counts.items() if n)} {form_of(data)}, {_labels_of(data)}",
-        "device": device_line(backend),
-        "network": f"{network}, {n_params:,} parameters, {network.loss}",
-        "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
-        f"{config.epochs} epoch{'s'[: config.epochs != 1]}, {config.dtype}{tf32}, seed {config.seed}",
-        "also": ", ".join(extras),
-        "run": str(out),
-    }
-    print_header(rows)
-
-
-def _labels_of(data: Dataset) -> str:
-    """The labels in words: 10 classes, or as many labels or numbers for each example."""
-    if data.task == "classification":
-        return f"{data.n_classes} classes"
-    several = "s"[: data.n_outputs > 1]
-    return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
-
-
-def _print_result(result: Result, data: Dataset, out: Path | None) -> None:
-    best = result.history[result.model_epoch - 1]
-    for split in ("test", "validation", "train"):
-        loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
-        if loss is not None:
-            break
-    score = f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}"
-    early = result.stop_reason is not None and len(result.history) != result.config.epochs
-    stopped = f"; stopped: {result.stop_reason}" if early else ""
-    console = result_console()
-    whole = not console.is_terminal  # elsewhere a line stays one
-    line = f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}"
-    console.print(line, style="bold", soft_wrap=whole)
-    if result.unsaved is not None:
-        raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
-    console.print(f"saved in {out}", soft_wrap=whole)
-    if console.is_terminal:
-        run = shlex.quote(str(out))
-        console.print(f"next: xpnet predict {run}", style="dim")
+        return f"{saved}; {self.again} continues after {checkpoint.where}"

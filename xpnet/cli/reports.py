@@ -1,0 +1,129 @@
+"""What xpnet train prints around a run: its header, its plan, its results."""
+
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from xpnet.backend import Backend
+from xpnet.cli.datasets import form_of
+from xpnet.cli.settings import shown
+from xpnet.cli.terminal import device_line, print_header, result_console
+from xpnet.data import Dataset
+from xpnet.display import duration
+from xpnet.errors import ModelError
+from xpnet.model import Ensemble, Model
+from xpnet.numerics.network import MLP
+from xpnet.training.config import SETTINGS, SMALL, TrainConfig
+from xpnet.training.estimate import estimate
+from xpnet.training.fit import Result
+from xpnet.training.prepare import n_trained_on, prepare
+from xpnet.training.start import network_for
+
+__all__ = ["print_plan", "print_result", "print_run_header", "print_seeds"]
+
+
+def print_run_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:
+    """Print what is trained on what, where, and how, on stderr."""
+    trained_on = n_trained_on(data, config)
+    counts = {"training": trained_on, "validation": len(data) - trained_on or len(data.validation or ())}
+    counts["test"] = len(data.test or ())
+    network, usual = network_for(start, data), TrainConfig().resolved(SMALL, "cross-entropy")
+    config = config.resolved(trained_on, network.loss, trained=isinstance(start, Model))
+    n_params = sum(map(math.prod, network.param_shapes().values()))
+    drawn = config.data == "auto" and data.name != "mnist"
+    batch = "full batch" if config.batch_size == "full" else f"batches of {config.batch_size}"
+    tf32 = " with products in TF32" if backend.tf32 else ", not TF32, which needs CUDA" if config.tf32 else ""
+    extras = [
+        f"{name.replace('_', ' ')} {shown(getattr(config, name))}"
+        for name, setting in SETTINGS.items()
+        if not setting.in_header and getattr(config, name) != getattr(usual, name)
+    ]
+    rows = {
+        "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
+        f"{', '.join(f'{n:,} {name}' for name, n in counts.items() if n)} {form_of(data)}, {_labels_of(data)}",
+        "device": device_line(backend),
+        "network": f"{network}, {n_params:,} parameters, {network.loss}",
+        "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
+        f"{config.epochs} epoch{'s'[: config.epochs != 1]}, {config.dtype}{tf32}, seed {config.seed}",
+        "also": ", ".join(extras),
+        "run": str(out),
+    }
+    print_header(rows)
+
+
+def _labels_of(data: Dataset) -> str:
+    """The labels in words: 10 classes, or as many labels or numbers for each example."""
+    if data.task == "classification":
+        return f"{data.n_classes} classes"
+    several = "s"[: data.n_outputs > 1]
+    return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
+
+
+def print_plan(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, runs: int) -> None:
+    """Print the resolved settings as TOML, and on stderr what so many runs with them are expected to take."""
+    network = network_for(start, data)
+    run, splits = prepare(network, data, config, backend, start=start if isinstance(start, Model) else None)
+    steps, seconds, size = estimate(run, splits)
+    times = f" for each of {runs} seeds" if runs > 1 else ""
+    rows = {
+        "steps": f"{run.n_steps:,} an epoch, {steps:,} in all{times}",
+        "memory": f"about {size / 1e6:,.0f} MB of data, parameters and activations on {backend.device}",
+        "time": f"about {duration(seconds * runs)}, by the speed of some steps just now",
+    }
+    print_header(rows)
+    print(run.config.to_toml(), end="")
+
+
+def print_result(result: Result, data: Dataset, out: Path) -> None:
+    """Print what came of a run, and on a terminal what to do next.   Raises ModelError if it could not be saved."""
+    best = result.history[result.model_epoch - 1]
+    split, score, loss = _score(result)
+    early = result.stop_reason is not None and len(result.history) != result.config.epochs
+    stopped = f"; stopped: {result.stop_reason}" if early else ""
+    _print(f"{split} {score}, loss {loss:.4f} on {data.name}, epoch {best.epoch}{stopped}", "bold")
+    if result.unsaved is not None:
+        raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
+    _print(f"saved in {out}")
+    if sys.stdout.isatty():
+        _print(f"next: xpnet predict {shlex.quote(str(out))}", "dim")
+
+
+def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None:
+    """Print what came of several runs that differ in their seeds: each, their mean and spread, and their ensemble."""
+    figures = []
+    for seed, result in results.items():
+        split, score, loss = _score(result)
+        best = result.history[result.model_epoch - 1]
+        figures.append(getattr(best, f"{split}_accuracy") or getattr(best, f"{split}_r2") or 0.0)
+        print(f"seed {seed}: {split} {score}, loss {loss:.4f}")
+    percent = best.train_r2 is None
+    mean, spread = statistics.mean(figures), statistics.stdev(figures)
+    words = f"{100 * mean:.2f} +- {100 * spread:.2f} %" if percent else f"{mean:.4f} +- {spread:.4f}"
+    metric = "accuracy" if percent else "R2"
+    _print(f"{split} {metric} {words} on {data.name}: mean and standard deviation of {len(results)} seeds", "bold")
+    if split == "test" and data.test is not None:
+        scores = Ensemble([result.model for result in results.values()]).evaluate(*data.test)
+        score = f"{100 * scores.accuracy:.2f} %" if percent else f"{scores.r2:.4f}"
+        _print(f"test {metric} {score} with the outputs of all of them averaged", "bold")
+    _print(f"saved in {out}")
+    if sys.stdout.isatty():
+        runs = " ".join(shlex.quote(str(out / f"seed-{seed}")) for seed in results)
+        _print(f"next: xpnet evaluate {runs}", "dim")
+
+
+def _score(result: Result) -> tuple[str, str, float]:
+    """The split that a run is judged by, its score in words, and its loss."""
+    best = result.history[result.model_epoch - 1]
+    for split in ("test", "validation", "train"):
+        loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
+        if loss is not None:
+            break
+    return split, f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}", loss
+
+
+def _print(line: str, style: str = "") -> None:
+    console = result_console()
+    console.print(line, style=style, soft_wrap=not console.is_terminal)  # elsewhere a line stays one
