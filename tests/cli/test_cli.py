@@ -460,7 +460,16 @@ def test_evaluate_agrees_with_the_history(trained: str, patterns: str, capsys: p
     images, labels = test
     assert found["calibration_error"] == pytest.approx(calibration_error(model.outputs(images), labels))
     for i, each in enumerate(found["classes"]):
-        assert each == {"class": str(i), "images": confusion[i].sum(), "accuracy": confusion[i, i] / confusion[i].sum()}
+        recall, precision = (confusion[i, i] / confusion.sum(axis=axis)[i] for axis in (1, 0))
+        f1 = pytest.approx(2 * precision * recall / (precision + recall))
+        assert each == {
+            "class": str(i),
+            "images": confusion[i].sum(),
+            "accuracy": recall,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+        }
 
 
 def test_confusion_has_a_row_for_each_label(
@@ -505,7 +514,7 @@ def test_evaluate_other_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: p
     errors = X[:, 0] - numbers
     assert found["mae"] == pytest.approx(np.abs(errors).mean())
     assert found["r2"] == pytest.approx(1 - (errors**2).sum() / ((numbers - numbers.mean()) ** 2).sum())
-    assert f"R2        {found['r2']:.4f}\nerror     0.25 (mean, absolute)\nloss " in out
+    assert f"R2        {found['r2']:.4f}\nMAE       0.25 (mean absolute error, in the unit of the target)\nRMSE " in out
     assert "accuracy" not in out
     out, found = evaluated("multilabel")
     assert found["accuracy"] == 0.5
@@ -513,7 +522,9 @@ def test_evaluate_other_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("red", 3, 0.5),
         ("ripe", 2, 0.75),
     ]
-    assert "red   3  50.00 %\nripe  2  75.00 %\n" in out
+    assert "label n   right precision   recall" in out
+    assert "red   3 50.00 %  " in out
+    assert "ripe  2 75.00 %  " in out
     pytest.importorskip("matplotlib", reason="needs the extra: pip install 'xpnet[plot]'")
     for use in (["plot", "regression.safetensors", "--mistakes"], ["plot", "multilabel.safetensors", "--confusion"]):
         assert main([*use, "--data", "multilabel"]) == 2
@@ -528,11 +539,13 @@ def test_evaluate_prints_a_table_that_fits(trained: str, capsys: pytest.CaptureF
     lines = [line.rstrip() for line in out.splitlines()]
     assert max(len(line) for line in lines if not line.startswith("data ")) <= 80  # a path is as long as it is
     assert "\x1b" not in out + err
-    assert re.search(r"^accuracy +\d+\.\d\d %$", out, re.MULTILINE)
-    table = lines[lines.index(next(line for line in lines if line.startswith("label"))) :]
-    assert table[0].split() == ["label", "images", "accuracy", "0", "1", "2"]
-    assert len(table) == 4
-    assert all(len(line.split()) == 7 for line in table[1:])
+    assert re.search(r"^accuracy +\d+\.\d\d % \(95 % interval: \d+\.\d\d to \d+\.\d\d %\)$", out, re.MULTILINE)
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("class "))
+    assert lines[at].split() == ["class", "n", "precision", "recall", "F1"]
+    assert all(len(line.replace(" %", "").split()) == 5 for line in lines[at + 1 : at + 4])
+    assert lines[at + 5] == "confusion matrix: a row for each class, a column for each prediction"
+    assert lines[at + 6].split() == ["0", "1", "2"]
+    assert all(len(line.split()) == 4 for line in lines[at + 7 : at + 10])
 
 
 def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -544,7 +557,7 @@ def test_many_classes_show_the_commonest_mistakes_instead(tmp_path: Path, capsys
     assert main(["evaluate", "run"]) == 0
     out = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("data ")) <= 80
-    assert len(re.findall(r"^ +3 times \d+ classified as \d+$", out, re.MULTILINE)) == 10
+    assert len(re.findall(r"^\d+ taken for \d+: 3 times$", out, re.MULTILINE)) == 10
 
 
 @pytest.mark.parametrize(
@@ -630,13 +643,14 @@ def test_evaluate_prints_each_member_and_the_ensemble(three: list[str], capsys: 
     assert main(["evaluate", *three, "--device", "cpu", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert lines[0] == "model     ensemble of 3: 36-4-3 relu, 36-16-3 tanh, 36-16-3 relu, on cpu with numpy"
-    assert lines[2:7] == [
-        *(f"member    {100 * m['accuracy']:.2f} %, {m['path']}: {m['network']}" for m in found["members"]),
-        f"accuracy  {100 * found['accuracy']:.2f} %",
-        f"loss      {found['loss']:.4f}",
+    assert lines[2:5] == [
+        f"member    {100 * m['accuracy']:.2f} %, {m['path']}: {m['network']}" for m in found["members"]
     ]
-    table = [line.replace("%", "").split() for line in lines[-3:]]
-    assert [row[3:] for row in table] == [[str(n or ".") for n in row] for row in found["confusion"]]
+    assert lines[5].startswith(f"accuracy  {100 * found['accuracy']:.2f} % (")
+    assert f"loss      {found['loss']:.4f}" in lines
+    at = next(i for i, line in enumerate(lines) if line.startswith("confusion matrix"))
+    table = [line.split() for line in lines[at + 2 : at + 5]]
+    assert [row[1:] for row in table] == [[str(n or ".") for n in row] for row in found["confusion"]]
     assert main(["evaluate", three[0], three[0], "--device", "cpu"]) == 0
     assert "ensemble of 2: 36-4-3 relu, on" in capsys.readouterr().out
 

@@ -13,7 +13,8 @@ from tests.export.models import made, rows_for
 from xpnet.cli import main
 from xpnet.data.schema import PIXELS
 from xpnet.errors import ConfigError, one_line
-from xpnet.export.card import Evidence, card, interval
+from xpnet.export.card import Evidence, card
+from xpnet.model import interval
 
 pytestmark = pytest.mark.usefixtures("own_directory")
 
@@ -38,20 +39,6 @@ def evidence_for(model: Any, n: int = 200, data: str = "points") -> tuple[Eviden
     if model.task == "classification" and model.schema.classes:
         y = np.array(model.schema.classes, object)[y]
     return Evidence(model.measure(rows_for(model, n), y), "", data), y
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "expected"),
-    [(8, 10, (0.4902, 0.9433)), (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (9711, 10_000, (0.96763, 0.97421))],
-)
-def test_wilson_s_interval(right: int, n: int, expected: tuple[float, float]) -> None:
-    assert interval(right, n) == pytest.approx(expected, abs=5e-5)
-
-
-def test_an_interval_covers_the_share_that_it_was_drawn_by() -> None:
-    drawn = np.random.default_rng(0).binomial(300, 0.95, 4000)
-    covered = np.mean([low <= 0.95 <= high for low, high in (interval(int(k), 300) for k in drawn)])
-    assert 0.935 <= covered <= 0.97
 
 
 def test_the_figures_are_those_that_were_measured() -> None:

@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": "Train a network and save it in a run directory.",
-    "evaluate": "Measure a trained model: loss, accuracy, confusion matrix.",
+    "evaluate": "Measure a trained model: accuracy, precision, recall, F1, calibration, confusions.",
     "predict": "Classify single images from a data set or from picture files.",
     "explain": "Show what speaks for a prediction and against it, and what is similar.",
     "plot": "Draw training curves, the confusion matrix, mistakes and first-layer weights.",

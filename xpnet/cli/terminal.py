@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -63,14 +64,19 @@ def device_line(backend: "Backend") -> str:
     return f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})"
 
 
-def fill(text: str, indent: int = 0) -> str:
-    """A text for stderr in lines as wide as the terminal, the later ones indented; as it is where there is none."""
-    if not (sys.stderr and sys.stderr.isatty()):
+def fill(text: str, indent: int = 0, file: TextIO | None = None) -> str:
+    """A text in lines as wide as the terminal, the later ones indented; as it is where there is none.
+
+    file : where it is printed, by default stderr.
+    """
+    file = file or sys.stderr
+    if not (file and file.isatty()):
         return text
     width = shutil.get_terminal_size().columns
-    # Whole words only, so that a path can be copied.
-    lines = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(map(lines.fill, text.splitlines()))
+    # Whole words only, so that a path can be copied, and no number without its sign.
+    wrap = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    lines = chain.from_iterable(wrap.wrap(line) or [""] for line in text.replace(" %", "\0%").splitlines())
+    return "\n".join(line if len(line) <= width else line.lstrip() for line in lines).replace("\0%", " %")
 
 
 def print_header(rows: dict[str, str]) -> None:

@@ -18,9 +18,19 @@ from xpnet._version import __version__
 from xpnet.data import SETS
 from xpnet.errors import ConfigError, one_line
 from xpnet.export.layers import Layers, described
-from xpnet.model import Ensemble, Measured, Model, calibration_error, confusion_matrix
+from xpnet.model import (
+    Ensemble,
+    Measured,
+    Model,
+    by_class,
+    calibration_error,
+    confusion_matrix,
+    interval,
+    most_confused,
+    root_mean_square,
+)
 
-__all__ = ["Evidence", "card", "interval"]
+__all__ = ["Evidence", "card"]
 
 MOST_ROWS = 50  # of a table of classes or columns
 MOST_MISTAKES = 10
@@ -43,21 +53,6 @@ class Evidence(NamedTuple):
     measured: Measured | None = None
     why: str = "no test split was at hand"
     data: str = ""
-
-
-def interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval of a share of which n draws are known.
-
-        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = right/n
-
-    right : in 0..n.   n : at least 1.   z : the normal quantile, by default of 95 %.
-    Returns both ends, in [0, 1].
-    Source: Wilson 1927.
-    """
-    p, spread = right / n, z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n))
-    low, high = ((p + spread / 2 + side) / (1 + spread) for side in (-half, half))
-    return max(low, 0.0), min(high, 1.0)
 
 
 def card(
@@ -200,7 +195,7 @@ def _accuracy(layers: Layers, evidence: Evidence) -> str:
         return f"It was not measured: {_text(evidence.why)}."
     n, scores, where = len(measured.outputs), measured.scores, _text(_set_name(evidence.data))
     if layers.task == "regression":
-        rmse = math.sqrt(np.square(measured.outputs.astype(np.float64) - measured.targets).mean())
+        rmse = root_mean_square(measured.outputs, measured.targets)
         rows = [("R2", f"{scores.r2:.4f}"), ("RMSE", f"{rmse:.5g}"), ("mean absolute error", f"{scores.mae:.5g}")]
         return f"On the {n:,} examples of the test split of {where}:\n\n" + _table(("", ""), rows)
     right = round(scores.accuracy * n)
@@ -240,35 +235,21 @@ def _classes(layers: Layers, evidence: Evidence) -> str:
     names, measured = layers.classes, evidence.measured
     if measured is None or layers.task == "regression":
         return _table(("output", "stands for"), [(str(i), _text(name)) for i, name in enumerate(names[:MOST_ROWS])])
-    if layers.task == "multilabel":
-        right = (measured.outputs > 0.5) == (measured.targets > 0.5)
-        rows = [
-            (_text(name), f"{int(measured.targets[:, i].sum()):,}", _share(right[:, i]))
-            for i, name in enumerate(names[:MOST_ROWS])
-        ]
-        return _table(("label", "test examples", "right"), rows)
-    confusion = confusion_matrix(measured.targets, measured.outputs.argmax(axis=1), len(names))
-    given, said, hits = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
+    figures = list(zip(names, by_class(measured.targets, measured.outputs), strict=True))
+    kind = "label" if layers.task == "multilabel" else "class"
     table = _table(
-        ("class", "test examples", "found (recall)", "right where said (precision)"),
-        [
-            (_text(name), f"{given[i]:,}", _part(hits[i], given[i]), _part(hits[i], said[i]))
-            for i, name in enumerate(names[:MOST_ROWS])
-        ],
+        (kind, "test examples", "found (recall)", "right where said (precision)"),
+        [(_text(name), f"{its.n:,}", _part(its.recall), _part(its.precision)) for name, its in figures[:MOST_ROWS]],
     )
     left = f"\n\nand {len(names) - MOST_ROWS} more." if len(names) > MOST_ROWS else ""
-    return table + left + "\n\n" + _mistakes(names, confusion)
+    return table + left + ("" if kind == "label" else "\n\n" + _mistakes(names, measured))
 
 
-def _mistakes(names: Sequence[str], confusion: NDArray[np.intp]) -> str:
-    wrong = confusion - np.diag(np.diagonal(confusion))
-    cells = [cell for cell in np.argsort(wrong, axis=None, kind="stable")[::-1][:MOST_MISTAKES] if wrong.flat[cell]]
-    if not cells:
+def _mistakes(names: Sequence[str], measured: Measured) -> str:
+    matrix = confusion_matrix(measured.targets, measured.outputs.argmax(axis=1), len(names))
+    rows = [(_text(names[i]), _text(names[j]), f"{times:,}") for i, j, times in most_confused(matrix, MOST_MISTAKES)]
+    if not rows:
         return "No example was confused."
-    rows = []
-    for cell in cells:
-        label, said = np.unravel_index(cell, wrong.shape)
-        rows.append((_text(names[label]), _text(names[said]), f"{wrong[label, said]:,}"))
     return "The most frequent mistakes:\n\n" + _table(("is", "was classified as", "times"), rows)
 
 
@@ -314,11 +295,11 @@ def _set_name(data: str) -> str:
 
 
 def _share(right: NDArray[np.bool_]) -> str:
-    return _part(int(right.sum()), len(right))
+    return _part(float(right.mean()) if len(right) else None)
 
 
-def _part(count: int, n: int) -> str:
-    return f"{100 * count / n:.2f} %" if n else "-"
+def _part(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,7 +1,19 @@
 """A trained network on a device: its outputs, its scores, and the file that holds it."""
 
 from .explaining import Explanation, Layer, Neighbours
-from .model import UNSURE, Ensemble, Measured, Model, calibration_error, confusion_matrix, load
+from .metrics import (
+    by_class,
+    by_output,
+    calibration_error,
+    confusion_matrix,
+    interval,
+    macro_f1,
+    most_confused,
+    root_mean_square,
+    top_accuracy,
+    top_k,
+)
+from .model import UNSURE, Ensemble, Measured, Model, load
 from .scoring import RegressionScores, Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from .storage import Stored, save
 
@@ -16,13 +28,21 @@ __all__ = [
     "RegressionScores",
     "Scores",
     "Stored",
+    "by_class",
+    "by_output",
     "calibration_error",
     "confusion_matrix",
     "features_on",
     "hits_of",
+    "interval",
     "load",
+    "macro_f1",
+    "most_confused",
+    "root_mean_square",
     "save",
     "scores_of",
     "spread_of",
     "targets_on",
+    "top_accuracy",
+    "top_k",
 ]

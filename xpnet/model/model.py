@@ -17,13 +17,14 @@ from xpnet.data.arrays import features_of, in_order, named, positions_of, target
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.explaining import Explanation, explain, neighbours
+from xpnet.model.metrics import confusion_matrix
 from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
 from xpnet.model.summary import Summary, layers_of
 from xpnet.numerics.functional import LOSSES, mean_squared_error
 from xpnet.numerics.network import MLP
 
-__all__ = ["UNSURE", "Ensemble", "Measured", "Model", "batches", "calibration_error", "confusion_matrix", "load"]
+__all__ = ["UNSURE", "Ensemble", "Measured", "Model", "batches", "load"]
 
 logger = logging.getLogger("xpnet")
 
@@ -49,31 +50,6 @@ class Measured(NamedTuple):
     outputs: NDArray[Any]
     targets: NDArray[Any]
     members: tuple[Any, ...] = ()
-
-
-def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> NDArray[np.intp]:
-    """How often each class was classified as each: (n_classes, n_classes) counts, a row for each label.
-
-    labels, predictions : (n,) integers in 0..n_classes-1.
-    """
-    cells = labels * n_classes + predictions
-    return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
-
-
-def calibration_error(outputs: NDArray[Any], labels: NDArray[np.integer], bins: int = 15) -> float:
-    """The expected calibration error: how far the top probabilities are from how often these predictions are right.
-
-        ECE = sum_b n_b/n |mean top probability of bin b - share of its predictions that are right|
-
-    outputs : (n, n_classes) probabilities.   labels : (n,) integers in 0..n_classes-1.
-    bins : number of bins of equal width, by the top probability.   Returns nan if an output is not a number.
-    Source: Guo, Pleiss, Sun and Weinberger 2017, section 2.
-    """
-    top, right = outputs.max(axis=1).astype(np.float64), outputs.argmax(axis=1) == labels
-    if not np.isfinite(top).all():
-        return math.nan
-    gaps = np.bincount(np.minimum((top * bins).astype(np.intp), bins - 1), weights=top - right)
-    return float(np.abs(gaps).sum()) / len(top)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

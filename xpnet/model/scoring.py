@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xpnet.data import Schema
 from xpnet.numerics.functional import LOSSES, scale_features
 
-__all__ = ["RegressionScores", "Scores", "features_on", "hits_of", "scores_of", "spread_of", "targets_on"]
+__all__ = ["RegressionScores", "Scores", "features_on", "hits_of", "r2_of", "scores_of", "spread_of", "targets_on"]
 
 Array = Any
 
@@ -77,11 +77,16 @@ def scores_of(loss: float, hits: NDArray[Any], n: int, spread: NDArray[np.float6
         R^2 = mean over the outputs of 1 - hits / spread
 
     loss : the sum of the losses.   hits : as hits_of counts.   spread : as spread_of finds; None unless a regression.
-        An output that never varies counts as 1 if it is met exactly, else as 0.
     """
     if spread is None:
         return Scores(loss / n, int(hits[0]) / n)
-    errors = np.asarray(hits, np.float64)
+    return RegressionScores(loss / n, float(r2_of(np.asarray(hits, np.float64), spread).mean()))
+
+
+def r2_of(errors: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The coefficient of determination of each output, 1 - errors / spread, of sums of squares (k,).
+
+    An output that never varies counts as 1 if it is met exactly, else as 0.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = np.where(spread > 0, 1.0 - errors / spread, np.where(errors > 0, 0.0, 1.0))
-    return RegressionScores(loss / n, float(r2.mean()))
+        return np.where(spread > 0, 1.0 - errors / spread, np.where(errors > 0, 0.0, 1.0))
