@@ -338,15 +338,21 @@ def test_log_without_its_library(patterns: str, fails: Callable[..., str], monke
 # --- recipes, summary, lr-find ---------------------------------------------------------------------------------------
 
 
-def test_recipes_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_are_listed_in_groups_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    listed = " ".join(capsys.readouterr().out.split())
-    for name in recipe_names():
+    *groups, last = capsys.readouterr().out.split("\n\n")
+    assert last.startswith("Accuracies are on MNIST's test images")
+    listed: dict[str, list[str]] = {}
+    for group in groups:
+        title, *lines = group.splitlines()
+        assert max(map(len, lines)) <= 80
+        listed |= {line.split()[0]: [title, *re.split(" {2,}", line)[1:]] for line in lines}
+    assert set(listed) == set(recipe_names())
+    for name, cells in listed.items():
         recipe = read_recipe(name)
-        changed = f"differences: {recipe.changed} " if recipe.changed else ""
-        reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
-        measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
-        assert f"{name} {recipe.what} {recipe.source} {changed}{reported}{measured}" in listed
+        title = "the five that xpnet grew from" if not recipe.seeds else "published networks"
+        figures = [f"{x:.2f} %" for x in (recipe.measured, recipe.reported) if x]
+        assert cells == ["xpnet's own" if recipe.source == "xpnet's own." else title, recipe.short, *figures]
     assert main(["recipes", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(recipe_names())
 

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from xpnet.cli.datasets import DataDir, DeviceName, test_split
 from xpnet.cli.runs import as_dict, time_of
 from xpnet.cli.settings import shown
-from xpnet.cli.terminal import print_table, result_console, say
+from xpnet.cli.terminal import print_table, result_console, say, table_width
 from xpnet.data import Split
 from xpnet.errors import ConfigError, ModelError, XpnetError, one_line
 from xpnet.model import Model, load
@@ -192,8 +192,7 @@ def _print_rows(rows: Sequence[dict[str, str]], found: Sequence[RunInfo], consol
     columns = ["", *(name for letter in letters for name in (letter, f"{letter} - A"))]
     table = [{name: row.get(name, "") for name in columns} for row in rows]
     differences = [name for name in columns[1:] if len(name) > 1]
-    kept = [name for name in columns if name not in differences and any(row[name] for row in table)]
-    least = sum(max(len(row[name]) for row in table) + 2 for name in kept) - 2
+    least = table_width(table, [name for name in columns if name not in differences])
     if not console.is_terminal or least <= console.width:
         print_table(table, columns, console, right=set(columns[1:]), less=differences)
         return

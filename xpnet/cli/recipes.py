@@ -1,14 +1,20 @@
 """xpnet recipes."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from xpnet.cli.terminal import result_console
-from xpnet.recipes import read_recipe, recipe_names, recipe_text
+from xpnet.cli.terminal import print_table, result_console, say, table_width
+from xpnet.recipes import Recipe, read_recipe, recipe_names, recipe_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["recipes"]
+
+GROUPS = ("xpnet's own", "published networks", "the five that xpnet grew from")
+COLUMNS = ("recipe", "what it is", "reaches", "published")
 
 
 def recipes(
@@ -25,25 +31,32 @@ def recipes(
         read_recipe(name)
         print(recipe_text(name), end="")
     else:
-        _print_all()
+        _print_all(result_console())
 
 
-def _print_all() -> None:
-    from rich.table import Table
+def _print_all(console: "Console") -> None:
+    groups: dict[str, list[dict[str, str]]] = {name: [] for name in GROUPS}
+    found = {name: read_recipe(name) for name in recipe_names()}
+    for name, recipe in sorted(found.items(), key=lambda item: item[1].measured or item[1].reported or 0.0):
+        figures = (f"{x:.2f} %" if x else "" for x in (recipe.measured, recipe.reported))
+        groups[_group(recipe)].append(dict(zip(COLUMNS, (name, recipe.short, *figures), strict=True)))
+    for title, rows in groups.items():
+        console.print(title, style="bold")
+        if not console.is_terminal or table_width(rows, COLUMNS[:-1]) <= console.width:
+            print_table(rows, COLUMNS, console, right=COLUMNS[2:], less=COLUMNS[3:], headings=False)
+        else:
+            for row in rows:
+                print_table([row], ("recipe", "reaches"), console, headings=False)
+                say(f"  {row['what it is']}", console, 2)
+        console.print()
+    say(
+        "Accuracies are on MNIST's test images: first the one reached here, then the published one. xpnet train "
+        "--recipe NAME trains one, xpnet reproduce NAME measures it, xpnet recipes NAME prints it with its source.",
+        console,
+    )
 
-    console = result_console()
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for i, name in enumerate(recipe_names()):
-        recipe = read_recipe(name)
-        reported = f"reported {recipe.reported:.2f} %" if recipe.reported else "no accuracy reported"
-        measured = f", here {recipe.measured:.2f} %" if recipe.measured else ""
-        changed = [f"differences: {recipe.changed}"] if recipe.changed else []
-        blank = [("", "")] if i else []
-        lines = [("", line) for line in (recipe.source, *changed, reported + measured)]
-        for first, line in (*blank, (name, recipe.what), *lines):
-            table.add_row(first, line)
-    console.print(table)
-    print("\nAccuracies are on MNIST's test set; xpnet's own are means of three seeds.")
-    print("xpnet train --recipe NAME runs one, xpnet reproduce NAME measures it; xpnet recipes NAME prints it.")
+
+def _group(recipe: Recipe) -> str:
+    if not recipe.seeds:
+        return GROUPS[2]
+    return GROUPS[0] if recipe.reported is None else GROUPS[1]

@@ -44,6 +44,7 @@ __all__ = [
     "result_console",
     "say",
     "step_bar",
+    "table_width",
     "working",
 ]
 
@@ -306,13 +307,14 @@ def print_table(
     right: Collection[str] = (),
     less: Sequence[str] = (),
     styles: Sequence[str] = (),
+    headings: bool = True,
 ) -> None:
     """Print a line for each row, below one of headings, without ever breaking a cell.
 
     rows : cells by column; a column whose cells are all empty is left out.   right : the columns that are flush right.
     less : those that a terminal does without, in this order, if it is too narrow. One that is too narrow for the others
         shows the first column's cell on a line of its own. Elsewhere than on a terminal a line has any length.
-    styles : of each row, in rich's words; by default plain.
+    styles : of each row, in rich's words; by default plain.   headings : whether there are any.
     """
     from rich.cells import cell_len
     from rich.text import Text
@@ -321,9 +323,9 @@ def print_table(
     shown = [name for name in columns if any(row[name] for row in rows)]
     for name in (None, *less):
         shown = [each for each in shown if each != name]
-        widths = {each: max(cell_len(each), *(cell_len(row[each]) for row in rows)) for each in shown}
-        if fits := sum(widths.values()) + GAP * (len(shown) - 1) <= room:
+        if fits := table_width(rows, shown) <= room:
             break
+    widths = {name: max(map(cell_len, (name * headings, *(row[name] for row in rows)))) for name in shown}
     apart = not fits and len(shown) > 1
 
     def line(cells: Mapping[str, str], style: str) -> None:
@@ -338,9 +340,18 @@ def print_table(
             )
         console.print(Text(text, style), soft_wrap=True)
 
-    line({name: name for name in columns}, "bold")
+    if headings:
+        line({name: name for name in columns}, "bold")
     for row, style in zip(rows, styles or [""] * len(rows), strict=True):
         line(row, style)
+
+
+def table_width(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> int:
+    """The columns of a terminal that print_table takes for all these columns of a table."""
+    from rich.cells import cell_len
+
+    shown = [name for name in columns if any(row[name] for row in rows)]
+    return sum(max(map(cell_len, (name, *(row[name] for row in rows)))) + GAP for name in shown) - GAP
 
 
 def say(text: str, console: "Console", indent: int = 0, style: str = "") -> None:

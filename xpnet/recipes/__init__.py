@@ -20,7 +20,7 @@ class Recipe(NamedTuple):
     """Settings with a source: a TOML file of settings of TrainConfig and, optionally, a table [about].
 
     settings : by name, for TrainConfig.replace.
-    what : the recipe in a sentence.   source : where it comes from.
+    short : the recipe in a phrase, what : in a sentence.   source : where it comes from.
     reported, measured : accuracy on MNIST's test set in %, as the source reports it and as xpnet reaches it, or None.
     changed : the differences from the source.
     seeds : number of runs of xpnet reproduce; 0 for none unless it is named.
@@ -28,6 +28,7 @@ class Recipe(NamedTuple):
     """
 
     settings: dict[str, Any]
+    short: str = ""
     what: str = ""
     source: str = ""
     reported: float | None = None
@@ -78,7 +79,7 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
 def _about(table: Any) -> dict[str, Any]:
     """The table [about] of a recipe, checked."""
     kinds = {
-        **dict.fromkeys(("what", "source", "changed"), "str"),
+        **dict.fromkeys(("short", "what", "source", "changed"), "str"),
         **dict.fromkeys(("reported", "measured"), "float"),
         **dict.fromkeys(("seeds", "members"), "int"),
     }
