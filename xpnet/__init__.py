@@ -50,7 +50,9 @@ _HOMES = {
     "RunDirectory": "training.directory",
     "Scores": "model",
     "Split": "data",
+    "MLflowLog": "training.logs",
     "TensorBoardLog": "training.logs",
+    "WandbLog": "training.logs",
     "TrainConfig": "training.config",
     "XpnetError": "errors",
     "animate": "studies.animate",
@@ -78,6 +80,7 @@ __all__ = [
     "Ensemble",
     "Epoch",
     "LearningRates",
+    "MLflowLog",
     "MissingPackageError",
     "Model",
     "ModelError",
@@ -90,6 +93,7 @@ __all__ = [
     "Split",
     "TensorBoardLog",
     "TrainConfig",
+    "WandbLog",
     "XpnetError",
     "__version__",
     "animate",
@@ -125,7 +129,7 @@ if TYPE_CHECKING:
     from xpnet.training.fit import Result, fit
     from xpnet.training.history import Epoch
     from xpnet.training.initializers import init_params
-    from xpnet.training.logs import CSVLog, TensorBoardLog
+    from xpnet.training.logs import CSVLog, MLflowLog, TensorBoardLog, WandbLog
     from xpnet.training.progress import Progress
     from xpnet.training.run import Run
 

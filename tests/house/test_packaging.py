@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
-TESTED = ("plot", "tune", "tensorboard", "tables", "sklearn", "onnx", "keras")  # those of .ci/run
+TESTED = ("plot", "tune", "tensorboard", "wandb", "mlflow", "tables", "sklearn", "onnx", "keras")  # those of .ci/run
 TESTED_EXTRAS = [EXTRAS[name] for name in TESTED]
 
 

@@ -23,6 +23,8 @@ HEAVY = {
     "matplotlib",
     "optuna",
     "tensorboardX",
+    "wandb",
+    "mlflow",
     "PIL",
     "array_api_compat",
     "array_api_strict",

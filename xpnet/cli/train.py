@@ -19,7 +19,7 @@ from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.directory import refuse_run
 from xpnet.training.fit import Result, fit
-from xpnet.training.logs import TensorBoardLog
+from xpnet.training.logs import MLflowLog, TensorBoardLog, WandbLog
 from xpnet.training.run import Run
 
 __all__ = ["train"]
@@ -43,8 +43,12 @@ def train(
         ),
     ] = None,
     log: Annotated[
-        Literal["tensorboard"] | None,
-        Parameter(group=RUN, help="Also log each epoch's figures in the run directory, for TensorBoard."),
+        Literal["tensorboard", "wandb", "mlflow"] | None,
+        Parameter(
+            group=RUN,
+            help="Also log each epoch's figures: for TensorBoard in the run directory, with W&B or MLflow where "
+            "they are set up to.",
+        ),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -139,7 +143,11 @@ def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int
 
 def _logs(log: str | None, folder: Path) -> list[Callback]:
     """The callbacks that --log asks for."""
-    return [TensorBoardLog(folder)] if log == "tensorboard" else []
+    if log == "tensorboard":
+        return [TensorBoardLog(folder)]
+    if log == "wandb":
+        return [WandbLog(folder.name, path=folder)]
+    return [MLflowLog(folder.name)] if log == "mlflow" else []
 
 
 def _folders(out: Path, first: int, seeds: int | None) -> dict[int, Path]:
