@@ -1,5 +1,6 @@
 """xpnet import, as a user meets it, and xpnet.export.read behind it."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import xpnet
 from tests.export.models import made, rows_for
 from xpnet.cli import main
-from xpnet.data import Scaling
+from xpnet.data import Scaling, Schema
 from xpnet.data.schema import PIXELS
 from xpnet.errors import ConfigError, ModelError
 from xpnet.export import export, read
@@ -42,7 +43,8 @@ def test_there_and_back_and_there_again(
     assert main(["export", "runs/first", f"model{suffix}"]) == 0
     capsys.readouterr()
     assert main(["import", f"model{suffix}", "--out", "runs/second"]) == 0
-    said, saved = capsys.readouterr().out.splitlines()
+    said, measured, saved = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"test accuracy \d+\.\d\d % on 60 examples", measured)
     assert re.fullmatch(rf"model\{suffix}: 36-16-3 (relu|gelu), [\w-]+, 3 classes, \d+ parameters", said)
     assert saved == "saved in runs/second"
     assert main(["export", "runs/second", f"again{suffix}"]) == 0
@@ -86,13 +88,41 @@ def test_a_network_that_takes_pixels_up_to_one(tmp_path: Path) -> None:
         expected = model.outputs(u.astype(np.float32) / 255)
         np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=2e-6)
         assert (found.data, found.classes) == ("mnist", ("a", "b", "c"))
+        found = read("model.npz", white=255, mean=0.1307, std=0.3081)
+        expected = model.outputs((u.astype(np.float32) / 255 - np.float32(0.1307)) / np.float32(0.3081))
+        np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=4e-6)
+        found.save("scaled.safetensors")
+        np.testing.assert_array_equal(xpnet.load("scaled.safetensors").outputs(u), found.outputs(u))
     export(made(features=PIXELS), "pixels.npz")
-    with pytest.raises(ModelError, match="the file itself says that its pixels are divided by 255"):
+    with pytest.raises(ModelError, match="the file itself says that its pixels are divided by 255: leave"):
         read("pixels.npz", white=255)
     with pytest.raises(ConfigError, match="white must be more than 0, not -1"):
         read("model.npz", white=-1)
     with pytest.raises(ConfigError, match="2 names for 3 outputs"):
         read("model.npz", classes=("a", "b"))
+
+
+def test_the_data_shows_whether_the_scaling_is_right(
+    patterns: str, small_data: Any, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that took pixels in [0, 1] and ends with logits, of a program that says neither."""
+    model = xpnet.fit(xpnet.MLP((36, 16, 3)), small_data, epochs=8, device="cpu", progress=False).model
+    accuracy = f"accuracy {100 * model.evaluate(*small_data.test).accuracy:.2f} %"
+    logits = dataclasses.replace(model.network, loss="squared-error")
+    schema = Schema("", (36,), (), Scaling(), form="as-is")
+    export(xpnet.Model(logits, model.params, [], model.backend, schema), "model.json")
+    text = json.loads(Path("model.json").read_text())
+    Path("model.json").write_text(json.dumps(text | {"loss": "cross-entropy"}).replace('"identity"', '"softmax"'))
+    capsys.readouterr()
+    assert main(["import", "model.json", "--white", "255", "--data", patterns, "--out", "right"]) == 0
+    assert f"test {accuracy} on 60 examples" in capsys.readouterr().out
+    assert xpnet.load("right").image_shape == (6, 6)
+    assert main(["evaluate", "right"]) == 0
+    assert "it is neither a file nor" in fails(1, "import", "model.json", "--data", "nothing", "--out", "third")
+    Path("model.json").write_text(json.dumps(text))
+    message = fails(2, "import", "model.json", "--data", patterns, "--out", "third")
+    assert "those of a classifier need --loss cross-entropy" in message
+    assert not Path("third").exists()
 
 
 def test_what_the_outputs_are_is_asked_for_where_nobody_says_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "data_for",
     "figure",
     "form_of",
+    "in_words",
     "labelled",
     "new_run",
     "newest_run",
@@ -164,6 +165,11 @@ def test_split(model: Model, runs: Sequence[Path], data: str | None, data_dir: P
 def figure(scores: Any) -> dict[str, float]:
     """The figure that a model is judged by, and its name, for the description of what is written; {} without scores."""
     return {} if scores is None else {"test_r2" if hasattr(scores, "r2") else "test_accuracy": scores[1]}
+
+
+def in_words(scores: Any) -> str:
+    """The figure that a model is judged by, such as "accuracy 98.00 %"."""
+    return f"R2 {scores.r2:.4f}" if hasattr(scores, "r2") else f"accuracy {100 * scores.accuracy:.2f} %"
 
 
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:

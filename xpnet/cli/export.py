@@ -1,12 +1,12 @@
 """xpnet export."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from xpnet import export as formats
-from xpnet.cli.datasets import DataDir, DataName, figure, newest_run, settings_of, test_split, together
+from xpnet.cli.datasets import DataDir, DataName, figure, in_words, newest_run, settings_of, test_split, together
 from xpnet.cli.terminal import result_console
 from xpnet.errors import ConfigError
 from xpnet.export.layers import rounded
@@ -69,7 +69,7 @@ def export(
     scores = None if measured is None else measured.scores
     before = ""
     if quantize and split is not None:
-        before = f", {_shown(scores)} with the weights as they were"
+        before = f", {in_words(scores)} with the weights as they were"
         measured = together([rounded(member) for member in members], runs).measure(*split)
         scores = measured.scores
     use = format.use.format(file=str(file))
@@ -89,7 +89,7 @@ def export(
     networks = ", ".join(dict.fromkeys(str(member.network) for member in members))
     print(f"{file}: {networks}, {file.stat().st_size:,} bytes, {format.what}")
     if split is not None:
-        print(f"test {_shown(scores)} on {len(split):,} examples{before}")
+        print(f"test {in_words(scores)} on {len(split):,} examples{before}")
     elif quantize:
         print(f"what {quantize} costs was not measured: {missing}")
     if card:
@@ -111,8 +111,3 @@ def _settings(runs: list[Path]) -> dict[str, str]:
                 shown = ", ".join(map(str, parts)) if isinstance(parts, list) else str(value)
                 found.setdefault(name, {})[shown] = None
     return {name: "; ".join(values) for name, values in found.items()}
-
-
-def _shown(scores: Any) -> str:
-    """The figure that a model is judged by, in words."""
-    return f"R2 {scores.r2:.4f}" if hasattr(scores, "r2") else f"accuracy {100 * scores.accuracy:.2f} %"

@@ -25,7 +25,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compare": ("xpnet compare runs/a runs/b",),
     "export": ("xpnet export mnist.onnx", "xpnet export runs/mine mnist.h --quantize int8", "xpnet export page.html"),
     "draw": ("xpnet draw", "xpnet draw runs/mine"),
-    "import": ("xpnet import model.onnx", "xpnet import model.pt --activation relu"),
+    "import": (
+        "xpnet import model.onnx",
+        "xpnet import model.pt --activation relu --loss cross-entropy --white 255",
+    ),
     "recipes": ("xpnet recipes", "xpnet recipes best-cpu > mine.toml"),
     "reproduce": ("xpnet reproduce fast", "xpnet reproduce simard2003-plain --seeds 1"),
     "lr-find": ("xpnet lr-find", "xpnet lr-find --optimizer adam"),

@@ -83,7 +83,8 @@ class _Reader:
     def __init__(self, onnx: Any, file: Any, size: int) -> None:
         self._onnx, self._graph = onnx, file.graph
         self._left = 8 * size + (1 << 20)
-        self._text = _text({entry.key: entry.value for entry in file.metadata_props})
+        # What is no UTF-8 comes as bytes.
+        self._text = _text({each.key: each.value for each in file.metadata_props if isinstance(each.value, str)})
         self._trace = Tracer()
         self._known: dict[str, Any] = {}
         if not self._graph.node:

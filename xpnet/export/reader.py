@@ -33,6 +33,8 @@ def read(
     loss: str | None = None,
     activation: str | None = None,
     white: float | None = None,
+    mean: float | None = None,
+    std: float | None = None,
     data: str | None = None,
     classes: Sequence[Hashable] = (),
 ) -> Model:
@@ -41,8 +43,8 @@ def read(
     path : its suffix is one of READERS.
     loss : where the file does not say what its outputs are, such as logits: a key of functional.LOSSES.
     activation : of the hidden layers, where the file does not say it: a key of functional.ACTIVATIONS.
-    white : of a network that takes pixels in [0, 1], or shifted and scaled from there, the largest value that they have
-        in the data, such as 255: it is divided by inside.
+    white, mean, std : how the data u was scaled before the network saw it, where the file does not do so:
+        (u / white - mean) / std, which is done inside then. The white of pixels that it takes in [0, 1] is mostly 255.
     data : the name of the set that it was trained on.   classes : the names of its outputs.
     Raises ConfigError for a suffix or setting that does not fit; ModelError for a file that is missing or damaged, or a
     network that is no plain MLP, naming what it has; MissingPackageError.
@@ -69,8 +71,8 @@ def read(
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     changes: dict[str, Any] = {} if data is None else {"data": data}
-    if white is not None:
-        changes["features"] = _of_pixels(model.schema.features, white)
+    if not (white is mean is std is None):
+        changes["features"] = _scaled(model.schema.features, white, mean, std, model.network.sizes[0])
     if classes:
         if len(classes) != model.network.sizes[-1] or len(set(classes)) != len(classes):
             raise ConfigError(f"classes: {len(classes)} names for {model.network.sizes[-1]} outputs, or one twice")
@@ -78,12 +80,20 @@ def read(
     return dataclasses.replace(model, schema=dataclasses.replace(model.schema, **changes))
 
 
-def _of_pixels(features: Scaling, white: float) -> Scaling:
-    """The scaling of pixels up to white, of which the network takes those up to 1 so."""
-    check_range("white", white, 0.0, low_open=True)
+def _scaled(features: Scaling, white: float | None, mean: float | None, std: float | None, n: int) -> Scaling:
+    """The scaling of a file, and before it that of read's arguments.
+
+    ((u / white - mean) / std - shift) / scale = (u - white (mean + std shift)) / (white std scale)
+    """
+    for name, value in (("white", white), ("std", std)):
+        if value is not None:
+            check_range(name, value, 0.0, low_open=True)
     if features.kind == "pixels":
-        raise ModelError(f"white: the file itself says that its pixels are divided by {features.scale:g}")
-    if features.shift is None and features.scale is None:
-        return Scaling("pixels", None, float(white))
-    shift = None if features.shift is None else np.multiply(features.shift, white)
-    return Scaling("standard", shift, white * (1.0 if features.scale is None else features.scale))
+        raise ModelError(
+            f"the file itself says that its pixels are divided by {features.scale:g}: leave out the scaling"
+        )
+    if mean is std is features.shift is features.scale is None:
+        return Scaling("pixels", None, white)
+    white, mean, std = white or 1.0, mean or 0.0, std or 1.0
+    shift = np.broadcast_to(white * (mean + np.multiply(std, 0.0 if features.shift is None else features.shift)), n)
+    return Scaling("standard", shift.copy(), white * std * (1.0 if features.scale is None else features.scale))
