@@ -118,6 +118,7 @@ def test_the_data_shows_whether_the_scaling_is_right(
     assert f"test {accuracy} on 60 examples" in capsys.readouterr().out
     assert xpnet.load("right").image_shape == (6, 6)
     assert main(["evaluate", "right"]) == 0
+    capsys.readouterr()
     assert "it is neither a file nor" in fails(1, "import", "model.json", "--data", "nothing", "--out", "third")
     Path("model.json").write_text(json.dumps(text))
     message = fails(2, "import", "model.json", "--data", patterns, "--out", "third")
