@@ -22,7 +22,7 @@ from xpnet.cli.datasets import (
     part_of,
 )
 from xpnet.cli.readings import finite
-from xpnet.cli.terminal import fill, result_console
+from xpnet.cli.terminal import fill, result_console, working
 from xpnet.data import Dataset, class_names
 from xpnet.errors import ConfigError, one_line
 from xpnet.model import (
@@ -86,7 +86,8 @@ def evaluate(
         )
     dataset = data_for(members[0], data, data_dir, models[0])
     images, labels = labelled(part_of(dataset, split, models), dataset)
-    measured = trained.measure(images, labels)
+    with working("measuring"):
+        measured = trained.measure(images, labels)
     found = _as_dict(models, members, dataset, split, measured)
     if as_json:
         print(json.dumps(found, indent=2))

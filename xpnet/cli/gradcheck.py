@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from xpnet.backend import Backend, available, select
-from xpnet.cli.terminal import result_console
+from xpnet.cli.terminal import result_console, working
 from xpnet.errors import DeviceError
 from xpnet.studies.gradcheck import BOUNDS, Comparison, cases, check
 
@@ -86,15 +86,12 @@ def _words(texts: list[str] | None) -> list[str]:
 
 
 def _check(backends: list[Backend]) -> list[Comparison]:
-    total = len(cases()) * (3 * len(backends) - 1)
-    if not sys.stderr.isatty():
-        return list(check(backends))
-    from rich.console import Console
-    from rich.progress import track
-
-    return list(
-        track(check(backends), "comparing gradients", total=total, console=Console(stderr=True), transient=True)
-    )
+    what, total, found = "comparing gradients", len(cases()) * (3 * len(backends) - 1), []
+    with working(what) as show:
+        for comparison in check(backends):
+            found.append(comparison)
+            show(what, len(found), total)
+    return found
 
 
 def _print(backends: list[Backend], found: list[Comparison]) -> None:

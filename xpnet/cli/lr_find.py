@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from xpnet import plots
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
-from xpnet.cli.terminal import step_bar
+from xpnet.cli.terminal import working
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.numerics.network import MLP
 from xpnet.studies.lr_find import RateRange, find_lr
@@ -49,8 +49,15 @@ def lr_find(
     backend, data, network = opened(config, data_dir, download=not no_download)
     if not isinstance(network, MLP):
         raise ConfigError("--from is for xpnet train: the range test starts from random parameters")
-    with step_bar(steps) as report:
-        found = find_lr(network, data, config, backend=backend, low=low, high=high, steps=steps, report=report)
+    with working("raising the rate") as show:
+        found = find_lr(
+            *(network, data, config),
+            backend=backend,
+            low=low,
+            high=high,
+            steps=steps,
+            report=lambda done: show("raising the rate", done, steps),
+        )
     if found.smoothed.argmin() == len(found.smoothed) - 1:
         print(f"the loss was still falling at the last rate, {high:g}: try a higher --high", file=sys.stderr)
     if as_json:

@@ -43,7 +43,6 @@ __all__ = [
     "print_table",
     "result_console",
     "say",
-    "step_bar",
     "table_width",
     "working",
 ]
@@ -426,18 +425,3 @@ def working(first: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, in
         reminding.join()
         if on_terminal:
             bar.stop()
-
-
-@contextmanager
-def step_bar(total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar on stderr for so many steps, as a function of those done; None off a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("steps")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

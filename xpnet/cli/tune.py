@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from xpnet.cli.settings import (
     takes_settings,
     whole_numbers,
 )
-from xpnet.cli.terminal import device_line, print_header
+from xpnet.cli.terminal import device_line, print_header, working
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
@@ -112,10 +112,15 @@ def tune(
     try:
         if not quiet:
             _print_header(data, backend, f"{study} in {storage}, {trials} trial{'s'[: trials > 1]} in all", searched)
-        report = None if quiet else _print_trial
-        tuned = search(
-            data, searched, config, trials=trials, storage=storage, study=study, backend=backend, report=report
-        )
+        with contextlib.nullcontext() if quiet else working("searching") as show:
+            tuned = search(
+                *(data, searched, config),
+                trials=trials,
+                storage=storage,
+                study=study,
+                backend=backend,
+                report=None if show is None else _reporting(show, trials),
+            )
         _print_best(tuned, {name: getattr(tuned.config, name) for name in searched})
         _write_best(tuned, study, out)
         run = out / f"best-trial-{tuned.number}"
@@ -152,6 +157,16 @@ def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[st
         "search": ", ".join(name.replace("_", " ") for name in space),
     }
     print_header(rows)
+
+
+def _reporting(show: Callable[[str, int, int], None], trials: int) -> Callable[[Trial], None]:
+    """What is done after each trial: it is printed, and counted."""
+
+    def report(trial: Trial) -> None:
+        _print_trial(trial)
+        show("searching", min(trial.number + 1, trials), trials)
+
+    return report
 
 
 def _print_trial(trial: Trial) -> None:
