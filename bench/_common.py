@@ -22,7 +22,7 @@ from xpnet.checks import required
 from xpnet.data import Dataset, Split
 from xpnet.files import write_atomically
 from xpnet.plots import format_of, save
-from xpnet.plots.style import GREY, INK, SPLITS, STYLE
+from xpnet.plots.style import LIGHT, settings
 from xpnet.training.history import read_history
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _cpu_model() -> str:
 
 # Drawing --------------------------------------------------------------------------------------------------------------
 
-OWN, OTHER_LIBRARY, PEER, FLOOR = SPLITS["test"], "#8CBEDD", "#A3ADB8", SPLITS["validation"]
+OWN, OTHER_LIBRARY, PEER, FLOOR = LIGHT.splits["test"], "#8CBEDD", "#A3ADB8", LIGHT.splits["validation"]
 SMALL = 8.0
 
 
@@ -267,10 +267,10 @@ def draw(path: Path, title: str, caption: str, panels: list[Panel], *, own: str,
     height = header + sum(above + each + below for each in heights)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | {"axes.grid.axis": "x"})
+        matplotlib.rcParams.update(settings() | {"axes.grid.axis": "x"})
         figure = Figure(figsize=(width, height), facecolor="white")
         figure.text(0.2 / width, 1 - 0.13 / height, title, size=11, weight="bold", va="top")
-        figure.text(0.2 / width, 1 - 0.36 / height, caption, size=SMALL, color=GREY, va="top")
+        figure.text(0.2 / width, 1 - 0.36 / height, caption, size=SMALL, color=LIGHT.grey, va="top")
         top = height - header
         for panel, each in zip(panels, heights, strict=True):
             top -= above + each
@@ -289,7 +289,7 @@ def _draw_panel(axes: "Axes", panel: Panel, own: str, unit: str) -> None:
         low, median, high = panel.systems[system]
         color = OWN if system == own else OTHER_LIBRARY if system.startswith("xpnet") else PEER
         axes.barh(i, median, 0.72, color=color)
-        axes.plot([low, high], [i, i], color=INK, lw=1.0, solid_capstyle="butt")
+        axes.plot([low, high], [i, i], color=LIGHT.ink, lw=1.0, solid_capstyle="butt")
         label = f"{three(median)} {unit}"
         if system != own and own in systems:
             label += f", {median / panel.systems[own].median:.2f} times {own}"

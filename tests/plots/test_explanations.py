@@ -146,3 +146,19 @@ def test_an_ensemble_s_reasons_are_drawn() -> None:
     figure = plots.explanation(each)
     assert len(figure.axes) == 1
     assert_legible(figure)
+
+
+def test_an_explanation_on_a_dark_ground_is_legible_and_has_the_same_signs() -> None:
+    from matplotlib.colors import to_hex
+
+    each = of_image()
+    with plots.dark():
+        figure = plots.explanation(each)
+    assert_legible(figure)
+    assert to_hex(figure.get_facecolor()) == "#15181c"
+    for axes, values in zip(figure.axes[1:3], (each.contributions, each.gradient), strict=True):
+        red, _, blue = np.moveaxis(np.asarray(axes.images[0].get_array()), 2, 0)
+        strong = abs(values) > 0.3 * abs(values).max()
+        assert np.array_equal((red > blue)[strong], (values > 0)[strong])
+    (axes,) = (axes for axes in figure.axes if axes.patches)
+    assert {colour for _, _, colour, _ in bars(axes)} <= {"#62AAF2", "#F27A66", "#838383"}

@@ -211,3 +211,16 @@ def test_the_plane_has_one_unit_unless_the_axes_have_different_ones() -> None:
     assert (x1 - x0, y1 - y0) == pytest.approx((1.12, 2240.0))
     (x0, x1, _, _), _ = films.plane_around(np.ones((3, 2)))
     assert x0 < 1 < x1
+
+
+def test_a_dark_film_keeps_its_colours_where_it_is_drawn_and_saved_elsewhere(tmp_path: Path) -> None:
+    with plots.dark():
+        pictures = plots.film(scenes())
+    frames = list(pictures)
+    ground = np.array([21, 24, 28])
+    assert all((frame[0, 0] == ground).all() for frame in frames)
+    assert all((frame == ground).all(axis=2).mean() > 0.3 for frame in frames)
+    assert not any((frame == 255).all(axis=2).any() for frame in frames)
+    plots.save_film(frames, tmp_path / "film.gif", seconds=0.5)
+    with image.open(tmp_path / "film.gif") as film:
+        assert film.convert("RGB").getpixel((0, 0)) == (21, 24, 28)

@@ -256,18 +256,92 @@ def cielab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize(
-    ("colors", "contrast"),
-    [(style.RUNS, 3.0), (list(style.SPLITS.values()), 3.0), (style.CLASSES, 1.7)],
-    ids=["runs", "splits", "classes"],
-)
-def test_colours_stand_out_from_white_and_from_each_other(colors: list[str], contrast: float) -> None:
+@pytest.mark.parametrize("its", [style.LIGHT, style.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize(("kind", "least"), [("runs", 3.0), ("splits", 3.0), ("classes", 1.7)])
+def test_colours_stand_out_from_the_ground_and_from_each_other(its: style.Colours, kind: str, least: float) -> None:
+    colors = list(its.splits.values()) if kind == "splits" else list(getattr(its, kind))
+    assert len(colors) == (3 if kind == "splits" else 10)
     for color in colors:
-        assert 1.05 / (0.05 + TO_XYZ[1] @ linear(color)) >= contrast, color
+        assert contrast(color, its.ground) >= least, color
     for eyes, matrix in EYES.items():
         for one, other in itertools.combinations(colors, 2):
             distance = np.linalg.norm(cielab(matrix @ linear(one)) - cielab(matrix @ linear(other)))
             assert distance >= 16, f"{one} and {other} look alike to who sees {eyes}"
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2."""
+    low, high = sorted(0.05 + TO_XYZ[1] @ linear(color) for color in (one, other))
+    return float(high / low)
+
+
+def test_dark_pictures_have_the_contrasts_of_light_ones() -> None:
+    light, dark = style.LIGHT, style.DARK
+    for name in ("ink", "grey", "pale"):
+        ratio = contrast(getattr(dark, name), dark.ground) / contrast(getattr(light, name), light.ground)
+        assert 0.9 < ratio < 1.15, name
+    for its in (light, dark):
+        assert min(contrast(its.negative, its.ground), contrast(its.positive, its.ground)) >= 4.5
+        steps = [contrast(color, its.ground) for color in its.mistakes]
+        assert steps == sorted(steps)
+    middle = len(dark.signed) // 2
+    assert dark.signed[middle] == dark.mistakes[0] == dark.ground
+    strong, weak = (contrast(dark.signed[i], dark.ground) / contrast(dark.signed[-1 - i], dark.ground) for i in (0, 1))
+    assert 0.8 < strong < 1.25
+    assert 0.8 < weak < 1.25
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_dark_picture_is_dark_wherever_it_is_saved(tmp_path: Path, suffix: str) -> None:
+    from matplotlib.colors import to_hex
+
+    with plots.dark():
+        for i, figure in enumerate(all_pictures()):
+            plots.save(figure, tmp_path / f"{i}{suffix}")
+    with plots.dark():
+        again = all_pictures()
+    light = all_pictures()
+    for i, (figure, other) in enumerate(zip(again, light, strict=True)):
+        plots.save(figure, path := tmp_path / f"again{suffix}")
+        assert path.read_bytes() == (tmp_path / f"{i}{suffix}").read_bytes(), "a tick has the light ground's colours"
+        plots.save(other, path)
+        assert path.read_bytes() != (tmp_path / f"{i}{suffix}").read_bytes()
+        assert_legible(figure)
+        assert to_hex(figure.get_facecolor()) == style.DARK.ground.lower()
+        in_cells = list(cells(figure, 10).values()) if i == CONFUSION else []
+        for text, _ in texts(figure):
+            if text not in in_cells:
+                assert contrast(to_hex(text.get_color()), style.DARK.ground) >= 3, text.get_text()
+
+
+def test_dark_ends_with_its_block_and_can_be_off() -> None:
+    def ground() -> Any:
+        return plots.curves(history(2)).get_facecolor()
+
+    light = ground()
+    with plots.dark():
+        dark = ground()
+        with plots.dark(False):
+            assert ground() == dark
+    with plots.dark(False):
+        assert ground() == light
+    with pytest.raises(ConfigError), plots.dark():
+        plots.curves({})
+    assert ground() == light != dark
+
+
+def test_counts_stand_out_from_their_cells() -> None:
+    from matplotlib.colors import to_hex
+
+    for its in (style.LIGHT, style.DARK):
+        with plots.dark(its is style.DARK):
+            figure = plots.confusion(counts_of(10, 100), DIGITS)
+        (image,) = figure.axes[0].images
+        shares: Any = image.get_array()
+        colors = image.to_rgba(shares)
+        for (row, column), text in cells(figure, 10).items():
+            shade = to_hex(colors[int(row), int(column)])
+            assert contrast(to_hex(text.get_color()), shade) >= 2.5, (row, column, shade)
 
 
 # --- the range test --------------------------------------------------------------------------------------------------
@@ -387,6 +461,24 @@ def test_confusion_of_very_many_classes_has_colours_alone() -> None:
     assert figure.get_size_inches().max() < 32
 
 
+def test_a_title_stands_above_what_was_found_and_long_names_are_shortened() -> None:
+    names = ["a" * 1600, "$x$\n\u202e"]
+    hostile = f"{'run' * 40}\n$\\alpha$ on data, test split"
+    for figure in (
+        plots.confusion(np.eye(2, dtype=int), names, title=hostile),
+        plots.mistakes(np.zeros((2, 4, 4)), [1, 0], np.eye(2), names, title=hostile),
+        plots.weights(np.ones((16, 2)), (4, 4), title=hostile),
+    ):
+        title, found = (text.get_text() for text in figure.texts)
+        assert title.startswith("runrunrun")
+        assert title.endswith("run?$\\alpha$ on data, test split")
+        assert len(title) <= 72
+        assert found == "all 2 images classified correctly" or found.startswith(("2 of 2 images", "first-layer"))
+        assert figure.get_size_inches().max() < 16
+        assert not any(text.get_parse_math() for text in figure.texts)
+        assert_legible(figure)
+
+
 # --- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -502,6 +594,9 @@ def test_counts_out_of_range(count: int) -> None:
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
+
+
+CONFUSION = 3  # its place among them
 
 
 def all_pictures() -> list[Any]:
@@ -756,11 +851,24 @@ def test_plot_draws_what_is_asked_for(
     matrix = np.zeros((3, 3), int)
     np.add.at(matrix, (truth, outputs.argmax(axis=1)), 1)
     np.testing.assert_array_equal(seen["confusion"][0], matrix)
-    assert seen["confusion"][1] == ["0", "1", "2"]
-    for passed, expected in zip(seen["mistakes"], (images, truth, outputs, ["0", "1", "2"]), strict=True):
-        np.testing.assert_array_equal(passed, expected)
+    title = "title", "run on patterns.npz, test split"
+    assert seen["confusion"][1:] == (["0", "1", "2"], title)
+    *passed, its_title = seen["mistakes"]
+    assert its_title == title
+    for each, expected in zip(passed, (images, truth, outputs, ["0", "1", "2"]), strict=True):
+        np.testing.assert_array_equal(each, expected)
     np.testing.assert_array_equal(seen["weights"][0], trained.params[0])
-    assert seen["weights"][1:] == ((6, 6),)
+    assert seen["weights"][1:] == ((6, 6), ("title", "run"))
+
+
+def test_plot_on_a_dark_ground(trained: xpnet.Model) -> None:
+    from PIL import Image
+
+    for flags in ([], ["--confusion"], ["--mistakes"], ["--weights"]):
+        for dark in (False, True):
+            assert main(["plot", "run", *flags, "--out", "x.png", *["--dark"] * dark]) == 0
+            with Image.open("x.png") as picture:
+                assert picture.convert("RGB").getpixel((2, 2)) == ((21, 24, 28) if dark else (255, 255, 255))
 
 
 def test_plot_of_another_split_and_count(

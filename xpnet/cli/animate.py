@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from xpnet.cli.datasets import DataDir, DataName, newest_run
-from xpnet.cli.settings import NoDownload, whole_numbers
+from xpnet.cli.settings import Dark, NoDownload, whole_numbers
 from xpnet.cli.terminal import working
+from xpnet.plots import dark as dark_ground
 from xpnet.studies.animate import animate as film
 
 __all__ = ["animate"]
@@ -31,6 +32,7 @@ def animate(
     ] = None,
     frames: Annotated[int, Parameter(converter=whole_numbers, help="Number of pictures.", metavar="N")] = 100,
     seconds: Annotated[float, Parameter(help="Seconds that they take.", metavar="X")] = 10.0,
+    dark: Dark = False,
     force: Annotated[bool, Parameter(negative="", help="Replace a file that exists.", show_default=False)] = False,
     data: DataName = None,
     device: Annotated[
@@ -48,7 +50,7 @@ def animate(
     """
     run = run or newest_run()
     out = out or run / "film.gif"
-    with working("training") as report:
+    with working("training") as report, dark_ground(dark):
         made = film(
             run,
             out,

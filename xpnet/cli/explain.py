@@ -16,7 +16,7 @@ from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, Split
 from xpnet.cli.explanations import print_explanation, title_of
 from xpnet.cli.predict import told_apart
 from xpnet.cli.readings import Reader, Reading, as_dict, finite, short
-from xpnet.cli.settings import indices, whole_numbers
+from xpnet.cli.settings import Dark, indices, whole_numbers
 from xpnet.data import Split
 from xpnet.errors import ConfigError, XpnetError
 from xpnet.model import UNSURE, Explanation, load
@@ -58,6 +58,7 @@ def explain(
     out: Annotated[
         Path | None, Parameter(help="Draw all that as a picture, too: .png, .svg or .pdf.", metavar="FILE")
     ] = None,
+    dark: Dark = False,
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
     split: SplitName = "test",
     data: DataName = None,
@@ -96,7 +97,8 @@ def explain(
             found += zip(readings, explained, strict=True)
     if out is not None and found:
         ((reading, explanation),) = found
-        plots.save(plots.explanation(explanation, title=title_of(reader, reading, explanation).plain), out)
+        with plots.dark(dark):
+            plots.save(plots.explanation(explanation, title=title_of(reader, reading, explanation).plain), out)
         print(f"saved {out}", file=sys.stderr)
     if as_json:
         print("[" + ",".join(f"\n  {_as_json(reader, *each)}" for each in found) + "\n]")

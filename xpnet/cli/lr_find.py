@@ -9,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from xpnet import plots
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.cli.settings import RUN, Dark, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
 from xpnet.cli.terminal import working
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.numerics.network import MLP
@@ -32,6 +32,7 @@ def lr_find(
     out: Annotated[Path, Parameter(group=RUN, help="Picture file: .png, .svg or .pdf.", metavar="FILE")] = Path(
         "lr-find.png"
     ),
+    dark: Annotated[Dark, Parameter(group=RUN)] = False,
     as_json: Annotated[
         bool, Parameter("--json", group=RUN, negative="", help="Print JSON.", show_default=False)
     ] = False,
@@ -66,7 +67,8 @@ def lr_find(
     else:
         _print(found)
     try:
-        plots.save(plots.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion), out)
+        with plots.dark(dark):
+            plots.save(plots.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion), out)
     except MissingPackageError as error:
         print(f"{out} was not drawn: {error}", file=sys.stderr)
         return

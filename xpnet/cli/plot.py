@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -20,7 +20,7 @@ from xpnet.cli.datasets import (
     newest_run,
     part_of,
 )
-from xpnet.cli.settings import whole_numbers
+from xpnet.cli.settings import Dark, whole_numbers
 from xpnet.data import class_names
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
@@ -62,6 +62,7 @@ def plot(
             metavar="FILE",
         ),
     ] = None,
+    dark: Dark = False,
     data: DataName = None,
     split: SplitName = "test",
     device: DeviceName = "auto",
@@ -82,11 +83,12 @@ def plot(
     if not n_pictures:
         if count is not None:
             raise ConfigError("--count needs --mistakes or --weights")
-        curves = plots.curves(dict(zip(names, map(_history, runs), strict=True)), loss=_loss(runs))
+        with plots.dark(dark):
+            curves = plots.curves(dict(zip(names, map(_history, runs), strict=True)), loss=_loss(runs))
         _save(curves, out or (runs[0] if len(runs) == 1 else Path()) / "curves.png")
         return
-    many = {} if count is None else {"count": count}
-    for run in runs:
+    many: dict[str, Any] = {} if count is None else {"count": count}
+    for run, name in zip(runs, names, strict=True):
         model, figures = load(run, device, library), {}
         if confusion or mistakes:
             if model.task != "classification":
@@ -94,17 +96,19 @@ def plot(
             dataset = data_for(model, data, data_dir, run)
             images, labels = labelled(part_of(dataset, split, [run]), dataset)
             found, classes = model.measure(images, labels), class_names(dataset.name, model.classes)
-        if confusion:
-            figures["confusion"] = plots.confusion(
-                confusion_matrix(found.targets, found.outputs.argmax(axis=1), len(classes)), classes
-            )
-        if mistakes:
-            figures["mistakes"] = plots.mistakes(images, found.targets, found.outputs, classes, **many)
-        if weights:
-            W = model.backend.to_host(model.params[0])
-            figures["weights"] = plots.weights(W, model.image_shape, **many)
-        for name, figure in figures.items():
-            beside = run / f"{name}.png" if run.is_dir() else run.with_name(f"{run.stem}-{name}.png")
+            title = f"{name} on {dataset.name}, {split} split"
+        with plots.dark(dark):
+            if confusion:
+                matrix = confusion_matrix(found.targets, found.outputs.argmax(axis=1), len(classes))
+                figures["confusion"] = plots.confusion(matrix, classes, title=title)
+            if mistakes:
+                arrays = images, found.targets, found.outputs
+                figures["mistakes"] = plots.mistakes(*arrays, classes, title=title, **many)
+            if weights:
+                W = model.backend.to_host(model.params[0])
+                figures["weights"] = plots.weights(W, model.image_shape, title=name, **many)
+        for kind, figure in figures.items():
+            beside = run / f"{kind}.png" if run.is_dir() else run.with_name(f"{run.stem}-{kind}.png")
             _save(figure, out or beside)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "RUN",
     "SOURCE",
     "Amounts",
+    "Dark",
     "DataDir",
     "NoDownload",
     "RecipeName",
@@ -52,6 +53,7 @@ _FLAGS = {"start": "from"}
 
 # Flags that the commands share that train.
 DataDir = Annotated[Path | None, Parameter(group=SOURCE, help="Folder to search first for data sets.")]
+Dark = Annotated[bool, Parameter(negative="", help="Draw the picture on a dark ground.", show_default=False)]
 NoDownload = Annotated[bool, Parameter(group=SOURCE, negative="", help="Do not download data.", show_default=False)]
 RecipeName = Annotated[
     str | None, Parameter(group=RUN, help="Name of a recipe, or a TOML file of settings; flags override it.")

@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.plots.style import (
-    GREY,
     LINE,
-    PALE,
     SMALL,
     TITLE,
     add_axes,
     add_title,
+    colours,
     house_style,
     new_figure,
     shortened,
+    signed_map,
     text_width,
 )
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_FEATURES, MOST_UNITS, MOST_SIMILAR = 12, 10, 24
-# Red is for and blue against, as in the pictures of weights.
-COLOURS, FOR, AGAINST = "RdBu_r", "#B2182B", "#2166AC"
 # Inches: an image, one that is similar, bars; between panels, at the edge, the head.
 SIDE, TILE, BARS = 2.3, 1.0, 2.0
 GAP, EDGE, HEAD = 0.3, 0.2, 0.65
@@ -64,8 +62,7 @@ def explanation(explained: Any, title: str = "") -> "Figure":
     below = 0.0 if similar is None else similar.height + EDGE
     size = width + 2 * EDGE, HEAD + max(panel.height for panel in panels) + below + EDGE
     figure.set_size_inches(size)
-    add_title(figure, EDGE, title)
-    figure.text(EDGE / size[0], 1.0 - 0.36 / size[1], equation, va="top")
+    add_title(figure, EDGE, title, equation)
     left = EDGE
     for panel in panels:
         panel.draw(left, size[1] - HEAD)
@@ -87,20 +84,20 @@ def _pixels(figure: "Figure", explained: Any) -> _Panel:
     }
 
     def draw(left: float, top: float) -> None:
-        from matplotlib import colormaps
         from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
+        from matplotlib.colors import Normalize, to_rgb
 
+        shade = np.array(to_rgb(colours().ink))
         bottom = top - LINE - height
         axes = [add_axes(figure, left + i * (SIDE + GAP), bottom, SIDE, height) for i in range(3)]
-        axes[0].imshow(ink, cmap="gray_r", vmin=0.0, vmax=1.0)
+        axes[0].imshow(ink, cmap=colours().image, vmin=0.0, vmax=1.0)
         for i, values in enumerate(maps.values(), 1):
             sizes = abs(values[np.isfinite(values) & (values != 0.0)])
             # A few pixels that stand out would pale all others.
             largest = float(np.quantile(sizes, 0.98)) if sizes.size else 1.0
-            scale = ScalarMappable(Normalize(-largest, largest), colormaps[COLOURS])
+            scale = ScalarMappable(Normalize(-largest, largest), signed_map())
             shown = scale.to_rgba(np.nan_to_num(values))[..., :3]
-            axes[i].imshow(shown * (1.0 - 0.25 * ink)[..., None])  # the image shines through
+            axes[i].imshow(shown + 0.25 * ink[..., None] * (shade - shown))  # the image shines through
             below = add_axes(figure, left + i * (SIDE + GAP), bottom - 0.12, SIDE, 0.06)
             figure.colorbar(scale, below, orientation="horizontal", ticks=[-largest, 0.0, largest])
             texts = below.set_xticklabels([f"{against} {-largest:.2g}", "0", f"{above} {largest:+.2g}"], size=SMALL)
@@ -111,7 +108,7 @@ def _pixels(figure: "Figure", explained: Any) -> _Panel:
         for each, caption in zip(axes, ["the image", *maps], strict=True):
             each.set(xticks=[], yticks=[])
             each.grid(False)
-            each.spines[:].set(visible=True, color=PALE)
+            each.spines[:].set(visible=True, color=colours().pale)
             each.set_title(caption, loc="left", size=SMALL, pad=4)
 
     return _Panel(3 * SIDE + 2 * GAP, LINE + height + 0.35, draw)
@@ -147,16 +144,17 @@ def _bars(
     def draw(left: float, top: float) -> None:
         axes = add_axes(figure, left + before, top - LINE - height, BARS, height)
         finite = np.nan_to_num(lengths, posinf=0.0, neginf=0.0)
-        colours = [FOR if part > 0 else AGAINST if part < 0 else GREY for part in parts]
-        axes.barh(range(len(names)), finite, color=colours, height=0.7)
-        axes.axvline(0.0, color=GREY, lw=0.8)
+        its = colours()
+        of_parts = [its.positive if part > 0 else its.negative if part < 0 else its.grey for part in parts]
+        axes.barh(range(len(names)), finite, color=of_parts, height=0.7)
+        axes.axvline(0.0, color=its.grey, lw=0.8)
         axes.set(xlim=(min(finite.min(), 0.0), max(finite.max(), 0.0) or 1.0), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.set_xticks([])
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        for i, (text, colour) in enumerate(zip(texts, colours, strict=True)):
+        for i, (text, colour) in enumerate(zip(texts, of_parts, strict=True)):
             place, across = 1.0 + behind / BARS, axes.get_yaxis_transform()
             axes.text(place, i, text, color=colour, ha="right", va="center_baseline", transform=across)
         axes.text(-before / BARS, 1.0 + 4 / 72 / height, title, size=SMALL, transform=axes.transAxes)
@@ -177,10 +175,10 @@ def _tiles(figure: "Figure", near: Any) -> _Panel:
         for i, (image, caption) in enumerate(zip(near.images, captions, strict=False)):
             row, column = divmod(i, columns)
             axes = add_axes(figure, left + column * across, top - LINE - row * down - TILE, TILE, TILE)
-            axes.imshow(image, cmap="gray_r")
+            axes.imshow(image, cmap=colours().image)
             axes.set(xticks=[], yticks=[], anchor="NW")
             axes.grid(False)
-            axes.spines[:].set(visible=True, color=PALE)
+            axes.spines[:].set(visible=True, color=colours().pale)
             axes.text(0.0, -0.04 / TILE, caption, size=SMALL, va="top", transform=axes.transAxes)
 
     return _Panel(max(width, text_width(figure, [SIMILAR], SMALL)), LINE + count * down - EDGE, draw)

@@ -13,17 +13,16 @@ from xpnet.checks import nearest, required
 from xpnet.errors import ConfigError
 from xpnet.files import write_atomically
 from xpnet.plots.style import (
-    CLASSES,
+    DARK,
     FONT,
-    GREY,
-    INK,
-    PALE,
+    LIGHT,
     SMALL,
-    SPLITS,
     add_axes,
+    colours,
     house_style,
     new_figure,
     shortened,
+    signed_map,
     text_width,
 )
 
@@ -119,10 +118,7 @@ def film(scenes: Scenes) -> Iterator[NDArray[np.uint8]]:
     """
     with house_style():
         drawing = _Drawing(scenes)
-    for i in range(len(scenes)):
-        with house_style():  # not while the caller has the picture
-            picture = drawing.at(i)
-        yield picture
+    return map(drawing.at, range(len(scenes)))
 
 
 class _Drawing:
@@ -131,7 +127,7 @@ class _Drawing:
     def __init__(self, scenes: Scenes) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        self.scenes, self.figure = scenes, new_figure()
+        self.scenes, self.figure, self.colours = scenes, new_figure(), colours()
         self.figure.set_size_inches(WIDTH, HEIGHT)
         self.figure.set_dpi(DPI)
         self.canvas = FigureCanvasAgg(self.figure)
@@ -156,6 +152,7 @@ class _Drawing:
             self._curve((SIDE, 2.2, BESIDE, 1.45), "loss")
             self._curve((SIDE, 0.45, BESIDE, 1.45), self.scenes.metric, last=True)
 
+    @house_style()
     def at(self, i: int) -> NDArray[np.uint8]:
         for move in self.moving:
             move(i)
@@ -177,7 +174,7 @@ class _Drawing:
         figure.text(0.2 / WIDTH, s=title, **large)
         if not scenes.names:
             self._scale()
-        elif len(scenes.names) <= len(CLASSES):
+        elif len(scenes.names) <= len(self.colours.classes):
             self._legend()
 
         def move(i: int) -> None:
@@ -194,7 +191,7 @@ class _Drawing:
             names = [f"    {shortened(name, length)}" for name in self.scenes.names]
             if text_width(self.figure, ["".join(names)]) + gap * len(names) < WIDTH - 2 * left:
                 break
-        for name, color in zip(names, CLASSES, strict=False):
+        for name, color in zip(names, self.colours.classes, strict=False):
             self.figure.text(left / WIDTH, lower, "●", color=color, size=FONT, va="top")
             self.figure.text(left / WIDTH, lower, name, size=FONT, va="top")
             left += text_width(self.figure, [name]) + gap
@@ -212,13 +209,11 @@ class _Drawing:
 
     def _axes(self, place: Place, title: str) -> "Axes":
         axes = add_axes(self.figure, *place)
-        axes.set_title(title, size=SMALL, color=GREY, loc="left", pad=4)
+        axes.set_title(title, size=SMALL, color=self.colours.grey, loc="left", pad=4)
         return axes
 
     def _filters(self, place: Place) -> None:
         """All filters in one picture, since many axes take long to draw."""
-        from matplotlib import colormaps
-
         filters = self.scenes.filters
         assert filters is not None
         n, high, wide = filters.shape[1:]
@@ -230,7 +225,7 @@ class _Drawing:
         page = np.full((rows * (high + gap) - gap, columns * (wide + gap) - gap), np.nan, np.float32)
         sizes = np.abs(filters[[0, -1]])
         largest = float(np.quantile(sizes[np.isfinite(sizes)], 0.998)) or 1.0
-        colors = colormaps["RdBu_r"].resampled(33)
+        colors = signed_map().resampled(33)
         picture = axes.imshow(page, cmap=colors, vmin=-largest, vmax=largest, interpolation="nearest")
         axes.axis("off")
 
@@ -255,9 +250,8 @@ class _Drawing:
         )
         most = slice(None, None, max(1, len(plane.points) // 500))
         colors = self._colors()[most]
-        axes.scatter(
-            plane.points[most, 0], plane.points[most, 1], c=colors, s=11, linewidths=0.4, edgecolors="white", zorder=3
-        )
+        x, y = plane.points[most, 0], plane.points[most, 1]
+        axes.scatter(x, y, c=colors, s=11, linewidths=0.4, edgecolors=self.colours.ground, zorder=3)
         axes.set(xlim=plane.extent[:2], ylim=plane.extent[2:])
         x_name, y_name = (shortened(name, 30) for name in plane.columns)
         axes.set_xlabel(x_name, labelpad=1)
@@ -273,7 +267,7 @@ class _Drawing:
                 lead = outputs[..., k] - np.delete(outputs, k, axis=-1).max(axis=-1)
                 if lead.min() < 0 < lead.max():
                     ends = np.linspace(*plane.extent[:2], GRID[0]), np.linspace(*plane.extent[2:], GRID[1])
-                    borders.append(axes.contour(*ends, lead, [0.0], colors=INK, linewidths=1.2))
+                    borders.append(axes.contour(*ends, lead, [0.0], colors=self.colours.ink, linewidths=1.2))
 
         self.moving.append(move)
 
@@ -284,10 +278,14 @@ class _Drawing:
         outputs = plane.outputs[i].astype(np.float32)
         if not self.scenes.names:
             return self._mapped(outputs[..., 0])
-        palette = _rgb([CLASSES[k % len(CLASSES)] for k in range(outputs.shape[-1])])
+        classes = self.colours.classes
+        palette = _rgb([classes[k % len(classes)] for k in range(outputs.shape[-1])])
         # In steps: plain areas make files several times smaller.
         shares = np.rint(LEVELS * outputs) / LEVELS
-        field: NDArray[np.float32] = np.clip(1.0 - TINT * (1.0 - shares.dot(palette)), 0.0, 1.0).astype(np.float32)
+        ground = _rgb([self.colours.ground])
+        field: NDArray[np.float32] = np.clip(ground + TINT * (shares.dot(palette) - ground), 0.0, 1.0).astype(
+            np.float32
+        )
         return field
 
     def _mapped(self, numbers: Floats) -> NDArray[np.float32]:
@@ -296,7 +294,8 @@ class _Drawing:
 
         low, high = self._ends()
         shares = (np.asarray(numbers, np.float32) - low) / (high - low or 1.0)
-        return colormaps["cividis"](np.clip(shares, 0.0, 1.0))[..., :3].astype(np.float32)  # type: ignore[no-any-return]
+        least = self.colours.least
+        return colormaps["cividis"](least + (1.0 - least) * np.clip(shares, 0.0, 1.0))[..., :3].astype(np.float32)  # type: ignore[no-any-return]
 
     def _ends(self) -> tuple[float, float]:
         return float(self.scenes.targets.min()), float(self.scenes.targets.max())
@@ -305,7 +304,8 @@ class _Drawing:
         """The colour of each example."""
         if not self.scenes.names:
             return self._mapped(self.scenes.targets)
-        colors: NDArray[np.float32] = _rgb(CLASSES)[self.scenes.targets % len(CLASSES)]
+        classes = self.colours.classes
+        colors: NDArray[np.float32] = _rgb(classes)[self.scenes.targets % len(classes)]
         return colors
 
     def _projection(self, place: Place) -> None:
@@ -316,7 +316,7 @@ class _Drawing:
         assert points is not None
         axes = self._axes(place, f"{scenes.layer} (PCA)")
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(visible=True, color=PALE)
+        axes.spines[:].set(visible=True, color=self.colours.pale)
         low, high = points.min(axis=(0, 1)), points.max(axis=(0, 1))
         margin = 0.05 * (high - low) + 1e-6
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
@@ -330,7 +330,7 @@ class _Drawing:
                 weight="bold",
                 ha="center",
                 va="center",
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                path_effects=[withStroke(linewidth=2.5, foreground=self.colours.ground)],
                 visible=bool(len(members[k])),
             )
             for k, name in enumerate(named)
@@ -370,7 +370,7 @@ class _Drawing:
             low, high = 0.0, float(np.quantile(values, 0.98)) if len(values) else 1.0
         margin = 0.06 * (high - low) or 0.5
         axes.set_ylim(low - margin, high + margin)
-        lines = {split: axes.plot([], [], color=SPLITS[split], label=split)[0] for split in of}
+        lines = {split: axes.plot([], [], color=self.colours.splits[split], label=split)[0] for split in of}
         corner = "upper right" if quantity == "loss" else "lower right"
         legend = axes.legend(loc=corner, frameon=False, borderpad=0, labelspacing=0.3, handlelength=1.2)
         digits = {"loss": 3, "r2": 3}.get(quantity, 1)
@@ -448,10 +448,11 @@ def _in_few_colors(frames: "list[Image.Image]") -> "list[Image.Image]":
     page = image.new("RGB", (width, height * len(some)))
     for k, frame in enumerate(some):
         page.paste(frame, (0, k * height))
-    # What is found are means, in which thin lines and the white of the page lose their own colours.
-    own = np.rint(255 * _rgb(["#FFFFFF", INK, GREY, PALE, *SPLITS.values(), *CLASSES])).astype(int)
+    # What is found are means, in which thin lines and the ground of the page lose their own colours.
+    its = DARK if np.asarray(frames[0])[0, 0].max() < 128 else LIGHT
+    own = np.rint(255 * _rgb([its.ground, its.ink, its.grey, its.pale, *its.splits.values(), *its.classes])).astype(int)
     palette = page.quantize(256 - len(own), method=image.Quantize.MEDIANCUT)
     colors = np.reshape(palette.getpalette(), (-1, 3))[: 256 - len(own)]
-    colors[colors.min(axis=1) >= 240] = 255
+    colors[abs(colors - own[0]).max(axis=1) <= 15] = own[0]
     palette.putpalette([*colors.ravel().tolist(), *own.ravel().tolist()])
     return [frame.quantize(palette=palette, dither=image.Dither.NONE) for frame in frames]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.errors import ConfigError, ModelError
-from xpnet.plots.style import LINE, RUNS, SPLITS, add_axes, add_title, house_style, new_figure, shortened, text_width
+from xpnet.plots.style import LINE, add_axes, add_title, colours, house_style, new_figure, shortened, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,11 +64,14 @@ def curves(
     single = len(histories) == 1
     if single:
         ((title, history),) = histories.items()
-        chosen = [(split, history, split, color) for split, color in SPLITS.items() if _has(history, split)]
+        chosen = [(split, history, split, color) for split, color in colours().splits.items() if _has(history, split)]
         of = ""
     else:
         split = next(s for s in ("test", "validation", "train") if all(_has(h, s, all) for h in histories.values()))
-        chosen = [(n, h, split, color) for (n, h), color in zip(histories.items(), itertools.cycle(RUNS), strict=False)]
+        chosen = [
+            (n, h, split, color)
+            for (n, h), color in zip(histories.items(), itertools.cycle(colours().runs), strict=False)
+        ]
         of = f"{split} "
     unit = " (nats per example)" if loss == "cross-entropy" else ""
     regression = all(getattr(epoch, "train_r2", None) is not None for _, h, _, _ in chosen for epoch in h)
@@ -228,13 +231,13 @@ def learning_rates(
     suggestion : the learning rate to mark, or None.
     Returns the Figure.
     """
-    rates, smooth = np.asarray(rates, np.float64), np.asarray(smoothed, np.float64)
+    rates, smooth, its = np.asarray(rates, np.float64), np.asarray(smoothed, np.float64), colours()
     figure = new_figure()
     figure.set_size_inches(6.4, 3.6)
     axes = add_axes(figure, 0.7, 0.5, 5.5, 2.8)
-    axes.plot(rates, losses, color="#BFCBD6", lw=0.8)
-    axes.plot(rates, smooth, color=SPLITS["test"])
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss (pale: each step; dark: smoothed)")
+    axes.plot(rates, losses, color=its.faint, lw=0.8)
+    axes.plot(rates, smooth, color=its.splits["test"])
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss (pale: each step; strong: smoothed)")
     shown = np.append(rates, rates[0] if suggestion is None else suggestion)
     axes.set_xlim(shown.min() / 1.3, 1.3 * shown.max())
     _mark_decades(axes.xaxis, shown.max() / shown.min())
@@ -246,7 +249,7 @@ def learning_rates(
         axes.set_ylim(low - margin, high + margin)
     if suggestion is not None:
         right = np.log(suggestion) > np.log(rates).mean()
-        axes.axvline(suggestion, color=SPLITS["validation"], lw=1.2)
+        axes.axvline(suggestion, color=its.splits["validation"], lw=1.2)
         axes.annotate(
             f"suggested: {suggestion:.2g}",
             (suggestion, 1.0),
@@ -254,6 +257,6 @@ def learning_rates(
             xytext=(-5 if right else 5, 2),
             textcoords="offset points",
             ha="right" if right else "left",
-            color=SPLITS["validation"],
+            color=its.splits["validation"],
         )
     return figure

@@ -8,16 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpnet.plots.style import (
     FONT,
-    INK,
     LINE,
-    MISTAKES,
-    PALE,
-    TITLE,
     add_axes,
     add_title,
+    colours,
+    head_of,
     house_style,
     mistakes_of,
     new_figure,
+    shortened,
     text_width,
 )
 
@@ -27,35 +26,35 @@ if TYPE_CHECKING:
 
 
 @house_style()
-def confusion(matrix: ArrayLike, names: Sequence[str]) -> "Figure":
+def confusion(matrix: ArrayLike, names: Sequence[str], *, title: str = "") -> "Figure":
     """A confusion matrix: the counts, each mistake coloured by its share of the label's images.
 
     matrix : (n_classes, n_classes) whole numbers, a row for each label, a column for each prediction.
-    names : of the classes.
+    names : of the classes.   title : above the share of mistakes, such as the run and the data.
     Returns the Figure.   The diagonal is left uncoloured: it would drown the mistakes.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.ticker import FuncFormatter
 
-    counts, n = np.asarray(matrix), len(names)
+    counts, n, its = np.asarray(matrix), len(names), colours()
+    names = list(map(shortened, names))
     totals, hits = counts.sum(axis=1), np.diagonal(counts)
     shares = np.ma.array(counts / np.maximum(totals, 1)[:, None], mask=np.eye(n, dtype=bool))
     worst = float(shares.max()) if n > 1 else 0.0
-    title = mistakes_of(totals.sum() - hits.sum(), totals.sum())
-
     # The cell shrinks with the number of classes; from some 100 classes on it is too small for a number.
     cell = min(max(6.0 / n, 0.26), max(2.0 / n, 0.5), 26.0 / n)
     side, legible = n * cell, cell >= 0.2
     figure = new_figure()
+    title, below, needed, lower = head_of(figure, title, mistakes_of(totals.sum() - hits.sum(), totals.sum()))
     upright = all(len(name) <= 2 for name in names)
     widest = text_width(figure, names)
-    left, bottom, top = 0.45 + widest, 0.45 + (LINE if upright else 0.75 * widest), 0.7
+    left, bottom, top = 0.45 + widest, 0.45 + (LINE if upright else 0.75 * widest), 0.7 + lower
     right = 2.0 if worst else 0.9
-    figure.set_size_inches(max(left + side + right, 0.4 + text_width(figure, [title], TITLE)), bottom + side + top)
-    add_title(figure, 0.2, title)
+    figure.set_size_inches(max(left + side + right, 0.4 + needed), bottom + side + top)
+    add_title(figure, 0.2, title, below)
 
     axes = add_axes(figure, left, bottom, side, side)
-    colors = LinearSegmentedColormap.from_list("mistakes", MISTAKES).with_extremes(bad=PALE)
+    colors = LinearSegmentedColormap.from_list("mistakes", its.mistakes).with_extremes(bad=its.pale)
     # The root, since one pair of classes that look alike would pale all others.
     picture = axes.imshow(shares, cmap=colors, norm=PowerNorm(0.5, 0.0, worst or 1.0))
     axes.set(xlabel="prediction", ylabel="label")
@@ -77,14 +76,14 @@ def confusion(matrix: ArrayLike, names: Sequence[str]) -> "Figure":
     return figure
 
 
-def _write_counts(axes: "Axes", counts: NDArray[np.integer], dark: NDArray[np.bool_], cell: float) -> None:
-    """Write each count into its cell, of cell inches and dark or not, and each row's share of hits at its right."""
-    n = len(counts)
+def _write_counts(axes: "Axes", counts: NDArray[np.integer], many: NDArray[np.bool_], cell: float) -> None:
+    """Write each count into its cell, of cell inches and many or not, and each row's share of hits at its right."""
+    n, its = len(counts), colours()
     for edges in (axes.hlines, axes.vlines):
-        edges(np.arange(n + 1) - 0.5, -0.5, n - 0.5, colors=PALE, linewidths=0.6)
+        edges(np.arange(n + 1) - 0.5, -0.5, n - 0.5, colors=its.pale, linewidths=0.6)
     size = min(FONT, 72 * cell / (0.8 * len(str(counts.max()))))
     for i, j in np.argwhere(counts):
-        color = "white" if dark[i, j] else INK
+        color = its.ground if many[i, j] else its.ink
         axes.text(j, i, counts[i, j], ha="center", va="center_baseline", size=size, color=color)
     beside = n - 0.5 + 0.7 / cell
     axes.text(beside, -0.5 - 0.08 / cell, "right", ha="right", va="bottom")

@@ -11,14 +11,16 @@ from xpnet.checks import check_range
 from xpnet.errors import ConfigError
 from xpnet.plots.style import (
     MOST_TILES,
-    PALE,
     SMALL,
-    TITLE,
     add_axes,
     add_title,
+    colours,
+    head_of,
     house_style,
     mistakes_of,
     new_figure,
+    shortened,
+    signed_map,
     text_width,
 )
 
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 
 @house_style()
 def mistakes(
-    images: NDArray[np.generic], labels: ArrayLike, outputs: ArrayLike, names: Sequence[str], count: int = 24
+    images: NDArray[np.generic],
+    labels: ArrayLike,
+    outputs: ArrayLike,
+    names: Sequence[str],
+    count: int = 24,
+    *,
+    title: str = "",
 ) -> "Figure":
     """The images that are misclassified with the most confidence: index, label, prediction, and the outputs of both.
 
@@ -36,8 +44,8 @@ def mistakes(
 
     images : (n, height, width), uint8 or float in [0, 1].   labels : (n,) whole numbers.
     outputs : (n, n_classes) floats, shown in % where they are probabilities.   names : of the classes.
-    count : the most images, 1 to 500.
-    Returns the Figure; its title reports if there is no mistake.
+    count : the most images, 1 to 500.   title : above the share of mistakes, such as the run and the data.
+    Returns the Figure, at whose head stands if there is no mistake.
     Raises ConfigError for rows of features or a bad count.
     """
     check_range("count", count, 1, MOST_TILES, high_open=False)
@@ -46,9 +54,9 @@ def mistakes(
     predictions = outputs.argmax(axis=1)
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-outputs[wrong, predictions[wrong]], kind="stable")][:count]
-    title = mistakes_of(len(wrong), len(labels))
+    found, names = mistakes_of(len(wrong), len(labels)), list(map(shortened, names))
     if len(worst) < len(wrong):
-        title += f"; the {len(worst)} most confident" if len(worst) > 1 else "; the most confident one"
+        found += f"; the {len(worst)} most confident" if len(worst) > 1 else "; the most confident one"
     probable = bool(outputs.min(initial=0) >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
 
     def shown(i: int, k: int) -> str:
@@ -56,16 +64,17 @@ def mistakes(
 
     captions = [f"image {i}\nlabel {shown(i, labels[i])}\npredicted {shown(i, predictions[i])}" for i in worst]
     largest = 255 if images.dtype.kind == "u" else 1.0
-    figure, _ = _tiles(images[worst], captions, title, columns=6, side=1.1, cmap="gray_r", vmin=0, vmax=largest)
+    shade = colours().image
+    figure, _ = _tiles(images[worst], captions, title, found, columns=6, side=1.1, cmap=shade, vmin=0, vmax=largest)
     return figure
 
 
 @house_style()
-def weights(W: NDArray[np.floating], image_shape: Sequence[int], count: int = 60) -> "Figure":
+def weights(W: NDArray[np.floating], image_shape: Sequence[int], count: int = 60, *, title: str = "") -> "Figure":
     """The first layer's weights, an image for each unit, the units of the largest norm first.
 
     W : (n_in, n_out) floats.   image_shape : (height, width), whose product is n_in.
-    count : the most units, 1 to 500.
+    count : the most units, 1 to 500.   title : such as the run.
     Returns the Figure: red is positive, blue negative, on one scale for all units, symmetric about 0.
     Raises ConfigError for rows of features, another number of pixels or a bad count.
     """
@@ -83,11 +92,12 @@ def weights(W: NDArray[np.floating], image_shape: Sequence[int], count: int = 60
     figure, picture = _tiles(
         filters,
         [f"unit {i}" for i in units],
+        title,
         f"first-layer weights of {which} units, largest norm first",
         columns=10,
         side=0.75,
         margin=1.0,
-        cmap="RdBu_r",
+        cmap=signed_map(),
         vmin=-largest,
         vmax=largest,
     )
@@ -103,6 +113,7 @@ def _tiles(
     images: NDArray[np.generic],
     captions: list[str],
     title: str,
+    found: str,
     *,
     columns: int,
     side: float,
@@ -120,15 +131,16 @@ def _tiles(
     high, wide = images.shape[1:]
     height = side * min(max(high / wide, 0.1), 3.0)
     across, down = side + 0.18, height + 0.16 * (captions[0].count("\n") + 1) + 0.18 if captions else 0.0
-    size = max(0.2 + columns * across - 0.18 + margin, 0.4 + text_width(figure, [title], TITLE)), 0.5 + rows * down
+    title, below, needed, lower = head_of(figure, title, found)
+    size = max(0.2 + columns * across - 0.18 + margin, 0.4 + needed), 0.5 + lower + rows * down
     figure.set_size_inches(size)
-    add_title(figure, 0.2, title)
+    add_title(figure, 0.2, title, below)
     for k, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(k, columns)
-        axes = add_axes(figure, 0.2 + column * across, size[1] - 0.45 - row * down - height, side, height)
+        axes = add_axes(figure, 0.2 + column * across, size[1] - 0.45 - lower - row * down - height, side, height)
         picture = axes.imshow(image, **shown)
         axes.set(xticks=[], yticks=[], anchor="NW")
-        axes.spines[:].set(visible=True, color=PALE)
+        axes.spines[:].set(visible=True, color=colours().pale)
         axes.text(0.0, -0.04 / height, caption, size=SMALL, va="top", transform=axes.transAxes)
     return figure, picture
 
