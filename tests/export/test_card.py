@@ -94,7 +94,7 @@ def test_other_tasks_have_their_own_figures(loss: str) -> None:
 def test_what_was_not_measured_has_no_figure() -> None:
     text = card(xpnet.Ensemble([made(), made(seed=2)]), "my.npz", use="", evidence=Evidence(None, "it is <gone>"))
     assert "It was not measured: it is &#60;gone&#62;." in text
-    assert "2 multilayer perceptrons, averaged" in text
+    assert "An ensemble of 2 multilayer perceptrons" in text
     assert "None was chosen for this model" in text
     assert "not known: the model lies in no run directory" in text
     assert not {"model-index", "metrics", "license"} & head_of(text).keys()
@@ -155,7 +155,8 @@ def test_a_license_is_an_identifier(license: str) -> None:
 
 
 def test_from_the_command_line(patterns: str, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--data", patterns, *QUICK, "--out", "runs/first"]) == 0
+    augment = ["--augment", "rotation=10"]
+    assert main(["train", "--data", patterns, *QUICK, *augment, "--out", "runs/first"]) == 0
     Path("out").mkdir()
     capsys.readouterr()
     assert main(["export", "runs/first", "out/model.json", "--card", "--license", "apache-2.0"]) == 0
@@ -164,6 +165,7 @@ def test_from_the_command_line(patterns: str, fails: Callable[..., str], capsys:
     text = Path("out/README.md").read_text(encoding="utf-8")
     assert "| hidden | 16 |" in text
     assert "| lr | 0.05 |" in text
+    assert "| augment | rotation=10 " in text
     assert "beta1" not in text
     accuracy = out.splitlines()[1].split("accuracy ")[1].split(" on")[0]
     assert f"**{accuracy}**" in text

@@ -1,12 +1,13 @@
 """xpnet export."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from xpnet import export as formats
 from xpnet.cli.datasets import DataDir, DataName, figure, in_words, newest_run, settings_of, test_split, together
+from xpnet.cli.settings import shown
 from xpnet.cli.terminal import result_console
 from xpnet.errors import ConfigError
 from xpnet.export.layers import rounded
@@ -77,7 +78,7 @@ def export(
         model,
         file.name,
         use=format.use.format(file=file.name),
-        what=format.what + (f"; weights in {quantize}" if quantize else ""),
+        what=format.what.partition(" (extra")[0] + (f"; weights in {quantize}" if quantize else ""),
         evidence=formats.Evidence(measured, missing, data or members[0].data),
         settings=_settings(runs),
         license=license,
@@ -102,12 +103,16 @@ def _settings(runs: list[Path]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for config in filter(None, map(settings_of, runs)):
         for name, value in parse_toml(config.to_toml(), "config.toml").items():
-            setting, parts = SETTINGS[name], value
-            if isinstance(value, dict):  # augment, a table
-                parts = [f"{part} {amount}" for part, amount in value.items()]
+            setting = SETTINGS[name]
             if setting.group not in (NETWORK, TRAINING) or (value in (False, 0.0) and name != "seed"):
                 continue
             if not setting.optimizers or config.optimizer in setting.optimizers:
-                shown = ", ".join(map(str, parts)) if isinstance(parts, list) else str(value)
-                found.setdefault(name, {})[shown] = None
+                found.setdefault(name, {})[_typed(value)] = None
     return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _typed(value: Any) -> str:
+    """A setting's value of a TOML file in words; augment is a table."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={shown(amount)}" for name, amount in value.items() if amount)
+    return shown(tuple(value) if isinstance(value, list) else value)

@@ -148,7 +148,7 @@ def _introduction(members: Sequence[Layers], file: str, what: str) -> str:
     first = members[0]
     n_params = sum(each.n_params for each in members)
     networks = ", ".join(dict.fromkeys(each.name for each in members))
-    kind = "A multilayer perceptron" if len(members) == 1 else f"{len(members)} multilayer perceptrons, averaged"
+    kind = "A multilayer perceptron" if len(members) == 1 else f"An ensemble of {len(members)} multilayer perceptrons"
     shape = " x ".join(map(str, first.schema.image_shape))
     examples = f"pictures of {shape} pixels" if first.white is not None else f"rows of {first.sizes[0]} features"
     k = first.sizes[-1]
