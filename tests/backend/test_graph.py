@@ -148,6 +148,7 @@ def test_a_step_is_few_nodes(small_data: xpnet.Dataset, settings: dict[str, Any]
 def test_training_by_graph_is_training_on_the_cpu(small_data: xpnet.Dataset) -> None:
     network = xpnet.MLP((36, 16, 3), dropout=0.2)
     options: dict[str, Any] = {"batch_size": 16, "epochs": 3, "dtype": "float64", "callbacks": [], "clip_norm": 1.0}
+    options["test_each_epoch"] = True
     on_cpu = xpnet.fit(network, small_data, backend=select("cpu"), **options)
     on_gpu = xpnet.fit(network, small_data, backend=select("cuda"), **options)
     for mine, other in zip(on_gpu.model.params, on_cpu.model.params, strict=True):

@@ -134,7 +134,7 @@ def test_what_the_outputs_are_is_asked_for_where_nobody_says_it(capsys: pytest.C
 
 def test_what_it_refuses(fails: Callable[..., str]) -> None:
     export(made(), "model.json")
-    assert fails(1, "import", "missing.onnx") == "cannot read missing.onnx: No such file or directory"
+    assert fails(1, "import", "missing.json") == "cannot read missing.json: No such file or directory"
     assert "ends in one of .onnx, .pt, " in fails(2, "import", "model.jsn")
     assert "did you mean '.json'" in fails(2, "import", "model.jsn")
     assert "is a model already" in fails(2, "import", "model.safetensors")
