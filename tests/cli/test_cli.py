@@ -528,9 +528,9 @@ def test_evaluate_other_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("red", 3, 0.5),
         ("ripe", 2, 0.75),
     ]
-    assert "label n   right precision   recall" in out
-    assert "red   3 50.00 %  " in out
-    assert "ripe  2 75.00 %  " in out
+    assert "label  n    right  precision    recall       F1\n" in out
+    assert "red    3  50.00 %  " in out
+    assert "ripe   2  75.00 %  " in out
     pytest.importorskip("matplotlib", reason="needs the extra: pip install 'xpnet[plot]'")
     for use in (["plot", "regression.safetensors", "--mistakes"], ["plot", "multilabel.safetensors", "--confusion"]):
         assert main([*use, "--data", "multilabel"]) == 2

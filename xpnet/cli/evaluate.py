@@ -1,10 +1,9 @@
 """xpnet evaluate."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
@@ -22,7 +21,7 @@ from xpnet.cli.datasets import (
     part_of,
 )
 from xpnet.cli.readings import finite
-from xpnet.cli.terminal import fill, result_console, working
+from xpnet.cli.terminal import print_table, result_console, say, working
 from xpnet.data import Dataset, class_names
 from xpnet.errors import ConfigError, one_line
 from xpnet.model import (
@@ -43,10 +42,12 @@ from xpnet.model import (
 )
 from xpnet.numerics.functional import LOSSES, softmax
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 __all__ = ["evaluate"]
 
 MOST_CONFUSIONS = 10
-LEAST = 12  # columns that a name is cut to before the table does without another figure
 
 
 def evaluate(
@@ -176,137 +177,99 @@ def _print(found: dict[str, Any], models: list[Model], data: Dataset) -> None:
     members, task = found.get("members", []), models[0].task
     name = f"ensemble of {len(models)}" if members else found["model"]
     kind = "images" if len(data.image_shape) > 1 else "rows"
-    _line("model", f"{name}: {networks}, on {found['device']} with {found['library']}")
-    _line("data", f"{data.name}, {found['images']:,} {found['split']} {kind} ({data.source})")
+    lines = [
+        ("model", f"{name}: {networks}, on {found['device']} with {found['library']}"),
+        ("data", f"{data.name}, {found['images']:,} {found['split']} {kind} ({data.source})"),
+    ]
     for its in members:
         score = f"R2 {_number(its['r2'])}" if task == "regression" else _percent(its["accuracy"])
-        _line("member", f"{score}, {its['path']}: {its['network']}")
-    if task == "regression":
-        _print_outputs(found)
-        return
-    low, high = (100 * end for end in found["accuracy_interval"])
-    _line("accuracy", f"{_percent(found['accuracy'])} (95 % interval: {low:.2f} to {high:.2f} %)")
-    if found.get("top_k"):
-        _line(f"top-{found['top_k']}", _percent(found["top_k_accuracy"]))
-    _line("macro F1", _percent(found["macro_f1"]))
-    _line("loss", _number(found["loss"]))
-    if found.get("calibration_error") is not None:
-        _line("ECE", f"{found['calibration_error']:.4f} (expected calibration error)")
-    _print_classes(found, "label" if task == "multilabel" else "class")
-
-
-def _print_outputs(found: dict[str, Any]) -> None:
-    """A regression's errors, and those of each output if there are several."""
-    outputs = found["outputs"]
-    names = [its["output"] or f"output {i}" for i, its in enumerate(outputs)]
-    several = len(outputs) > 1
-    of = f" of {names[0]}" if outputs[0]["output"] else ", in the unit of the target"
-    if several:
-        of = f" over {len(outputs)} outputs"
-    _line("R2", _number(found["r2"]))
-    _line("MAE", f"{_number(found['mae'], '.5g')} (mean absolute error{of})")
-    _line("RMSE", f"{_number(found['rmse'], '.5g')} (root mean square error{of})")
-    _line("loss", _number(found["loss"]))
-    if several:
+        lines.append(("member", f"{score}, {its['path']}: {its['network']}"))
+    lines += _errors(found) if task == "regression" else _shares(found)
+    console = result_console()
+    for name, text in lines:
+        say(f"{name:<10}{one_line(text)}", console, 10)
+    if task != "regression":
+        _print_classes(found, "label" if task == "multilabel" else "class", console)
+    elif len(found["outputs"]) > 1:
         forms = {"R2": ".4f", "MAE": ".5g", "RMSE": ".5g"}
-        columns = [(head, [_number(its[head.lower()], form) for its in outputs]) for head, form in forms.items()]
+        rows = [
+            {"output": its["output"] or f"output {i}"}
+            | {head: _number(its[head.lower()], form) for head, form in forms.items()}
+            for i, its in enumerate(found["outputs"])
+        ]
         print()
-        _print_table("output", names, columns, less=("MAE", "R2"))
+        print_table(rows, ("output", *forms), console, right=forms)
 
 
-def _print_classes(found: dict[str, Any], kind: str) -> None:
+def _shares(found: dict[str, Any]) -> list[tuple[str, str]]:
+    low, high = (100 * end for end in found["accuracy_interval"])
+    lines = [("accuracy", f"{_percent(found['accuracy'])} (95 % interval: {low:.2f} to {high:.2f} %)")]
+    if found.get("top_k"):
+        lines.append((f"top-{found['top_k']}", _percent(found["top_k_accuracy"])))
+    lines += [("macro F1", _percent(found["macro_f1"])), ("loss", _number(found["loss"]))]
+    if found.get("calibration_error") is not None:
+        lines.append(("ECE", f"{found['calibration_error']:.4f} (expected calibration error)"))
+    return lines
+
+
+def _errors(found: dict[str, Any]) -> list[tuple[str, str]]:
+    outputs = found["outputs"]
+    of = f" of {outputs[0]['output']}" if outputs[0]["output"] else ", in the unit of the target"
+    if len(outputs) > 1:
+        of = f" over {len(outputs)} outputs"
+    return [
+        ("R2", _number(found["r2"])),
+        ("MAE", f"{_number(found['mae'], '.5g')} (mean absolute error{of})"),
+        ("RMSE", f"{_number(found['rmse'], '.5g')} (root mean square error{of})"),
+        ("loss", _number(found["loss"])),
+    ]
+
+
+def _print_classes(found: dict[str, Any], kind: str, console: "Console") -> None:
     """The figures by class, the confusion matrix where there is room for it, and the most frequent confusions."""
-    classes = found["classes"]
-    names = [its["class"] for its in classes]
-    columns = [("n", [f"{its['images']:,}" for its in classes])]
-    if kind == "label":  # of a class that is the recall
-        columns.append(("right", [_percent(its["accuracy"]) for its in classes]))
-    columns += [(head, [_percent(its[head.lower()]) for its in classes]) for head in ("precision", "recall", "F1")]
+    figures = {"precision": "precision", "recall": "recall", "F1": "f1"}
+    if kind == "label":  # of a class, the accuracy is the recall
+        figures = {"right": "accuracy", **figures}
+    rows = [
+        {kind: its["class"], "n": f"{its['images']:,}"} | {head: _percent(its[key]) for head, key in figures.items()}
+        for its in found["classes"]
+    ]
     print()
-    _print_table(kind, names, columns, less=("n", "right", "F1", "precision"))
+    print_table(rows, list(rows[0]), console, right=("n", *figures), less=("n", "right"))
     if "confusion" not in found:
         return
-    complete = _print_confusion(names, np.array(found["confusion"]))
+    complete = _print_confusion([its["class"] for its in found["classes"]], np.array(found["confusion"]), console)
     hint = "" if complete else " (--json prints the complete confusion matrix)"
     print()
-    print(fill(f"the most frequent confusions{hint}" if found["confusions"] else "no confusion", 0, sys.stdout))
+    say(f"the most frequent confusions{hint}" if found["confusions"] else "no confusion", console)
     for its in found["confusions"]:
         times = f"{its['times']:,} times" if its["times"] > 1 else "once"
-        print(fill(f"{its['label']} taken for {its['predicted']}: {times}", 2, sys.stdout))
+        say(f"{its['label']} taken for {its['predicted']}: {times}", console, 2)
 
 
-def _print_confusion(names: list[str], confusion: NDArray[np.intp]) -> bool:
+def _print_confusion(names: list[str], confusion: NDArray[np.intp], console: "Console") -> bool:
     """Print the confusion matrix if a line has room for it; returns whether it has."""
-    from rich.text import Text
-
-    n, room = len(names), result_console().width
-    short = all(len(name) <= 2 for name in names)
-    heads = names if short else list(map(str, range(n)))
-    labels = names if short else [f"{i} {name}" for i, name in enumerate(names)]
-    width = max(len(str(confusion.max())), *map(len, heads))
-    if room - n * (1 + width) < min(LEAST, max(map(len, labels))):
-        return False
-    styles = [["bold" if i == j else "" if confusion[i, j] else "dim" for i in range(n)] for j in range(n)]
-    columns = [
-        (
-            f"{head:>{width}}",
-            [Text(f"{count or '.'}", style) for count, style in zip(confusion[:, j], styles[j], strict=True)],
-        )
-        for j, head in enumerate(heads)
-    ]
-    print(fill("\nconfusion matrix: a row for each class, a column for each prediction", 0, sys.stdout))
-    _print_table("", labels, columns, width=room)
-    return True
-
-
-def _print_table(
-    heading: str,
-    names: list[str],
-    columns: Sequence[tuple[str, Sequence[Any]]],
-    less: Sequence[str] = (),
-    width: int | None = None,
-) -> None:
-    """Print a row for each name, with as much of it as there is room for.
-
-    less : the columns that a terminal does without if it is too narrow for all, in this order.
-    width : of a line; by default a terminal's, and elsewhere without end.
-    """
     from rich.cells import cell_len
     from rich.table import Table
+    from rich.text import Text
 
-    console = result_console()
-    width = width or (console.width if console.is_terminal else sys.maxsize)
-    longest = max(map(cell_len, (heading, *names)))
-    for n in range(len(less) + 1):
-        shown = [(head, cells) for head, cells in columns if head not in less[:n]]
-        room = width - _width(shown)
-        if room >= min(longest, LEAST):
-            break
+    short = all(len(name) <= 2 for name in names)
+    heads = names if short else list(map(str, range(len(names))))
+    labels = names if short else [f"{i} {name}" for i, name in enumerate(names)]
+    width = max(len(str(confusion.max())), *map(cell_len, heads))
+    if max(map(cell_len, labels)) + len(names) * (1 + width) > console.width:
+        return False
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(heading, no_wrap=True)
-    for head, _ in shown:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, *cells in zip(names, *(cells for _, cells in shown), strict=True):
-        table.add_row(_cut(name, room), *cells)
-    console.width = min(width, longest + _width(shown))
+    table.add_column(no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True, min_width=width)
+    for i, row in enumerate(confusion):
+        styles = ["bold" if i == j else "" if count else "dim" for j, count in enumerate(row)]
+        table.add_row(labels[i], *(Text(f"{count or '.'}", style) for count, style in zip(row, styles, strict=True)))
+    print()
+    say("confusion matrix: a row for each class, a column for each prediction", console)
     console.print(table)
-
-
-def _width(columns: Sequence[tuple[str, Sequence[Any]]]) -> int:
-    """How much of a line a table's columns take, with the blank before each."""
-    from rich.cells import cell_len
-
-    return sum(1 + max(cell_len(str(cell)) for cell in (head, *cells)) for head, cells in columns)
-
-
-def _cut(name: str, room: int) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    return name if cell_len(name) <= room else f"{set_cell_size(name, max(room - 1, 0))}…"
-
-
-def _line(name: str, text: str) -> None:
-    print(fill(f"{name:<10}{one_line(text)}", 10, sys.stdout))
+    return True
 
 
 def _number(number: float | None, form: str = ".4f") -> str:

@@ -64,19 +64,19 @@ def device_line(backend: "Backend") -> str:
     return f"{backend.device}, {backend.name} {backend.version}, {backend.description} ({backend.reason})"
 
 
-def fill(text: str, indent: int = 0, file: TextIO | None = None) -> str:
-    """A text in lines as wide as the terminal, the later ones indented; as it is where there is none.
-
-    file : where it is printed, by default stderr.
-    """
-    file = file or sys.stderr
-    if not (file and file.isatty()):
+def fill(text: str, indent: int = 0) -> str:
+    """A text for stderr in lines as wide as the terminal, the later ones indented; as it is where there is none."""
+    if not (sys.stderr and sys.stderr.isatty()):
         return text
-    width = shutil.get_terminal_size().columns
-    # Whole words only, so that a path can be copied, and no number without its sign.
+    return _in_lines(text, shutil.get_terminal_size().columns, indent)
+
+
+def _in_lines(text: str, width: int, indent: int) -> str:
+    """Lines of so many columns, the later ones indented; blanks that do not break are \\xa0, or before a %."""
+    # Whole words only, so that a path can be copied; one that is longer than a line with its indent has none.
     wrap = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-    lines = chain.from_iterable(wrap.wrap(line) or [""] for line in text.replace(" %", "\0%").splitlines())
-    return "\n".join(line if len(line) <= width else line.lstrip() for line in lines).replace("\0%", " %")
+    lines = chain.from_iterable(wrap.wrap(line) or [""] for line in text.replace(" %", "\xa0%").splitlines())
+    return "\n".join(line if len(line) <= width else line.lstrip() for line in lines).replace("\xa0", " ")
 
 
 def print_header(rows: dict[str, str]) -> None:
@@ -359,13 +359,9 @@ def say(text: str, console: "Console", indent: int = 0, style: str = "") -> None
     """
     from rich.text import Text
 
-    if console.is_terminal:
-        # Not by rich, which breaks the words that are longer than a line.
-        wrapper = textwrap.TextWrapper(
-            console.width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-        )
-        text = wrapper.fill(text)
-    console.print(Text(text.replace("\xa0", " "), style), soft_wrap=True)
+    # Not by rich, which breaks the words that are longer than a line.
+    text = _in_lines(text, console.width, indent) if console.is_terminal else text.replace("\xa0", " ")
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def loading() -> AbstractContextManager[Callable[[str, int, int | None], None]]:
