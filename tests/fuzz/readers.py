@@ -53,7 +53,7 @@ from xpnet.export.hdf5 import read_hdf5
 from xpnet.files import read_whole
 from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
-from xpnet.studies import reproduce, tune
+from xpnet.studies import records, tune
 from xpnet.training import checkpoint, history
 from xpnet.training.initializers import init_params, init_running
 
@@ -594,12 +594,12 @@ def _history_seeds() -> Iterator[bytes]:
 
 
 def _records_seeds() -> Iterator[bytes]:
-    record = reproduce.Record(
+    record = records.Record(
         recipe="fast", source="here", published=1.5, members=0, settings={"hidden": [5]}, seeds=[0], data="mnist",
         network="4-5-2", wrong=[1, 7], n_test=100, epochs=2, seconds=1.5, device="cpu", library="numpy", machine="a",
     )  # fmt: skip
     failed = dataclasses.replace(record, seeds=[1], wrong=[], failure="not finite", published=None)
-    yield _written(lambda path: reproduce.write_records(path, [record, failed]))
+    yield _written(lambda path: records.write_records(path, [record, failed]))
 
 
 def _recipe_seeds() -> Iterator[bytes]:
@@ -885,9 +885,7 @@ READERS: dict[str, Reader] = {
     "onnx": Reader(export.read, ("x.onnx",), xpnet.XpnetError, lambda: _exported(".onnx")),
     "hdf5": Reader(_weights, ("x.h5",), xpnet.ModelError, _hdf5_seeds),
     "history": Reader(history.read_history, ("history.csv",), xpnet.ModelError, _history_seeds, tokens=_NUMBER_TOKENS),
-    "records": Reader(
-        reproduce.read_records, ("reproduce.json",), xpnet.ModelError, _records_seeds, tokens=_JSON_TOKENS
-    ),
+    "records": Reader(records.read_records, ("records.json",), xpnet.ModelError, _records_seeds, tokens=_JSON_TOKENS),
     "recipe": Reader(read_recipe, ("x.toml",), xpnet.ConfigError, _recipe_seeds, tokens=_TOML_TOKENS),
     "space": Reader(_space, ("space.toml",), xpnet.ConfigError, _space_seeds, tokens=_TOML_TOKENS),
 }

@@ -1,9 +1,12 @@
 """xpnet reproduce: runs that go on where they were stopped, committees, the table, the recipes."""
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -15,12 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import xpnet
+from tests.conftest import open_backend
 from xpnet.cli import main
-from xpnet.cli.reproduce import _markdown, _print
+from xpnet.cli.reproduce import COLUMNS, LESS, _markdown
+from xpnet.cli.terminal import print_table
 from xpnet.recipes import read_recipe, recipe_names
-from xpnet.studies.reproduce import Record, milestones, read_records, reproduce, tabulate, write_records
+from xpnet.studies.records import Record, read_records, tabulate, write_records
+from xpnet.studies.reproduce import milestones, plan, recipes_of, reproduce
 from xpnet.training.run import Run
 
 RECIPE = """
@@ -44,7 +51,7 @@ def small(own_directory: None, small_data: xpnet.Dataset) -> Callable[..., list[
 
     def run(*names: str, data: xpnet.Dataset = small_data, **options: Any) -> list[Record]:
         files = [f"{name}.toml" for name in names]
-        return list(reproduce(files, data, xpnet.select("cpu"), Path("runs"), **options))
+        return list(reproduce(recipes_of(files), data, xpnet.select("cpu"), Path("runs"), **options))
 
     return run
 
@@ -60,7 +67,7 @@ class Epochs(xpnet.Callback):
         if self.count == self.fail:
             # An interrupt leaves out what the run has not begun to write.
             checkpoint = f"*-seed{run.config.seed}/checkpoints/step-{len(run.history) * run.n_steps:09d}"
-            while not [*Path("runs").rglob(checkpoint)]:
+            while not [*Path().rglob(checkpoint)]:
                 time.sleep(0.01)
             raise KeyboardInterrupt
 
@@ -79,7 +86,7 @@ def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
     accuracy = result.history[-1].test_accuracy
     assert accuracy is not None
     assert second.error == pytest.approx(100 * (1 - accuracy))
-    (directory,) = Path("runs/numpy-cpu").glob("36-6-3-*-seed1")
+    directory = Path("runs/one-seed1")
     assert {file.name for file in directory.iterdir()} - {"curves.png"} == {
         *("config.toml", "history.csv", "model.safetensors", "result.json")
     }
@@ -148,7 +155,7 @@ def test_a_committee_averages_the_outputs_of_its_networks(
     assert committee.seconds == pytest.approx(sum(member.seconds for member in members))
     assert small_data.test is not None
     images, labels = small_data.test
-    models = [xpnet.load(path, "cpu") for path in sorted(Path("runs/numpy-cpu").iterdir())]
+    models = [xpnet.load(path, "cpu") for path in sorted(Path("runs").iterdir())]
     outputs = np.mean([model.outputs(images) for model in models], axis=0)
     assert committee.wrong == np.flatnonzero(outputs.argmax(axis=1) != labels).tolist()
     assert [row.errors for row in tabulate([*members, committee])] == [[committee.error]]
@@ -189,7 +196,7 @@ def test_records_are_read_back_and_take_the_place_of_the_same_runs(
 WRITING = """
 import dataclasses, sys
 from pathlib import Path
-from xpnet.studies.reproduce import read_records, write_records
+from xpnet.studies.records import read_records, write_records
 
 (record,) = read_records(Path("one.json"))
 print("ready", flush=True)
@@ -222,7 +229,7 @@ def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Recor
     """Between saving the model and writing the result, and between that and removing the checkpoint."""
     with pytest.raises(KeyboardInterrupt):
         small("one", callbacks=[Epochs(fail=3)])
-    (directory,) = Path("runs/numpy-cpu").iterdir()
+    (directory,) = Path("runs").iterdir()
     shutil.copytree(directory / "checkpoints", "kept")
     log = directory / "history.csv"
     assert log.read_text().count("\n") == 1 + 3
@@ -234,16 +241,14 @@ def test_what_a_kill_left_half_done_is_set_right(small: Callable[..., list[Recor
     assert not (directory / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": [', "other settings", "an unknown setting"])
+@pytest.mark.parametrize("damaged", ['{"runs": []}', '{"runs": [', "an unknown setting"])
 def test_a_damaged_result_is_reported_with_the_remedy(small: Callable[..., list[Record]], damaged: str) -> None:
     """Of a committee, whose networks are found by the settings that were recorded."""
     *_, committee = small("three")
-    directory, *_ = sorted(Path("runs/numpy-cpu").iterdir())
+    directory = Path("runs/three-seed0")
     content = (directory / "result.json").read_text()
-    if "other" in damaged:
-        damaged = content.replace('"hidden": [6]', '"hidden": [7]')
-    elif "unknown" in damaged:
-        damaged = content.replace('"hidden": [6]', '"hidden": [6], "cunning": 3')
+    if "unknown" in damaged:
+        damaged = content.replace('"members": 3', '"members": 3, "cunning": 3')
     assert damaged != content
     (directory / "result.json").write_text(damaged)
     with pytest.raises(xpnet.ModelError, match=rf"/result.json is .*; delete {directory} to train it again$"):
@@ -299,7 +304,7 @@ def test_no_committee_where_a_network_failed(
 
 def test_a_committee_is_where_its_networks_were_trained(small: Callable[..., list[Record]]) -> None:
     *_, committee = small("three")
-    for number, path in enumerate(sorted(Path("runs/numpy-cpu").glob("*/result.json"))):
+    for number, path in enumerate(sorted(Path("runs").glob("*/result.json"))):
         (member,) = read_records(path)
         write_records(path.with_name("other.json"), [dataclasses.replace(member, machine=f"machine {min(number, 1)}")])
         path.with_name("other.json").replace(path)
@@ -381,7 +386,8 @@ def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--seeds", "2", "--out", "r/r.json")
     assert main(command) == 0
     out, err = capsys.readouterr()
-    assert "one, seed 1: 36-6-3 relu, in runs/reproduce/numpy-cpu/36-6-3-" in err
+    assert f"one, seed 1: 36-6-3 relu, in {Path('data/xpnet/reproduce/one-seed1').resolve()}\n" in err
+    assert "earlier" not in err
     assert "9.50 %" in out
     content = json.loads(Path("r/r.json").read_text())
     assert [run["seeds"] for run in content["runs"]] == [[0], [1]]
@@ -402,24 +408,24 @@ def test_command_that_is_quiet_prints_the_table_alone(patterns: str, capsys: pyt
     out, err = capsys.readouterr()
     assert "9.50 %" in out
     assert not err
-    assert set(Path().iterdir()) - before == {Path("runs")}
-    assert {path.name for path in Path("runs/reproduce").iterdir()} == {"numpy-cpu", "results.json", "results.md"}
+    assert set(Path().iterdir()) - before == {Path("data")}
+    assert {path.name for path in Path("data/xpnet/reproduce").iterdir()} == {"one-seed0", "results.json", "results.md"}
     assert main(["reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--quiet", "--runs", "mine"]) == 0
-    assert {path.name for path in Path("mine").iterdir()} == {"numpy-cpu", "results.json", "results.md"}
+    assert {path.name for path in Path("mine").iterdir()} == {"one-seed0", "results.json", "results.md"}
 
 
-def test_a_narrow_terminal_shows_fewer_columns_and_no_broken_names(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_narrow_terminal_shows_fewer_columns_and_no_broken_names() -> None:
     name = "lecun1998-300-100-distorted"
     rows = tabulate([record(recipe=f"{name}-2"), record(recipe=f"{name}-2", seeds=[1], wrong=[], seconds=6000.0)])
-    for columns, shown in (("80", "runs  training\n"), ("200", "on\n")):
-        monkeypatch.setenv("COLUMNS", columns)
-        _print(rows)
-        head, line = capsys.readouterr().out.splitlines(keepends=True)
+    for columns, shown in ((80, "runs  training"), (200, "on"), (45, "error here")):
+        screen = io.StringIO()
+        console = Console(file=screen, width=columns, force_terminal=True, color_system=None)
+        print_table([row.cells() for row in rows], COLUMNS, console, less=LESS)
+        head, line = screen.getvalue().splitlines()
         assert head.endswith(shown)
+        assert max(len(head), len(line)) <= columns
         assert line.startswith(f"{name}-2 ")
-        assert "1.50 %" in line
+        assert ("1.50 %" in line) == (columns > 45)
         assert "1.00 ± 1.41 %" in line
 
 
@@ -433,9 +439,10 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
     assert unknown.startswith("unknown recipe 'fats'; did you mean 'fast'? the choices are")
     assert fails(2, "reproduce", "--out", "r.txt") == "--out must name a .json file, not r.txt"
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
-    assert "seeds must be at least 1" in fails(2, "reproduce", "--data", patterns, "--seeds", "0")
-    assert "seeds" not in fails(2, "reproduce", "fats", "--data", patterns, "--seeds", f"1{'0' * 400}")
-    assert not Path("runs").exists(), "nothing is written before all is checked"
+    for seeds in ("0", "1001", f"1{'0' * 400}"):
+        message = fails(2, "reproduce", "--data", patterns, "--seeds", seeds)
+        assert message == "--seeds must be at least 1 and at most 1,000"
+    assert not Path("data").exists(), "nothing is written before all is checked"
     Path("t.md").mkdir()
     assert fails(1, "reproduce", "fast", "--data", patterns, "--out", "t.json") == "t.md: Is a directory"
     Path("r.json").write_text("{}")
@@ -460,3 +467,148 @@ def test_command_that_is_interrupted_shows_what_is_finished_and_says_how_to_go_o
     assert "one " in out
     assert main(command) == 0
     assert epochs.count == 5
+
+
+# --- where runs lie --------------------------------------------------------------------------------------------------
+
+
+def test_what_another_recipe_holds_is_left_and_the_run_lies_beside_it(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset
+) -> None:
+    first = small("one", seeds=2)
+    Path("one.toml").write_text(RECIPE.replace("epochs = 3", "epochs = 2"))
+    changed = small("one")
+    elsewhere = small("one", data=dataclasses.replace(small_data, name="other", source=str(Path("other").resolve())))
+    names = sorted(path.name for path in Path("runs").iterdir())
+    assert [re.sub("-[0-9a-f]{8}$", "-DIGEST", name) for name in names] == [
+        *("one-seed0", "one-seed0-DIGEST", "one-seed0-DIGEST", "one-seed1"),
+    ]
+    epochs = Epochs()
+    assert small("one", callbacks=[epochs]) == changed != elsewhere
+    Path("one.toml").write_text(RECIPE)
+    assert small("one", seeds=2, callbacks=[epochs]) == first
+    assert epochs.count == 0
+
+
+def test_a_stopped_run_of_other_settings_is_left_too(small: Callable[..., list[Record]]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small("one", callbacks=[Epochs(fail=2)])
+    Path("one.toml").write_text(RECIPE.replace("batch_size = 50", "batch_size = 40"))
+    assert [record.epochs for record in small("one")] == [3]
+    Path("one.toml").write_text(RECIPE)
+    rest = Epochs()
+    small("one", callbacks=[rest])
+    assert rest.count == 1
+    Path("runs/three-seed0").mkdir()
+    Path("runs/three-seed0/model.safetensors").write_text("somebody's")
+    small("three")
+    assert Path("runs/three-seed0/model.safetensors").read_text() == "somebody's"
+
+
+def test_runs_on_another_library_are_others(small: Callable[..., list[Record]], small_data: xpnet.Dataset) -> None:
+    small("one")
+    strict = open_backend("array-api-strict")
+    (record,) = reproduce(recipes_of(["one.toml"]), small_data, strict, Path("runs"))
+    assert record.library == "array-api-strict"
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_runs_of_earlier_versions_are_found_where_they_lie(small: Callable[..., list[Record]]) -> None:
+    (known,) = small("one")
+    earlier = Path("runs/numpy-cpu/36-6-3-3ae39a19-seed0")
+    earlier.parent.mkdir()
+    digest = hashlib.sha256(json.dumps(known.settings, sort_keys=True).encode()).hexdigest()[:8]
+    earlier = earlier.with_name(f"36-6-3-{digest}-seed0")
+    Path("runs/one-seed0").rename(earlier)
+    epochs = Epochs()
+    assert small("one", callbacks=[epochs]) == [known]
+    assert epochs.count == 0
+    (earlier / "result.json").write_text((earlier / "result.json").read_text().replace("[6]", "[7]"))
+    with pytest.raises(xpnet.ModelError, match="is not the result of the run in its directory; delete"):
+        small("one")
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_is_missing(small: Callable[..., list[Record]], small_data: xpnet.Dataset) -> None:
+    small("one", seeds=2)
+    reported: list[tuple[int, int]] = []
+    recipes = recipes_of(["one.toml", "three.toml"])
+    one, three = plan(
+        recipes, small_data, xpnet.select("cpu"), Path("runs"), seeds=3, report=lambda *it: reported.append(it)
+    )
+    assert one[:5] == ("one", "36-6-3 relu", 3, 1, 2)
+    assert three[:5] == ("three", "36-6-3 relu", 3, 3, 0)
+    assert 0 < one.seconds < 60
+    assert reported == [(0, 2), (1, 2)]
+    assert {path.name for path in Path("runs").iterdir()} == {"one-seed0", "one-seed1"}, "it writes nothing"
+
+
+@pytest.fixture
+def asked(
+    patterns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """xpnet reproduce without names on a terminal, by two small recipes; what is answered, and what stderr shows."""
+    for name, text in {"one": RECIPE, "three": COMMITTEE}.items():
+        Path(f"{name}.toml").write_text(text)
+    monkeypatch.setattr("xpnet.cli.reproduce.milestones", lambda: ["one.toml", "three.toml"])
+
+    def run(answer: str, *arguments: str) -> tuple[int, str]:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        with monkeypatch.context() as patch:
+            shown = Terminal()
+            patch.setattr(sys, "stdin", Terminal(answer))
+            patch.setattr(sys, "stderr", shown)
+            status = main(["reproduce", "--data", patterns, "--device", "cpu", *arguments])
+        return status, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.getvalue())
+
+    return run
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "what?\n"])
+def test_without_names_nothing_is_trained_unless_one_agrees(asked: Callable[..., tuple[int, str]], answer: str) -> None:
+    status, shown = asked(answer)
+    assert status == 0
+    lines = shown.splitlines()
+    assert re.search(r"^one +36-6-3 relu +3 +1 +0 s$", shown, re.MULTILINE)
+    assert re.search(r"^three +36-6-3 relu +3 +3 +\d s$", shown, re.MULTILINE)
+    assert f"4 runs, in {Path('data/xpnet/reproduce').resolve()}: about" in " ".join(lines)
+    assert lines[-1].endswith("nothing was trained")
+    assert not Path("data").exists()
+
+
+def test_without_names_all_are_trained_if_one_agrees(
+    asked: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _ = asked("y\n", "--quiet")
+    assert status == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"recipe", "one", "three"}
+    status, shown = asked("", "--quiet")
+    assert (status, shown) == (0, ""), "all are finished: there is nothing to ask"
+
+
+def test_without_names_and_without_a_terminal(
+    patterns: str, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(2, "reproduce", "--data", "nothere")
+    assert message.startswith(f"without names, all {len(milestones())} recipes are trained, which may take days")
+    assert message.endswith("add --yes")
+    Path("one.toml").write_text(RECIPE)
+    monkeypatch.setattr("xpnet.cli.reproduce.milestones", lambda: ["one.toml"])
+    assert main(["reproduce", "--yes", "--data", patterns, "--device", "cpu"]) == 0
+    assert "one " in capsys.readouterr().out
+
+
+def test_results_of_earlier_versions_are_pointed_at(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.toml").write_text(RECIPE)
+    Path("runs/reproduce").mkdir(parents=True)
+    command = ["reproduce", "one.toml", "--data", patterns, "--device", "cpu"]
+    assert main(command) == 0
+    hint = "runs/reproduce holds earlier runs: --runs runs/reproduce continues with them"
+    assert hint in capsys.readouterr().err
+    assert main([*command, "--runs", "runs/reproduce"]) == 0
+    assert hint not in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 from xpnet.errors import ConfigError, ModelError, one_line
 from xpnet.files import holder_of, parse_toml, read_text
 from xpnet.model.storage import network_of
-from xpnet.studies.reproduce import read_records
+from xpnet.studies.records import read_records
 from xpnet.training.checkpoint import checkpoints
 from xpnet.training.config import TrainConfig
 from xpnet.training.history import Epoch, read_history

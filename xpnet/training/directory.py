@@ -22,7 +22,7 @@ from xpnet.training.history import read_history, write_history
 from xpnet.training.logs import Writer
 from xpnet.training.run import Run
 
-__all__ = ["RunDirectory", "refuse_run"]
+__all__ = ["RunDirectory", "holds_run", "refuse_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,13 @@ def refuse_run(path: Path) -> None:
     _refuse_kept(path)
 
 
+def holds_run(path: Path) -> bool:
+    """Whether there is anything of a run in a directory, intact or not."""
+    return any(os.path.lexists(path / name) for name in KEPT)
+
+
 def _refuse_kept(path: Path) -> None:
-    if any(os.path.lexists(path / name) for name in KEPT):
+    if holds_run(path):
         raise ConfigError(
             f"{path} already holds a run, which is left unchanged: name another directory, or continue the run "
             "(--resume, resume=True)"

@@ -5,7 +5,7 @@ import time
 from typing import NamedTuple
 
 from xpnet.training.loader import WINDOW_BYTES, Examples, bytes_of_row
-from xpnet.training.loop import Loop, computing
+from xpnet.training.loop import STEPS_PER_CALL, Loop, computing
 from xpnet.training.run import Run
 
 __all__ = ["Estimate", "estimate"]
@@ -32,7 +32,8 @@ def estimate(run: Run, splits: dict[str, Examples], *, seconds: float = LONG_ENO
     """
     train, batch = splits["train"], run.batch_size
     with computing(run):
-        loop = Loop(run, train)
+        # Only on a device that captures or compiles them are several steps together faster.
+        loop = Loop(run, train, 1 if run.backend.device == "cpu" else STEPS_PER_CALL)
         loop.set_rates(run.rates[:1])  # there may be more steps than the run has
         per_step = _seconds_per_step(run, loop, seconds)
         state = sum(array.nbytes for array in loop.arrays().values())
