@@ -80,3 +80,13 @@ def test_messages_wrap_at_words(columns: int, monkeypatch: pytest.MonkeyPatch) -
     assert max(map(len, lines)) <= columns
     assert " ".join(lines) == f"warning: {text}".replace("\n", " ")
     assert lines[-1] == "next"
+
+
+def test_figures_below_a_name_that_is_too_long_wrap_between_them() -> None:
+    from rich.console import Console
+
+    row = {"name": "as long as a line of it", "error": "1.00 ± 1.41 %", "time": "50 min", "more": "of it"}
+    console = Console(file=io.StringIO(), width=24, force_terminal=True, color_system=None)
+    terminal.print_table([row], list(row), console, headings=False)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines == ["as long as a line of it", "  1.00 ± 1.41 %, 50 min,", "  of it"]

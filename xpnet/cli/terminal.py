@@ -328,16 +328,16 @@ def print_table(
     apart = not fits and len(shown) > 1
 
     def line(cells: Mapping[str, str], style: str) -> None:
+        if apart:
+            console.print(Text(cells[shown[0]], style), soft_wrap=True)
+            below = [cells[name].strip().replace(" ", "\xa0") for name in shown[1:] if cells[name]]
+            say(" " * GAP + ", ".join(below), console, GAP, style)
+            return
         padded = []
         for name in shown:
             blanks = " " * (widths[name] - cell_len(cells[name]))
             padded.append(blanks + cells[name] if name in right else cells[name] + blanks)
-        text = (" " * GAP).join(padded).rstrip()
-        if apart:
-            text = (
-                f"{cells[shown[0]]}\n{' ' * GAP}{', '.join(cells[name].strip() for name in shown[1:] if cells[name])}"
-            )
-        console.print(Text(text, style), soft_wrap=True)
+        console.print(Text((" " * GAP).join(padded).rstrip(), style), soft_wrap=True)
 
     if headings:
         line({name: name for name in columns}, "bold")
