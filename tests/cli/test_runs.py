@@ -91,6 +91,19 @@ def test_every_state_of_a_run(train: Train) -> None:
     assert [run.path for run in read_runs(Path("runs/early"))] == [Path("runs/early")]
 
 
+def test_runs_of_several_seeds_are_in_a_folder_of_their_own(
+    train: Train, terminal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        train(Path(f"runs/seeds/seed-{seed}"), seed=seed)
+    train(Path("runs/deeper/one/two"))
+    train(Path("runs/alone"))
+    assert sorted(run["path"] for run in listed(capsys)) == ["runs/alone", "runs/seeds/seed-0", "runs/seeds/seed-1"]
+    lines = terminal(80, "runs", "--sort", "name")
+    assert [line.split()[0] for line in lines[1:4]] == ["alone", "seeds/seed-0", "seeds/seed-1"]
+    assert terminal(80, "runs", "runs/alone")[1].startswith("runs/alone ")
+
+
 def test_an_early_stop_without_a_test_split_is_no_interruption(train: Train, small_data: xpnet.Dataset) -> None:
     data = xpnet.Dataset("patterns", small_data.train, n_classes=3)
     result = train(Path("run"), data=data, validation=0.2, early_stopping=1, epochs=60)
@@ -219,6 +232,7 @@ def test_a_table_on_a_terminal_and_through_a_pipe(
 
 def test_what_comes_next(train: Train, terminal: Callable[..., list[str]]) -> None:
     assert terminal(80, "runs", ".") == ["no runs in .; xpnet train makes one"]
+    assert terminal(80, "runs") == ["no runs in runs; xpnet train makes one"]
     train(Path("runs/mine"))
     assert not any("next" in line for line in terminal(80, "runs"))
     train(Path("runs/stopped"), stop=(3, 2))
@@ -226,7 +240,7 @@ def test_what_comes_next(train: Train, terminal: Callable[..., list[str]]) -> No
 
 
 def test_runs_where_there_is_no_folder(fails: Callable[..., str]) -> None:
-    assert fails(2, "runs") == "cannot read the folder runs: No such file or directory"
+    assert fails(2, "runs", "nothere") == "cannot read the folder nothere: No such file or directory"
     Path("file").write_text("")
     assert "cannot read the folder file: " in fails(2, "runs", "file")
     assert "Choose from" in fails(2, "runs", "--sort", "beauty")

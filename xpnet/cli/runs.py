@@ -27,7 +27,7 @@ COLUMNS = ("run", "date", "data", "network", "epochs", "score", "time", "state")
 RIGHT = {"epochs", "score", "time"}
 # What a terminal that is too narrow for all does without, in this order; the names that xpnet gives hold the date.
 LESS = ("date", "network", "epochs", "data", "time", "state")
-STYLES = {"running": "green", "interrupted": "yellow", "failed": "red", "unreadable": "red"}
+STYLES = {"running": "green", "failed": "red", "unreadable": "red"}
 SHORT = {"test": "", "validation": "val", "train": "train"}
 MOST = 40  # characters of a cell, beyond which it is shortened
 
@@ -59,14 +59,16 @@ def runs(
     where the run has no other; R2 of a regression. A star marks the best of
     several runs that can be compared: those of the same data and split.
     """
-    found = sorted(read_runs(folder), key=lambda run: (ORDERS[sort](run), run.began, run.path.name))
+    # Before the first run, its default folder is not there, which is no fault.
+    found = [] if folder == Path("runs") and not folder.exists() else read_runs(folder)
+    found.sort(key=lambda run: (ORDERS[sort](run), run.began, str(run.path)))
     best = best_of(found)
     if as_json:
         print(json.dumps([as_dict(run) | {"best": run.path in best} for run in found], indent=2))
     elif not found:
         print(f"no runs in {one_line(str(folder))}; xpnet train makes one")
     else:
-        _print(found, best, result_console())
+        _print(folder, found, best, result_console())
 
 
 def as_dict(run: RunInfo) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def time_of(seconds: float) -> str:
     return f"{seconds:.{1 + (seconds < 1)}f} s" if seconds < 10 else duration(seconds)
 
 
-def _print(found: Sequence[RunInfo], best: set[Path], console: "Console") -> None:
-    rows = [_cells(run, " *" if run.path in best else "  " * bool(best)) for run in found]
+def _print(folder: Path, found: Sequence[RunInfo], best: set[Path], console: "Console") -> None:
+    rows = [_cells(folder, run, " *" if run.path in best else "  " * bool(best)) for run in found]
     styles = ["bold" if run.path in best else STYLES.get(run.state, "") for run in found]
     print_table(rows, COLUMNS, console, right=RIGHT, less=LESS, styles=styles)
     for run in found:
@@ -101,10 +103,10 @@ def _print(found: Sequence[RunInfo], best: set[Path], console: "Console") -> Non
         say(f"next: {following}", console, style="dim")
 
 
-def _cells(run: RunInfo, mark: str) -> dict[str, str]:
+def _cells(folder: Path, run: RunInfo, mark: str) -> dict[str, str]:
     planned = "" if run.planned in (None, run.epochs) else f"/{run.planned}"
     return {
-        "run": one_line(run.path.name or str(run.path)),
+        "run": one_line(str(run.path if run.path == folder else run.path.relative_to(folder))),
         "date": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began)),
         "data": _short(os.path.basename(run.data.rstrip("/\\")) or run.data),
         "network": _short(_grouped(run.network)),

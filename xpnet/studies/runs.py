@@ -65,13 +65,21 @@ class RunInfo:
 
 
 def read_runs(folder: Path) -> list[RunInfo]:
-    """The runs in a folder, or the one that it is, in no order.   Raises ConfigError where there is no such folder."""
+    """The runs in a folder and in the folders in it, such as those of several seeds, or the run that it is.
+
+    Raises ConfigError where the folder cannot be read.
+    """
     if _is_run(folder):
         return [read_run(folder)]
     try:
-        return [read_run(path) for path in folder.iterdir() if path.is_dir() and _is_run(path)]
+        folders = [path for path in folder.iterdir() if path.is_dir()]
     except OSError as error:
         raise ConfigError(f"cannot read the folder {folder}: {error.strerror or error}") from None
+    found = [path for path in folders if _is_run(path)]
+    for path in set(folders) - set(found):
+        with suppress(OSError):
+            found += [inner for inner in path.iterdir() if inner.is_dir() and _is_run(inner)]
+    return [read_run(path) for path in found]
 
 
 def read_run(path: Path) -> RunInfo:

@@ -1,6 +1,7 @@
 """What a run is going to take, by some of its first steps on the device itself."""
 
 import itertools
+import statistics
 import time
 from typing import NamedTuple
 
@@ -51,14 +52,20 @@ def estimate(run: Run, splits: dict[str, Examples], *, seconds: float = LONG_ENO
 
 
 def _seconds_per_step(run: Run, loop: Loop, seconds: float) -> float:
-    """The mean over all steps but the first call's, which may be compiled, for so many seconds or a single call."""
-    first, began = 0, 0.0
+    """The median over all steps but the first call's, which may be compiled, for so many seconds or a single call."""
+    found: list[float] = []
+    began = last = steps = 0.0
     for epoch in itertools.count():
         for done in loop.epoch(epoch + 1):
             run.backend.synchronize()
-            now, steps = time.perf_counter(), epoch * run.n_steps + done
-            if not first:
-                first, began = steps, now
-            elif now - began >= seconds:
-                return (now - began) / (steps - first)
+            now, before = time.perf_counter(), steps
+            steps = epoch * run.n_steps + done
+            if not before:
+                began = now
+            else:
+                # Not the mean: where others compute too, a single step may be held up longer than all the rest take.
+                found += [(now - last) / (steps - before)] * int(steps - before)
+                if now - began >= seconds:
+                    return statistics.median(found)
+            last = now
     raise AssertionError
