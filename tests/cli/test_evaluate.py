@@ -183,6 +183,7 @@ def test_figures_of_labels_and_of_numbers(monkeypatch: pytest.MonkeyPatch, capsy
         (1.0, 0.5, 0.75),
     ]
     assert "confusion" not in found
+    assert "accuracy  50.00 % (all labels right; 95 % interval: 15.00 to 85.00 %)\n" in piped(capsys)
     numbers = np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]])
     errors = np.array([[0, 3], [0, 0], [0, -4]])
     arrange(monkeypatch, numbers + errors, numbers, "regression", ("width", "height"))

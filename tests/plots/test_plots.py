@@ -410,19 +410,19 @@ def test_confusion_prints_the_counts_and_colours_the_mistakes() -> None:
     assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog", "emu"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["cat", "dog", "emu"]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("label", "prediction")
-    assert bar.get_ylabel() == "share of the label's images"
+    assert bar.get_ylabel() == "share of the label's examples"
     assert [text.get_text() for text in axes.texts if text.get_position()[0] > 2.5] == [
         "right",
         "99.0 %",
         "70.0 %",
         "-",
     ]
-    assert figure.texts[0].get_text() == "13 of 1,010 images (1.29 %) misclassified"
+    assert figure.texts[0].get_text() == "13 of 1,010 examples (1.29 %) misclassified"
 
 
 def test_confusion_without_mistakes_says_so() -> None:
     figure = plots.confusion(np.diag([1000, 234]), ["0", "1"])
-    assert figure.texts[0].get_text() == "all 1,234 images classified correctly"
+    assert figure.texts[0].get_text() == "all 1,234 examples classified correctly"
     assert len(figure.axes) == 1
     assert_legible(figure)
 
@@ -473,7 +473,7 @@ def test_a_title_stands_above_what_was_found_and_long_names_are_shortened() -> N
         assert title.startswith("runrunrun")
         assert title.endswith("run?$\\alpha$ on data, test split")
         assert len(title) <= 72
-        assert found == "all 2 images classified correctly" or found.startswith(("2 of 2 images", "first-layer"))
+        assert found.startswith(("all 2 examples classified", "2 of 2 images", "first-layer"))
         assert figure.get_size_inches().max() < 16
         assert not any(text.get_parse_math() for text in figure.texts)
         assert_legible(figure)

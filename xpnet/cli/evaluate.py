@@ -184,7 +184,7 @@ def _print(found: dict[str, Any], models: list[Model], data: Dataset) -> None:
     for its in members:
         score = f"R2 {_number(its['r2'])}" if task == "regression" else _percent(its["accuracy"])
         lines.append(("member", f"{score}, {its['path']}: {its['network']}"))
-    lines += _errors(found) if task == "regression" else _shares(found)
+    lines += _errors(found) if task == "regression" else _shares(found, task)
     console = result_console()
     for name, text in lines:
         say(f"{name:<10}{one_line(text)}", console, 10)
@@ -201,9 +201,10 @@ def _print(found: dict[str, Any], models: list[Model], data: Dataset) -> None:
         print_table(rows, ("output", *forms), console, right=forms)
 
 
-def _shares(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _shares(found: dict[str, Any], task: str) -> list[tuple[str, str]]:
     low, high = (100 * end for end in found["accuracy_interval"])
-    lines = [("accuracy", f"{_percent(found['accuracy'])} (95 % interval: {low:.2f} to {high:.2f} %)")]
+    of = "all labels right; " if task == "multilabel" else ""
+    lines = [("accuracy", f"{_percent(found['accuracy'])} ({of}95 % interval: {low:.2f} to {high:.2f} %)")]
     if found.get("top_k"):
         lines.append((f"top-{found['top_k']}", _percent(found["top_k_accuracy"])))
     lines += [("macro F1", _percent(found["macro_f1"])), ("loss", _number(found["loss"]))]

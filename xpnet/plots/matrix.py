@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @house_style()
 def confusion(matrix: ArrayLike, names: Sequence[str], *, title: str = "") -> "Figure":
-    """A confusion matrix: the counts, each mistake coloured by its share of the label's images.
+    """A confusion matrix: the counts, each mistake coloured by its share of the label's examples.
 
     matrix : (n_classes, n_classes) whole numbers, a row for each label, a column for each prediction.
     names : of the classes.   title : above the share of mistakes, such as the run and the data.
@@ -45,7 +45,9 @@ def confusion(matrix: ArrayLike, names: Sequence[str], *, title: str = "") -> "F
     cell = min(max(6.0 / n, 0.26), max(2.0 / n, 0.5), 26.0 / n)
     side, legible = n * cell, cell >= 0.2
     figure = new_figure()
-    title, below, needed, lower = head_of(figure, title, mistakes_of(totals.sum() - hits.sum(), totals.sum()))
+    title, below, needed, lower = head_of(
+        figure, title, mistakes_of(totals.sum() - hits.sum(), totals.sum(), "examples")
+    )
     upright = all(len(name) <= 2 for name in names)
     widest = text_width(figure, names)
     left, bottom, top = 0.45 + widest, 0.45 + (LINE if upright else 0.75 * widest), 0.7 + lower
@@ -71,7 +73,7 @@ def confusion(matrix: ArrayLike, names: Sequence[str], *, title: str = "") -> "F
         length = min(side, 4.0)
         bar = add_axes(figure, left + side + 1.0, bottom + side - length, 0.12, length)
         figure.colorbar(picture, bar, format=FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
-        bar.set_ylabel("share of the label's images")
+        bar.set_ylabel("share of the label's examples")
         bar.spines[:].set_visible(False)
     return figure
 

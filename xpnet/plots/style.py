@@ -237,7 +237,7 @@ def shortened(name: str, length: int = 48) -> str:
     return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
 
 
-def mistakes_of(wrong: int, images: int) -> str:
+def mistakes_of(wrong: int, n: int, what: str) -> str:
     if not wrong:
-        return f"all {images:,} images classified correctly"
-    return f"{wrong:,} of {images:,} images ({100 * wrong / images:.2f} %) misclassified"
+        return f"all {n:,} {what} classified correctly"
+    return f"{wrong:,} of {n:,} {what} ({100 * wrong / n:.2f} %) misclassified"

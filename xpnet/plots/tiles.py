@@ -54,7 +54,7 @@ def mistakes(
     predictions = outputs.argmax(axis=1)
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-outputs[wrong, predictions[wrong]], kind="stable")][:count]
-    found, names = mistakes_of(len(wrong), len(labels)), list(map(shortened, names))
+    found, names = mistakes_of(len(wrong), len(labels), "images"), list(map(shortened, names))
     if len(worst) < len(wrong):
         found += f"; the {len(worst)} most confident" if len(worst) > 1 else "; the most confident one"
     probable = bool(outputs.min(initial=0) >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
