@@ -32,10 +32,14 @@ def test_a_film_of_the_newest_run(run: str, capsys: pytest.CaptureFixture[str]) 
     assert f"training {Path(run)} again: 1 epoch, which took 0.0" in err
 
 
-def test_another_library_ends_elsewhere(run: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--out", "x.webp", "--frames", "2", "--what", "boundary", "--device", "cpu"]
+def test_another_library_ends_elsewhere_and_a_film_may_be_dark(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    arguments = ["--out", "x.webp", "--frames", "2", "--what", "boundary", "--device", "cpu", "--dark"]
     assert main(["animate", run, *arguments, "--library", "array-api-strict", "--data", "circles"]) == 0
     assert "its end differs from the run's model by " in capsys.readouterr().out
+    with Image.open("x.webp") as film:
+        assert film.convert("RGB").getpixel((0, 0)) == (21, 24, 28)
 
 
 def test_what_is_refused(run: str, fails: Callable[..., str]) -> None:

@@ -406,7 +406,7 @@ def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: 
     for i, loss in enumerate(found["losses"]):
         mean = 0.95 * mean + 0.05 * loss
         assert found["smoothed"][i] == pytest.approx(mean / (1 - 0.95 ** (i + 1)))
-    assert main(["lr-find", *arguments]) == 0
+    assert main(["lr-find", *arguments, "--dark"]) == 0
     out, err = capsys.readouterr()
     rate = re.match(r"suggested: --lr (\S+)\n", out)
     assert rate, out

@@ -140,6 +140,11 @@ def test_all_figures_of_classes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     read = np.array([0, 0, 0, 0, 0, 1, 1, 1, 0, 0])  # the last class is never predicted, and one more never occurs
     arrange(monkeypatch, 9.0 * np.eye(4)[read], y, "classification", ("a", "b", "c", "d"))
     found = as_json(capsys)
+    assert set(found) == {
+        *("model", "network", "device", "library", "data", "source", "split", "images"),
+        *("loss", "accuracy", "accuracy_interval", "top_k", "top_k_accuracy", "macro_f1", "calibration_error"),
+        *("classes", "confusion", "confusions"),
+    }
     assert found["accuracy"] == 0.7
     assert found["accuracy_interval"] == pytest.approx([0.39677, 0.89221], abs=1e-5)
     assert (found["top_k"], found["top_k_accuracy"]) == (3, 1.0)

@@ -285,8 +285,11 @@ def test_a_picture_is_drawn(trained: xpnet.Model, capsys: pytest.CaptureFixture[
         assert out.startswith("test 3: ")
         assert err.splitlines()[-1] == f"saved {name}"
         assert Path(name).stat().st_size > 1000
-    with Image.open("why.png") as picture:
-        assert min(picture.size) > 400
+    assert main(["explain", "run", "--index", "3", "--out", "dark.png", "--dark"]) == 0
+    for name, ground in (("why.png", (255, 255, 255)), ("dark.png", (21, 24, 28))):
+        with Image.open(name) as picture:
+            assert min(picture.size) > 400
+            assert picture.convert("RGB").getpixel((0, 0)) == ground
 
 
 def test_what_it_refuses(trained: xpnet.Model, fails: Callable[..., str]) -> None:
