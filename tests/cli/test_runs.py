@@ -224,7 +224,7 @@ def test_a_table_on_a_terminal_and_through_a_pipe(
         assert max(map(len, lines)) <= columns
         assert lines[1].startswith("20260102-030405-mnist ")
         assert "98.76 % *" in lines[1]
-        assert any("next: xpnet compare" in line for line in lines)
+        assert "* best of its data and split; next: xpnet compare runs/20260102" in " ".join(lines)
     assert "date" not in terminal(80, "runs")[0]
     narrow = terminal(21, "runs")
     assert narrow[2:4] == ["20260102-030405-mnist", "  98.76 % *"], "one below the other, and unbroken"

@@ -34,6 +34,7 @@ from safetensors.numpy import load as deserialize
 
 import xpnet
 from xpnet import export
+from xpnet.cli.runs import as_dict, score_of, time_of
 from xpnet.data import (
     Schema,
     read,
@@ -54,6 +55,7 @@ from xpnet.files import read_whole
 from xpnet.model import Stored, save, storage
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import records, tune
+from xpnet.studies.runs import read_run
 from xpnet.training import checkpoint, history
 from xpnet.training.initializers import init_params, init_running
 
@@ -593,6 +595,22 @@ def _history_seeds() -> Iterator[bytes]:
     yield _written(lambda path: history.write_history(path, [epoch, later]))
 
 
+def _run_seeds() -> Iterator[bytes]:
+    settings = xpnet.TrainConfig(hidden=(5,), epochs=2, early_stopping=1).to_toml().encode()
+    yield from (SEPARATOR.join((settings, seed)) for seed in _history_seeds())
+
+
+def _told(folder: Path) -> object:
+    """What xpnet runs prints of a directory, whatever it holds."""
+    run = read_run(folder)
+    if run.state == "unreadable" or run.config is None:
+        raise xpnet.ModelError(run.reason or "it has no settings")
+    json.dumps(as_dict(run), allow_nan=False)
+    if not (score_of(run) + time_of(run.seconds or 0.0) + run.reason + run.network + run.data).isprintable():
+        raise AssertionError("it is not printable")
+    return run
+
+
 def _records_seeds() -> Iterator[bytes]:
     record = records.Record(
         recipe="fast", source="here", published=1.5, members=0, settings={"hidden": [5]}, seeds=[0], data="mnist",
@@ -869,6 +887,16 @@ READERS: dict[str, Reader] = {
         _model_seeds,
         _redescribed,
         _JSON_TOKENS,
+    ),
+    "header": Reader(
+        storage.network_of, ("x.safetensors",), xpnet.ModelError, _model_seeds, _redescribed, _JSON_TOKENS
+    ),
+    "run": Reader(
+        lambda path: _told(path.parent),
+        ("config.toml", "history.csv"),
+        xpnet.ModelError,
+        _run_seeds,
+        tokens=(*_TOML_TOKENS, *_NUMBER_TOKENS),
     ),
     "checkpoint": Reader(
         lambda path: checkpoint.read_checkpoint(path.parent),

@@ -100,7 +100,7 @@ def _print(folder: Path, found: Sequence[RunInfo], best: set[Path], console: "Co
         if run.state in ("failed", "unreadable"):
             print(fill(f"{one_line(str(run.path))}: {run.reason}"), file=sys.stderr)
     if console.is_terminal and (following := _next(found, best)):
-        say(f"next: {following}", console, style="dim")
+        say(f"{'* best of its data and split; ' * bool(best)}next: {following}", console, style="dim")
 
 
 def _cells(folder: Path, run: RunInfo, mark: str) -> dict[str, str]:

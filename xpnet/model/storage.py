@@ -100,11 +100,14 @@ def network_of(path: Path) -> tuple[MLP, str]:
     """The network in a model file, and the name of its data, from the description alone: the arrays are not read.
 
     path : a .safetensors file.
-    Raises ModelError for a file that cannot be read or has no such description; OSError if there is none.
+    Raises ModelError for a file that cannot be read or has no such description.
     """
-    with open_regular(path) as file:
-        size = int.from_bytes(file.read(8), "little")
-        content = b"" if size > MAX_HEADER else file.read(size)
+    try:
+        with open_regular(path) as file:
+            size = int.from_bytes(file.read(8), "little")
+            content = b"" if size > MAX_HEADER else file.read(size)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     try:
         header = json.loads(content.decode())
         description = json.loads(header["__metadata__"]["xpnet"])

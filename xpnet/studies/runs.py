@@ -140,7 +140,7 @@ def _settings(info: RunInfo) -> RunInfo:
 
 
 def _described(info: RunInfo) -> RunInfo:
-    """With the network of the model file, if there is one.   Raises ModelError and OSError."""
+    """With the network of the model file, if there is one.   Raises ModelError."""
     path = info.path / "model.safetensors"
     if not os.path.lexists(path):
         return info
