@@ -255,6 +255,10 @@ def test_a_result_of_reproduce_has_its_score(capsys: pytest.CaptureFixture[str],
     (run,) = listed(capsys, str(directory))
     assert (run["state"], run["split"]) == ("finished", "test")
     assert run["accuracy"] == pytest.approx(1 - len(record["wrong"]) / record["n_test"])
+    assert main(["compare", str(directory), str(directory), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"][0]["scores"]["test_accuracy"] == run["accuracy"]
+    assert found["test_examples"][0]["both"] == record["n_test"] - len(record["wrong"])
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
@@ -323,6 +327,7 @@ def test_compare_a_model_without_settings_and_a_run_with_itself(
     shutil.copy("one/model.safetensors", "bare")
     assert main(["compare", "bare", "one/model.safetensors"]) == 0
     out = capsys.readouterr().out
+    assert "A  bare: 36-2-3 relu, imported" in out
     assert "A holds no settings" in out
     assert "hidden" not in out
     assert "only A is right on 0, only B on 0: p = 1 (McNemar's exact test), which chance may explain" in out

@@ -147,11 +147,11 @@ def _as_dict(
 
 def _scores(run: RunInfo) -> dict[str, float]:
     """The figures of the epoch whose parameters a run has, by name, as the history calls them."""
-    if not run.model_epoch:
-        return {} if run.accuracy is None else {"test_accuracy": run.accuracy}
-    epoch = dataclasses.asdict(run.history[run.model_epoch - 1])
-    names = [f"{split}_{figure}" for split in SPLITS for figure in ("accuracy", "r2", "loss")]
-    return {name: epoch[name] for name in names if epoch[name] is not None and math.isfinite(epoch[name])}
+    epoch = dataclasses.asdict(run.history[run.model_epoch - 1]) if run.model_epoch else {}
+    if run.split == "test" and run.accuracy is not None:  # xpnet reproduce keeps it elsewhere
+        epoch["test_accuracy"] = run.accuracy
+    figures = (f"{split}_{figure}" for split in SPLITS for figure in ("accuracy", "r2", "loss"))
+    return {name: epoch[name] for name in figures if epoch.get(name) is not None and math.isfinite(epoch[name])}
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------
@@ -164,7 +164,8 @@ def _print(
     console: "Console",
 ) -> None:
     for letter, run in zip(LETTERS, found, strict=False):
-        say(f"{letter}  {one_line(str(run.path))}: {run.network}", console, 3)
+        state = f", {run.state}" if run.state != "finished" else ""
+        say(f"{letter}  {one_line(str(run.path))}: {run.network}{state}", console, 3)
     console.print()
     rows = [
         {"": name.replace("_", " "), **_by_letter([_shown(value) for value in its])} for name, its in settings.items()
