@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xpnet
 from xpnet.display import duration
 from xpnet.training import epochs, progress
 from xpnet.training.history import Epoch
+from xpnet.training.prepare import fingerprint
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 
@@ -168,3 +170,18 @@ def test_large_numbers_keep_the_columns() -> None:
     head, line = progress._row(Epoch(epoch=7, seconds=7_420.0, **figures), 100, 80)
     assert len(head) == len(line)
     assert line.split() == ["7/100", "1.5e+12", "-1.5e+09", "2", "h", "3", "min"]
+
+
+def test_it_shows_before_a_directory_waits_for_the_data_to_be_hashed(
+    small_data: xpnet.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> str:
+        time.sleep(0.4)
+        return fingerprint(small_data)
+
+    fit(small_data, io.StringIO(), out=tmp_path / "run", epochs=1)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr("xpnet.training.fit.fingerprint", slow)
+    text = io.StringIO()
+    fit(small_data, text, out=tmp_path / "run", resume=True, epochs=2)
+    assert text.getvalue().startswith("epoch 1/2: preparing, 0 s\n")

@@ -88,7 +88,8 @@ def print_result(result: Result, data: Dataset, out: Path) -> None:
         raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
     _print(f"saved in {out}")
     if sys.stdout.isatty():
-        _print(f"next: xpnet predict {shlex.quote(str(out))}", "dim")
+        run = shlex.quote(str(out))
+        _print(f"next: xpnet predict {run}, or xpnet draw {run}", "dim")
 
 
 def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None:

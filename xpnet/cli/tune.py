@@ -85,11 +85,11 @@ def tune(
     Every setting of the search space varies, except those given as flags. The
     first trial has the starting settings. The best settings are written to
     best.toml and trained once more, on the held-out examples too unless early
-    stopping needs them. Only that run is measured on the test set, after each
-    epoch, and nothing is chosen by the results. Repeating the command continues
-    an interrupted study, and with more --trials extends a finished one. When
-    several processes share a study, one of them trains the best settings; the
-    others report this and exit with code 0.
+    stopping needs them. Only that run is measured on the test set, once, at its
+    end. Repeating the command continues an interrupted study, and with more
+    --trials extends a finished one. When several processes share a study, one
+    of them trains the best settings; the others report this and exit with code
+    0.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)

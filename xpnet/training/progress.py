@@ -38,6 +38,8 @@ class Progress(Callback):
     file : destination; by default the notebook that runs this, or stderr, and nowhere in a process without one.
     """
 
+    order = -2  # a directory that continues a run waits for all of the data to be hashed
+
     def __init__(self, file: TextIO | None = None) -> None:
         self.file: TextIO | None = file or sys.stderr
         self.notebook = _Notebook() if file is None and _in_notebook() else None
