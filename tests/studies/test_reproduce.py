@@ -443,6 +443,10 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
         message = fails(2, "reproduce", "--data", patterns, "--seeds", seeds)
         assert message == "--seeds must be at least 1 and at most 1,000"
     assert not Path("data").exists(), "nothing is written before all is checked"
+    Path("file").write_text("")
+    for flags in (("--runs", "file"), ("--runs", "file/runs"), ("--out", "file/results.json")):
+        message = fails(2, "reproduce", "fast", "--data", "nothere", *flags)
+        assert re.match(r"cannot write the folder of the (runs|results) file.*: Not a directory; name another", message)
     Path("t.md").mkdir()
     assert fails(1, "reproduce", "fast", "--data", patterns, "--out", "t.json") == "t.md: Is a directory"
     Path("r.json").write_text("{}")

@@ -1,7 +1,9 @@
 """Shared by the commands that use a trained model: their flags, runs, the data, and a part of it."""
 
+import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = [
     "LibraryName",
     "ModelPath",
     "SplitName",
+    "check_writable",
     "data_for",
     "figure",
     "form_of",
@@ -51,6 +54,20 @@ SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Sp
 DeviceName = Annotated[str, Parameter(help="Where to compute: cpu, cuda, cuda:N or auto.")]
 LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on the CPU and cupy on CUDA.")]
 DataDir = Annotated[Path | None, Parameter(help="Folder to search first for data sets.")]
+
+
+def check_writable(directory: Path, what: str) -> None:
+    """Raise ConfigError, before any work, for a directory that can be neither written nor made; makes nothing.
+
+    what : its name in the message.
+    """
+    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {what} {directory}: {error.strerror or error}; name another directory"
+        ) from None
 
 
 def newest_run() -> Path:

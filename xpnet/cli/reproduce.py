@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend, select
 from xpnet.checks import check_range
-from xpnet.cli.datasets import DataDir, DeviceName, LibraryName
+from xpnet.cli.datasets import DataDir, DeviceName, LibraryName, check_writable
 from xpnet.cli.settings import NoDownload, whole_numbers
 from xpnet.cli.terminal import ask_line, device_line, fill, loading, print_table, result_console, say, working
 from xpnet.data import Dataset, load_data
@@ -85,7 +85,7 @@ def reproduce(
     folder = runs or _own_folder()
     out = out or folder / "results.json"
     names = recipe or milestones()
-    _check(out, seeds, budget)
+    _check(folder, out, seeds, budget)
     recipes = recipes_of(names)
     asks = not recipe and not yes
     if asks and not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
@@ -112,7 +112,7 @@ def reproduce(
     return status
 
 
-def _check(out: Path, seeds: int | None, budget: float | None) -> None:
+def _check(folder: Path, out: Path, seeds: int | None, budget: float | None) -> None:
     """Raise ConfigError or ModelError for what would otherwise be refused only after the data were read."""
     if out.suffix != ".json":
         raise ConfigError(f"--out must name a .json file, not {out}")
@@ -120,6 +120,8 @@ def _check(out: Path, seeds: int | None, budget: float | None) -> None:
         raise ConfigError(f"--seeds must be at least 1 and at most {MOST_SEEDS:,}")
     if budget is not None:
         check_range("--budget", budget, 0.0, low_open=True)
+    check_writable(folder, "the folder of the runs")
+    check_writable(out.parent, "the folder of the results")
     read_records(out)
 
 

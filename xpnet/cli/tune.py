@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import form_of
+from xpnet.cli.datasets import check_writable, form_of
 from xpnet.cli.settings import (
     RUN,
     DataDir,
@@ -107,7 +106,7 @@ def tune(
         raise ConfigError(str(error).replace("search space", named, 1)) from None
     backend, data, _ = opened(config, data_dir, download=not no_download)
     out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
-    _check_writable(out)
+    check_writable(out, "the study's directory")
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name
     try:
         if not quiet:
@@ -135,17 +134,6 @@ def tune(
         print(f"test accuracy {100 * best.test_accuracy:.2f} %, loss {best.test_loss:.4f} on {data.name}{trained}")
     print(f"saved in {run}")
     return 0
-
-
-def _check_writable(out: Path) -> None:
-    """Raise ConfigError, before any trial, for a directory that can be neither written nor made; makes nothing."""
-    place = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
-    try:
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the study's directory {out}: {error.strerror or error}; name another directory"
-        ) from None
 
 
 def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[str, Any]) -> None:
