@@ -85,11 +85,12 @@ def test_a_run_that_fails_is_said_to_have_failed(small_data: xpnet.Dataset) -> N
 
 
 def test_wandb_offline(small_data: xpnet.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="needs the extra wandb")
+    wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     result = fit(small_data, xpnet.WandbLog("mine", path=tmp_path))
+    wandb.teardown()  # as at the end of the process, which waits until its file is complete
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     content = file.read_bytes()
     for text in ("mine", "xpnet", "36-5-3 relu", "loss/train", "accuracy/validation", "accuracy/test"):
