@@ -13,7 +13,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from xpnet.cli.terminal import loading
+from xpnet.cli.terminal import fill, loading
 from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
 from xpnet.data.packed import expanded
 from xpnet.errors import ConfigError, ModelError, XpnetError
@@ -76,7 +76,7 @@ def newest_run() -> Path:
     if not saved:
         raise ConfigError("no run is named and there is none in runs: name one, or train one with xpnet train")
     _, run = max(saved)
-    print(f"using {run}", file=sys.stderr)
+    print(fill(f"using {run}"), file=sys.stderr)
     return run
 
 
@@ -141,11 +141,8 @@ def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
     if name != "test" and (rows := _drawn(data, name, runs)) is not None:
         does = "held out" if name == "validation" else "trained on"
         whose = "the run" if len(runs) == 1 else "the runs"
-        print(
-            f"{name}: the {len(rows):,} of {len(data.train):,} training examples that {whose} {does}; an index counts "
-            "among these",
-            file=sys.stderr,
-        )
+        what = f"the {len(rows):,} of {len(data.train):,} training examples that {whose} {does}"
+        print(fill(f"{name}: {what}; an index counts among these"), file=sys.stderr)
         part: Split = data.train[rows]
         return part
     parts = {"train": data.train, "validation": data.validation, "test": data.test}

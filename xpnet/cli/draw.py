@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from xpnet import export as formats
 from xpnet.cli.datasets import DataDir, DataName, figure, newest_run, test_split, together
+from xpnet.cli.terminal import fill
 from xpnet.data.formats.folders import user_cache
 from xpnet.model import load
 
@@ -46,7 +47,7 @@ def draw(
     formats.export(model, page, force=True, about=about, examples=split)
     print(page)
     if not _opened(page):
-        print("there is no browser here: open this file in one", file=sys.stderr)
+        print(fill("there is no browser here: open this file in one"), file=sys.stderr)
 
 
 def _folder(run: Path) -> Path:

@@ -17,6 +17,7 @@ from xpnet.cli.explanations import print_explanation, title_of
 from xpnet.cli.predict import told_apart
 from xpnet.cli.readings import Reader, Reading, as_dict, finite, short
 from xpnet.cli.settings import Dark, indices, whole_numbers
+from xpnet.cli.terminal import fill
 from xpnet.data import Split
 from xpnet.errors import ConfigError, XpnetError
 from xpnet.model import UNSURE, Explanation, load
@@ -99,7 +100,7 @@ def explain(
         ((reading, explanation),) = found
         with plots.dark(dark):
             plots.save(plots.explanation(explanation, title=title_of(reader, reading, explanation).plain), out)
-        print(f"saved {out}", file=sys.stderr)
+        print(fill(f"saved {out}"), file=sys.stderr)
     if as_json:
         print("[" + ",".join(f"\n  {_as_json(reader, *each)}" for each in found) + "\n]")
     else:
@@ -135,7 +136,7 @@ def _trained_on(reader: Reader) -> Split | None:
     except XpnetError as error:
         if reader.data_name is not None and reader.data.train.labels is not None:
             return reader.part("train")
-        print(f"similar training examples are left out: {error}", file=sys.stderr)
+        print(fill(f"similar training examples are left out: {error}"), file=sys.stderr)
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from xpnet.backend import Backend, available, select
-from xpnet.cli.terminal import result_console, working
+from xpnet.cli.terminal import fill, result_console, working
 from xpnet.errors import DeviceError
 from xpnet.studies.gradcheck import BOUNDS, Comparison, cases, check
 
@@ -43,11 +43,9 @@ def gradcheck(
     else:
         _print(backends, found)
     for c in bad:
-        print(
-            f"xpnet: error: {c.case} on {c.library} {c.device}, {c.dtype} against {c.against}: "
-            f"relative error {c.error:.1e}, bound {c.bound:g}",
-            file=sys.stderr,
-        )
+        where = f"{c.case} on {c.library} {c.device}, {c.dtype} against {c.against}"
+        line = f"xpnet: error: {where}: relative error {c.error:.1e}, bound {c.bound:g}"
+        print(fill(line), file=sys.stderr)
     return 1 if bad else 0
 
 
@@ -61,7 +59,7 @@ def _backends(devices: list[str] | None, libraries: list[str] | None) -> list[Ba
         on_cpu = [row for row in available() if row.device == "cpu"]
         for row in on_cpu:
             if not row.usable:
-                print(f"left out: {row.detail}", file=sys.stderr)
+                print(fill(f"left out: {row.detail}"), file=sys.stderr)
         return [select("cpu", row.library) for row in on_cpu if row.usable]
     found: dict[tuple[str, str | None], Backend] = {}
     failed: dict[tuple[str, str | None], DeviceError] = {}
@@ -77,7 +75,7 @@ def _backends(devices: list[str] | None, libraries: list[str] | None) -> list[Ba
         elif (devices and device not in {d for d, _ in found}) or (libraries and library not in {x for _, x in found}):
             raise reason
         else:
-            print(f"left out: {reason.what}", file=sys.stderr)
+            print(fill(f"left out: {reason.what}"), file=sys.stderr)
     return list(found.values())
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from xpnet import plots
 from xpnet.cli.settings import RUN, Dark, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
-from xpnet.cli.terminal import working
+from xpnet.cli.terminal import fill, working
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.numerics.network import MLP
 from xpnet.studies.lr_find import RateRange, find_lr
@@ -60,7 +60,7 @@ def lr_find(
             report=lambda done: show("raising the rate", done, steps),
         )
     if found.smoothed.argmin() == len(found.smoothed) - 1:
-        print(f"the loss was still falling at the last rate, {high:g}: try a higher --high", file=sys.stderr)
+        print(fill(f"the loss was still falling at the last rate, {high:g}: try a higher --high"), file=sys.stderr)
     if as_json:
         listed = {name: np.asarray(value).tolist() for name, value in found._asdict().items()}
         print(json.dumps(listed))
@@ -70,7 +70,7 @@ def lr_find(
         with plots.dark(dark):
             plots.save(plots.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion), out)
     except MissingPackageError as error:
-        print(f"{out} was not drawn: {error}", file=sys.stderr)
+        print(fill(f"{out} was not drawn: {error}"), file=sys.stderr)
         return
     print(f"saved {out}", file=sys.stderr if as_json else sys.stdout)
 

@@ -26,7 +26,7 @@ from xpnet.cli.readings import (
     short,
 )
 from xpnet.cli.settings import indices, span_of
-from xpnet.cli.terminal import ask_line, edit_lines
+from xpnet.cli.terminal import ask_line, edit_lines, fill
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import UNSURE, load
 
@@ -119,7 +119,7 @@ def predict(
         pages = iter(found := list(pages))
         for page in found:  # none if it cannot be read
             save_page(out, *marked(reader, page))
-            print(f"saved {out}", file=sys.stderr)
+            print(fill(f"saved {out}"), file=sys.stderr)
     every = chain(readings, chain.from_iterable(pages))
     if json:
         print("[" + ",".join(f"\n  {as_json(reader, reading)}" for reading in every) + "\n]")
@@ -201,7 +201,7 @@ def _welcome(reader: Reader, split: str) -> None:
         reader.complain(error)  # files can still be read
     else:
         reader.part(split)
-    print("type h for help; an empty line shows the next image", file=sys.stderr)
+    print(fill("type h for help; an empty line shows the next image"), file=sys.stderr)
 
 
 class _Questions:

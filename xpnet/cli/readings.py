@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.pages import Box, Mark, draw_page, lines_of
-from xpnet.cli.terminal import Bar, draw, draw_bars, print_beside, result_console
+from xpnet.cli.terminal import Bar, draw, draw_bars, fill, print_beside, result_console
 from xpnet.data import Dataset, Split, class_names, read_page
 from xpnet.data.pictures.decoding import decode
 from xpnet.errors import ConfigError, DataError, XpnetError
@@ -196,7 +196,7 @@ class Reader:
     def complain(self, error: XpnetError) -> None:
         """Report an error on stderr."""
         self.failed = True
-        print(f"{self.error_prefix}{error}", file=sys.stderr)
+        print(fill(f"{self.error_prefix}{error}"), file=sys.stderr)
 
 
 def as_json(reader: Reader, reading: Reading) -> str:

@@ -136,7 +136,7 @@ def _record(trained: Iterator[Record], recipes: Mapping[str, Recipe], out: Path)
         for record in trained:
             write_records(out, [record])
     except KeyboardInterrupt:
-        print("xpnet: interrupted; the same command continues from the last finished epoch", file=sys.stderr)
+        print(fill("xpnet: interrupted; the same command continues from the last finished epoch"), file=sys.stderr)
         status = 130
     finally:
         rows = tabulate(read_records(out))  # other processes may have added to them since

@@ -14,6 +14,7 @@ from xpnet.checks import check_range
 from xpnet.cli.datasets import new_run
 from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.cli.terminal import fill
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
@@ -114,14 +115,14 @@ def train(
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {interruption.kept}") from None
     if len(results) < (seeds or 1):
-        print(f"xpnet: {interruption.what}; {interruption.kept}", file=sys.stderr)
+        print(fill(f"xpnet: {interruption.what}; {interruption.kept}"), file=sys.stderr)
         return interruption.status
     assert out is not None
     if seeds:
         print_seeds(results, data, out)
         return 0
     if result.history and len(result.history) == interruption.begun_after:
-        print(f"{out} is finished; add --epochs to extend it", file=sys.stderr)
+        print(fill(f"{out} is finished; add --epochs to extend it"), file=sys.stderr)
     print_result(result, data, out)
     return 0
 

@@ -25,7 +25,7 @@ from xpnet.cli.settings import (
     takes_settings,
     whole_numbers,
 )
-from xpnet.cli.terminal import device_line, print_header, working
+from xpnet.cli.terminal import device_line, fill, print_header, working
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
@@ -125,7 +125,9 @@ def tune(
         run = out / f"best-trial-{tuned.number}"
         best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
     except KeyboardInterrupt:
-        print(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it", file=sys.stderr)
+        print(
+            fill(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it"), file=sys.stderr
+        )
         return 130
     if best is None:
         return 0
@@ -159,14 +161,10 @@ def _reporting(show: Callable[[str, int, int], None], trials: int) -> Callable[[
 
 def _print_trial(trial: Trial) -> None:
     ended = trial.state if trial.state == "done" else f"{trial.state}, epoch {trial.epochs + (trial.state == 'failed')}"
-    print(
-        f"  trial {trial.number:<3} {_percent(trial.accuracy)}  best {_percent(trial.best)}  {ended:<15}  "
-        f"{_listed(trial.settings) or 'the starting settings'}",
-        file=sys.stderr,
-        flush=True,
-    )
+    line = f"  trial {trial.number:<3} {_percent(trial.accuracy)}  best {_percent(trial.best)}  {ended:<15}  "
+    print(fill(f"{line}{_listed(trial.settings) or 'the starting settings'}", 12), file=sys.stderr, flush=True)
     if trial.failure:
-        print(f"            {trial.failure}", file=sys.stderr, flush=True)
+        print(fill(f"            {trial.failure}", 12), file=sys.stderr, flush=True)
 
 
 def _print_best(tuned: Tuned, settings: dict[str, Any]) -> None:
@@ -194,7 +192,7 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     Returns the figures of the epoch whose parameters the run has; None, after a line, where another process trains it.
     """
     if not quiet:
-        print("training once more with the best settings, to measure them on the test set", file=sys.stderr)
+        print(fill("training once more with the best settings, to measure them on the test set"), file=sys.stderr)
     network = tuned.final.network(data.n_features, data.n_outputs, data.task)
     try:
         result = fit(network, data, tuned.final, backend=backend, progress=not quiet, out=run, resume=True)
@@ -202,7 +200,7 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
         if not isinstance(error.__cause__, InUseError):
             raise
         training = f"{run} is being trained by {error.__cause__}"
-        print(f"{training}; the same command reports its test accuracy when it is finished", file=sys.stderr)
+        print(fill(f"{training}; the same command reports its test accuracy when it is finished"), file=sys.stderr)
         return None
     if result.unsaved is not None:
         raise ModelError(f"the best settings were trained, but could not be saved: {result.unsaved}")
