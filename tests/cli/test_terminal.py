@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import sys
 import time
@@ -90,3 +91,21 @@ def test_figures_below_a_name_that_is_too_long_wrap_between_them() -> None:
     terminal.print_table([row], list(row), console, headings=False)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines == ["as long as a line of it", "  1.00 ± 1.41 %, 50 min,", "  of it"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_messages_are_as_wide_as_their_own_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is not where stdout goes, if it is piped elsewhere."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+    with open(theirs, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert max(map(len, terminal.fill("word " * 20).splitlines())) <= 30
+        monkeypatch.undo()
+    os.close(ours)

@@ -68,7 +68,11 @@ def fill(text: str, indent: int = 0) -> str:
     """A text for stderr in lines as wide as the terminal, the later ones indented; as it is where there is none."""
     if not (sys.stderr and sys.stderr.isatty()):
         return text
-    return _in_lines(text, shutil.get_terminal_size().columns, indent)
+    columns = shutil.get_terminal_size().columns  # of stdout, or as COLUMNS says
+    if "COLUMNS" not in os.environ:
+        with suppress(OSError, ValueError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return _in_lines(text, columns or 80, indent)
 
 
 def _in_lines(text: str, width: int, indent: int) -> str:
