@@ -97,7 +97,7 @@ def test_without_colours_there_are_signs(trained: xpnet.Model, capsys: pytest.Ca
 def test_colours_are_red_and_blue_and_no_colour_is_respected(
     trained: xpnet.Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")
     out = shown(capsys, "run", "--index", "3")

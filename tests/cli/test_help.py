@@ -108,3 +108,14 @@ def test_an_interruption_while_it_starts_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "xpnet", "train"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xpnet: interrupted\n")
+
+
+def test_a_program_that_has_loaded_pydantic_is_parsed_alike(patterns: str) -> None:
+    """With it in the process, cyclopts compares what a converter made with the annotation."""
+    pytest.importorskip("pydantic", reason="comes with wandb and mlflow, of the extras of these names")
+    numbers = ["--hidden", "7", "5", "--lr", "0.1", "--seed", "3", "--epochs", "1"]
+    others = ["--augment", "rotation=5", "--no-graph", "--out", "run", "--quiet"]
+    assert main(["train", "--data", patterns, *numbers, *others]) == 0
+    config = Path("run/config.toml").read_text(encoding="utf-8")
+    assert "rotation = 5" in config
+    assert "graph = false" in config

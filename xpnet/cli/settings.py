@@ -81,8 +81,8 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     if run is None and settings.get("start") and (described := sorted(settings.keys() & DESCRIBED)):
         flags = ", ".join(map(flag_name, described))
         raise ConfigError(f"the network is that of {settings['start']}: leave out {flags}, or --from")
-    if settings.get("augment") == ():  # the flag alone
-        settings = {**settings, "augment": STANDARD}
+    if isinstance(words := settings.get("augment"), tuple):  # an empty one is the flag alone
+        settings = {**settings, "augment": _amounts(words) if words else STANDARD}
     if run is None:
         config = TrainConfig().replace(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
         if config.early_stopping is not None and config.validation == 0.0:  # before the data are read
@@ -133,17 +133,19 @@ def _flags() -> list[inspect.Parameter]:
         )
         annotation: Any
         if setting.type == "bool":
-            annotation = Annotated[bool, described()]
+            annotation = Annotated[bool | None, described()]
         elif "tuple" in setting.type:
             annotation = Annotated[
-                tuple[str, ...],
+                tuple[Any, ...] | None,
                 described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
             ]
         elif "Distortion" in setting.type:
             annotation = Annotated[Amounts, described()]
         else:
             converter = None if setting.type in ("str", "str | None") else _number
-            annotation = Annotated[str | None, described(converter=converter, metavar=_metavar(setting.type))]
+            annotation = Annotated[
+                str | int | float | None, described(converter=converter, metavar=_metavar(setting.type))
+            ]
         flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return flags
 
@@ -202,14 +204,20 @@ def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
     return tuple(_number(None, [Token(value=word)]) for word in words)
 
 
-def _amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
-    """Amounts by name, rotation=15 alpha=34, or none."""
-    words = [token.value for token in tokens]
+def _words_of_amounts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Amounts by name, rotation=15 alpha=34, or none, as they are typed."""
+    words = tuple(token.value for token in tokens)
+    if [word.lower() for word in words] != ["none"]:
+        for word in words:
+            if "=" not in word:
+                raise ConfigError(f"{word!r} is not an amount of distortion, such as rotation=15")
+    return words
+
+
+def _amounts(words: tuple[str, ...]) -> dict[str, Any] | None:
+    """What such words stand for."""
     if [word.lower() for word in words] == ["none"]:
         return None
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"{word!r} is not an amount of distortion, such as rotation=15")
     pairs = (word.split("=", 1) for word in words)
     return {name: _number(None, [Token(value=value)]) for name, value in pairs}
 
@@ -217,7 +225,7 @@ def _amounts(_: Any, tokens: Sequence[Token]) -> dict[str, Any] | None:
 # The type of --augment; alone it is an empty tuple, from which chosen makes STANDARD.
 Amounts = Annotated[
     tuple[str, ...] | None,
-    Parameter(converter=_amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),
+    Parameter(converter=_words_of_amounts, consume_multiple=True, negative=(), metavar="NAME=X..."),
 ]
 
 
