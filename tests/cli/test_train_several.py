@@ -5,6 +5,7 @@ import signal
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,21 @@ def test_interrupted_seeds_are_continued(
     for seed in range(3):
         one, other = (Path(folder, f"seed-{seed}/model.safetensors").read_bytes() for folder in ("parts", "whole"))
         assert one == other
+
+
+def test_a_seed_that_could_not_be_saved_is_an_error(
+    patterns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = xpnet.fit
+
+    def unsaved(*arguments: Any, **options: Any) -> xpnet.Result:
+        seed = arguments[2].seed
+        return fit(*arguments, **options)._replace(unsaved="model.safetensors: No space left" if seed == 1 else None)
+
+    monkeypatch.setattr("xpnet.cli.train.fit", unsaved)
+    assert main(["train", "--data", patterns, *QUICK, "--seeds", "2", "--out", "runs", "--quiet"]) == 1
+    message = "seed 1 was trained, but could not be saved: model.safetensors: No space left"
+    assert capsys.readouterr().err.endswith(f"xpnet: error: {message}\n")
 
 
 def test_wrong_uses_of_seeds(patterns: str, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

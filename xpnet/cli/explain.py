@@ -16,7 +16,7 @@ from xpnet.cli.datasets import DataDir, DataName, DeviceName, LibraryName, Split
 from xpnet.cli.explanations import print_explanation, title_of
 from xpnet.cli.predict import told_apart
 from xpnet.cli.readings import Reader, Reading, as_dict, finite, short
-from xpnet.cli.settings import Dark, indices, whole_numbers
+from xpnet.cli.settings import Dark, Indices, Pictures, Unsure, whole_numbers
 from xpnet.cli.terminal import fill
 from xpnet.data import Split
 from xpnet.errors import ConfigError, XpnetError
@@ -26,24 +26,8 @@ __all__ = ["explain"]
 
 
 def explain(
-    *names: Annotated[
-        Path,
-        Parameter(
-            name="[RUN] [PICTURE...]",
-            help="A run directory or a .safetensors file, by default the newest run in runs; then pictures of one or "
-            "several digits, before any --index.",
-        ),
-    ],
-    index: Annotated[
-        list[range] | None,
-        Parameter(
-            converter=indices,
-            help="Examples of the split, by index: 3 5, or 0-9,20.",
-            consume_multiple=(1, None),
-            negative="",
-            metavar="N...",
-        ),
-    ] = None,
+    *names: Pictures,
+    index: Indices = None,
     of: Annotated[
         str | None,
         Parameter(help="Explain this class or output, by default what is predicted.", metavar="CLASS"),
@@ -63,9 +47,7 @@ def explain(
     as_json: Annotated[bool, Parameter("--json", negative="", help="Print JSON.", show_default=False)] = False,
     split: SplitName = "test",
     data: DataName = None,
-    unsure: Annotated[
-        float, Parameter(help="Call a prediction unsure that is less probable; 0 for none.", metavar="P")
-    ] = UNSURE,
+    unsure: Unsure = UNSURE,
     device: DeviceName = "auto",
     library: LibraryName = None,
     data_dir: DataDir = None,

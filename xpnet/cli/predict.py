@@ -25,7 +25,7 @@ from xpnet.cli.readings import (
     print_submission,
     short,
 )
-from xpnet.cli.settings import indices, span_of
+from xpnet.cli.settings import Indices, Pictures, Unsure, span_of
 from xpnet.cli.terminal import ask_line, edit_lines, fill
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import UNSURE, load
@@ -46,29 +46,11 @@ HELP = """\
 
 
 def predict(
-    *names: Annotated[
-        Path,
-        Parameter(
-            name="[RUN] [PICTURE...]",
-            help="A run directory or a .safetensors file, by default the newest run in runs; then pictures of one or "
-            "several digits, before any --index.",
-        ),
-    ],
-    index: Annotated[
-        list[range] | None,
-        Parameter(
-            converter=indices,
-            help="Images of the split, by index: 3 5, or 0-9,20.",
-            consume_multiple=(1, None),
-            negative="",
-            metavar="N...",
-        ),
-    ] = None,
+    *names: Pictures,
+    index: Indices = None,
     split: SplitName = "test",
     data: DataName = None,
-    unsure: Annotated[
-        float, Parameter(help="Call a prediction unsure that is less probable; 0 for none.", metavar="P")
-    ] = UNSURE,
+    unsure: Unsure = UNSURE,
     show: Annotated[
         bool, Parameter(negative="", help="Draw each picture as the network sees it.", show_default=False)
     ] = False,

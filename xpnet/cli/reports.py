@@ -10,7 +10,7 @@ from pathlib import Path
 from xpnet.backend import Backend
 from xpnet.cli.datasets import form_of
 from xpnet.cli.settings import shown
-from xpnet.cli.terminal import device_line, print_header, result_console
+from xpnet.cli.terminal import device_line, print_header, result_console, say
 from xpnet.data import Dataset
 from xpnet.display import duration
 from xpnet.errors import ModelError
@@ -93,7 +93,10 @@ def print_result(result: Result, data: Dataset, out: Path) -> None:
 
 
 def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None:
-    """Print what came of several runs that differ in their seeds: each, their mean and spread, and their ensemble."""
+    """Print what came of several runs that differ in their seeds: each, their mean and spread, and their ensemble.
+
+    Raises ModelError if one could not be saved.
+    """
     figures = []
     for seed, result in results.items():
         split, score, loss = _score(result)
@@ -109,6 +112,9 @@ def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None
         scores = Ensemble([result.model for result in results.values()]).evaluate(*data.test)
         score = f"{100 * scores.accuracy:.2f} %" if percent else f"{scores.r2:.4f}"
         _print(f"test {metric} {score} with the outputs of all of them averaged", "bold")
+    for seed, result in results.items():
+        if result.unsaved is not None:
+            raise ModelError(f"seed {seed} was trained, but could not be saved: {result.unsaved}")
     _print(f"saved in {out}")
     if sys.stdout.isatty():
         runs = " ".join(shlex.quote(str(out / f"seed-{seed}")) for seed in results)
@@ -126,5 +132,4 @@ def _score(result: Result) -> tuple[str, str, float]:
 
 
 def _print(line: str, style: str = "") -> None:
-    console = result_console()
-    console.print(line, style=style, soft_wrap=not console.is_terminal)  # elsewhere a line stays one
+    say(line, result_console(), style=style)

@@ -31,8 +31,11 @@ __all__ = [
     "Amounts",
     "Dark",
     "DataDir",
+    "Indices",
     "NoDownload",
+    "Pictures",
     "RecipeName",
+    "Unsure",
     "chosen",
     "flag_name",
     "indices",
@@ -167,6 +170,27 @@ def indices(_: Any, tokens: Sequence[Token]) -> list[range]:
             raise ConfigError(f"{word!r} is not a whole number, nor a range such as 0-9")
         found.append(span)
     return found
+
+
+Pictures = Annotated[
+    Path,
+    Parameter(
+        name="[RUN] [PICTURE...]",
+        help="A run directory or a .safetensors file, by default the newest run in runs; then pictures of one or "
+        "several digits, before any --index.",
+    ),
+]
+Indices = Annotated[
+    list[range] | None,
+    Parameter(
+        converter=indices,
+        help="Examples of the split, by index: 3 5, or 0-9,20.",
+        consume_multiple=(1, None),
+        negative="",
+        metavar="N...",
+    ),
+]
+Unsure = Annotated[float, Parameter(help="Call a prediction unsure that is less probable; 0 for none.", metavar="P")]
 
 
 def span_of(word: str) -> range | None:

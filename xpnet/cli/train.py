@@ -101,7 +101,7 @@ def train(
                     data,
                     config.replace(seed=seed),
                     backend=backend,
-                    callbacks=[interruption.of(folder, out, seeds), *_logs(log, folder)],
+                    callbacks=[interruption.of(folder, out, seeds), *_logs(log, folder, out)],
                     progress=not quiet,
                     out=folder,
                     resume=resume is not None,
@@ -142,13 +142,14 @@ def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int
             raise ConfigError(f"{out} already holds runs: name another directory, or continue them (--resume)")
 
 
-def _logs(log: str | None, folder: Path) -> list[Callback]:
-    """The callbacks that --log asks for."""
+def _logs(log: str | None, folder: Path, out: Path) -> list[Callback]:
+    """The callbacks that --log asks for, for the run in a directory, which is out or in it."""
+    name = out.name if folder == out else f"{out.name}/{folder.name}"
     if log == "tensorboard":
         return [TensorBoardLog(folder)]
     if log == "wandb":
-        return [WandbLog(folder.name, path=folder)]
-    return [MLflowLog(folder.name)] if log == "mlflow" else []
+        return [WandbLog(name, path=folder)]
+    return [MLflowLog(name)] if log == "mlflow" else []
 
 
 def _folders(out: Path, first: int, seeds: int | None) -> dict[int, Path]:
