@@ -101,9 +101,9 @@ def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None
     for seed, result in results.items():
         split, score, loss = _score(result)
         best = result.history[result.model_epoch - 1]
-        figures.append(getattr(best, f"{split}_accuracy") or getattr(best, f"{split}_r2") or 0.0)
+        percent = best.train_r2 is None
+        figures.append(getattr(best, f"{split}_{'accuracy' if percent else 'r2'}"))
         print(f"seed {seed}: {split} {score}, loss {loss:.4f}")
-    percent = best.train_r2 is None
     mean, spread = statistics.mean(figures), statistics.stdev(figures)
     words = f"{100 * mean:.2f} +- {100 * spread:.2f} %" if percent else f"{mean:.4f} +- {spread:.4f}"
     metric = "accuracy" if percent else "R2"
@@ -124,10 +124,8 @@ def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None
 def _score(result: Result) -> tuple[str, str, float]:
     """The split that a run is judged by, its score in words, and its loss."""
     best = result.history[result.model_epoch - 1]
-    for split in ("test", "validation", "train"):
-        loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
-        if loss is not None:
-            break
+    split = best.judged_by
+    loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
     return split, f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}", loss
 
 

@@ -67,11 +67,8 @@ def _summary(result: Result) -> str:
     if not result.history or not result.model_epoch:
         return ""
     epoch = result.history[result.model_epoch - 1]
-    for split in ("test", "validation", "train"):
-        for metric in ("accuracy", "r2"):
-            if (value := getattr(epoch, f"{split}_{metric}")) is not None:
-                return f", {split} {metric} {value:.4f}"
-    return ""
+    metric = "accuracy" if epoch.train_r2 is None else "r2"
+    return f", {epoch.judged_by} {metric} {getattr(epoch, f'{epoch.judged_by}_{metric}'):.4f}"
 
 
 def fit(

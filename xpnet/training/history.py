@@ -46,6 +46,11 @@ class Epoch:
     seconds: float
     samples_per_second: float
 
+    @property
+    def judged_by(self) -> str:
+        """The split whose figures count: test, or if it was not measured validation, or train."""
+        return next(split for split in ("test", "validation", "train") if getattr(self, f"{split}_loss") is not None)
+
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write history.csv, a line for each epoch, completely or not at all.   Raises OSError."""

@@ -107,12 +107,10 @@ class TensorBoardLog(Writer):
 
     def _write(self, epoch: Epoch, only: str | None = None) -> None:
         by_split: dict[str, dict[str, float]] = {}
-        for name, value in dataclasses.asdict(epoch).items():
-            split, _, quantity = name.rpartition("_")
-            if quantity not in ("loss", "accuracy", "r2"):
-                split, quantity = "train", name
-            if value is not None and name != "epoch" and only in (None, split):
-                by_split.setdefault(split, {})[quantity] = value
+        for name, value in _figures(epoch).items():
+            quantity, _, split = name.partition("/")
+            if only in (None, split):
+                by_split.setdefault(split or "train", {})[quantity] = value
         with self.writing():
             for split, figures in by_split.items():
                 event = self._library.proto.event_pb2.Event(step=epoch.epoch, wall_time=time.time())
@@ -238,7 +236,7 @@ class MLflowLog(Tracker):
 
 
 def _figures(epoch: Epoch) -> dict[str, float]:
-    """The figures of an epoch by their names in a tracker."""
+    """The figures of an epoch by the names loss/train, accuracy/test, learning_rate, ..."""
     found = {}
     for name, value in dataclasses.asdict(epoch).items():
         split, _, quantity = name.rpartition("_")
