@@ -51,6 +51,7 @@ _HOMES = {
     "Scores": "model",
     "Split": "data",
     "MLflowLog": "training.logs",
+    "TeamError": "errors",
     "TensorBoardLog": "training.logs",
     "WandbLog": "training.logs",
     "TrainConfig": "training.config",
@@ -91,6 +92,7 @@ __all__ = [
     "RunDirectory",
     "Scores",
     "Split",
+    "TeamError",
     "TensorBoardLog",
     "TrainConfig",
     "WandbLog",
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
         MissingPackageError,
         ModelError,
         NonFiniteError,
+        TeamError,
         XpnetError,
     )
     from xpnet.model import Ensemble, Model, Scores, load

@@ -8,6 +8,7 @@ __all__ = [
     "MissingPackageError",
     "ModelError",
     "NonFiniteError",
+    "TeamError",
     "XpnetError",
     "one_line",
 ]
@@ -71,3 +72,7 @@ class ModelError(XpnetError, ValueError):
 
 class NonFiniteError(XpnetError, ArithmeticError):
     """A training run whose loss or parameters stopped being finite."""
+
+
+class TeamError(XpnetError, RuntimeError):
+    """Processes that cannot train together: their launcher, their number, their settings or their machines differ."""

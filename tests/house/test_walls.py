@@ -25,6 +25,7 @@ HEAVY = {
     "tensorboardX",
     "wandb",
     "mlflow",
+    "mpi4py",
     "PIL",
     "array_api_compat",
     "array_api_strict",

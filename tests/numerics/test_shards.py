@@ -1,0 +1,111 @@
+"""The tree of sums: who adds what in which order, and that several processes get the bits of one."""
+
+import operator
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import ArrayLibrary
+from xpnet.numerics import shards
+from xpnet.numerics.shards import bounds, flat, parted, sum_of_processes, tree_sum
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 16, 64, 1000])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_the_shards_are_all_the_rows_in_equal_parts(n: int, count: int) -> None:
+    parts = [bounds(n, count, i) for i in range(count)]
+    assert [row for low, high in parts for row in range(low, high)] == list(range(n))
+    sizes = [high - low for low, high in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_tree() -> None:
+    def add(left: str, right: str) -> str:
+        return f"({left}{right})"
+
+    assert tree_sum(0, 8, str, add) == "(((01)(23))((45)(67)))"
+    assert tree_sum(4, 8, str, add) == "((45)(67))"
+    assert tree_sum(3, 4, str, add) == "3"
+
+
+def test_at_most_log2_values_are_there_at_a_time() -> None:
+    alive, most = 0, 0
+
+    class Value:
+        def __init__(self) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    tree_sum(0, 32, lambda _: Value(), lambda left, right: left)
+    assert most <= 6
+
+
+def test_flat_and_parted(xp: ArrayLibrary) -> None:
+    arrays = [xp(np.arange(float(n)).reshape(shape)) for n, shape in ((6, (2, 3)), (1, (1,)), (4, (4,)))]
+    row = xp.numpy(flat(arrays, 4, xp=xp.xp))
+    assert row.tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 1, 2, 3, 0]
+    assert flat(arrays, xp=xp.xp).shape == (11,)
+    back = parted(xp(row), [array.shape for array in arrays], xp=xp.xp)
+    assert all((xp.numpy(a) == xp.numpy(b)).all() and a.shape == b.shape for a, b in zip(back, arrays, strict=True))
+
+
+def on_threads(size: int, what: Callable[[int, Callable[[Any, int], Any]], Any]) -> list[Any]:
+    """What a function of rank and exchange returns for each rank of a team of threads."""
+    mail: dict[tuple[int, int], queue.Queue[Any]] = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
+    results: list[Any] = [None] * size
+
+    def run(rank: int) -> None:
+        def exchange(array: Any, peer: int) -> Any:
+            mail[rank, peer].put(array)
+            return mail[peer, rank].get(timeout=60)
+
+        results[rank] = what(rank, exchange)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("few", [0, 1 << 14])
+def test_all_processes_have_the_bits_of_the_tree(size: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FEW", few)
+    draws = np.random.default_rng(size)
+    held = draws.standard_normal((size, 16 * size)).astype(np.float32) * 10.0 ** draws.integers(-6, 6, (size, 1))
+    held = held.astype(np.float32)
+    held[:, 0], held[:, 1], held[0, 2] = -0.0, np.nan, np.inf
+    expected = tree_sum(0, size, lambda i: held[i], operator.add)
+    totals = on_threads(size, lambda rank, exchange: sum_of_processes(held[rank], rank, size, exchange, xp=np))
+    for total in totals:
+        assert total.tobytes() == expected.tobytes()
+    if size >= 4:  # what is compared depends on the order
+        assert held[:, 3:].sum(axis=0).tobytes() != expected[3:].tobytes()
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_few_elements_are_sent(size: int) -> None:
+    """2 n (size - 1) / size of many, and n log2(size) of few."""
+    for n, expected in ((1 << 16, 2 * (1 << 16) * (size - 1) // size), (64, 64 * (size.bit_length() - 1))):
+        sent = [0] * size
+
+        def total(rank: int, exchange: Any, n: int = n, sent: list[int] = sent) -> Any:
+            def counted(array: Any, peer: int) -> Any:
+                sent[rank] += array.size
+                return exchange(array, peer)
+
+            return sum_of_processes(np.ones(n, np.float32), rank, size, counted, xp=np)
+
+        on_threads(size, total)
+        assert sent == [expected] * size

@@ -1,0 +1,42 @@
+"""A team of processes, as the training sees it."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+__all__ = ["Team"]
+
+T = TypeVar("T")
+
+
+class Team:
+    """Processes that train one network together; this one is alone.
+
+    rank : this process's number, from 0.   size : how many there are.   local_rank : its number among those of its
+        machine.
+    """
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
+        """Send an array to another process, and return the one of the same shape and dtype that it sends."""
+        raise ValueError(f"there is no process {peer} to exchange with")
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every process passes, in the order of their ranks, on all of them; small, and fit for pickle."""
+        return [value]
+
+    def told(self, value: Any) -> Any:
+        """What rank 0 passes, on all processes; fit for pickle."""
+        return value
+
+    def together(self, what: Callable[[], T]) -> T:
+        """The result of a function that every process calls; if it raises on any, all raise the first one's error."""
+        return what()
+
+    def abort(self, status: int) -> NoReturn:
+        """End all processes at once, with an exit code; what has been printed is shown."""
+        raise SystemExit(status)
