@@ -17,10 +17,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests import fake_cupy
 from tests.conftest import DEMANDED, ArrayLibrary, open_backend
+from tests.team_of_threads import ThreadTeam, on_threads
 from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select, select_for
 from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
 from xpnet.backend.cupy import gemm
+from xpnet.distributed import Team
 
 MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "array-api-strict": "array_api_strict", "numpy": "numpy"}
 HOST = [
@@ -169,6 +171,30 @@ def test_read_only_arrays_become_writable(backend: Backend) -> None:
     there = backend.to_device(host)
     there += 1  # JAX rebinds
     np.testing.assert_array_equal(backend.to_host(there), [2, 2, 2])
+
+
+def test_a_link_exchanges_what_lies_on_the_device(backend: Backend) -> None:
+    def exchanged(team: ThreadTeam) -> tuple[np.ndarray, np.ndarray]:
+        own = backend.to_device(np.arange(8.0)[4 * team.rank :][:4])
+        with backend.link(team) as exchange:
+            theirs = exchange(own, 1 - team.rank)
+        assert type(theirs) is type(own)
+        theirs += 10  # new on both sides
+        return backend.to_host(own), backend.to_host(theirs)
+
+    (first, of_second), (second, of_first) = on_threads(2, exchanged)
+    assert (first.tolist(), second.tolist()) == ([0, 1, 2, 3], [4, 5, 6, 7])
+    assert (of_first.tolist(), of_second.tolist()) == ([10, 11, 12, 13], [14, 15, 16, 17])
+
+
+def test_numpy_hands_its_buffers_to_the_team() -> None:
+    class Mirror(Team):
+        def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
+            return array
+
+    own = np.ones(3)
+    with select("cpu").link(Mirror()) as exchange:
+        assert exchange(own, 1) is own
 
 
 def test_device1_refuses_every_other_door() -> None:

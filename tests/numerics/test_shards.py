@@ -1,15 +1,13 @@
 """The tree of sums: who adds what in which order, and that several processes get the bits of one."""
 
 import operator
-import queue
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import ArrayLibrary
+from tests.team_of_threads import ThreadTeam, on_threads
 from xpnet.numerics import shards
 from xpnet.numerics.shards import bounds, flat, parted, sum_of_processes, tree_sum
 
@@ -58,26 +56,6 @@ def test_flat_and_parted(xp: ArrayLibrary) -> None:
     assert all((xp.numpy(a) == xp.numpy(b)).all() and a.shape == b.shape for a, b in zip(back, arrays, strict=True))
 
 
-def on_threads(size: int, what: Callable[[int, Callable[[Any, int], Any]], Any]) -> list[Any]:
-    """What a function of rank and exchange returns for each rank of a team of threads."""
-    mail: dict[tuple[int, int], queue.Queue[Any]] = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
-    results: list[Any] = [None] * size
-
-    def run(rank: int) -> None:
-        def exchange(array: Any, peer: int) -> Any:
-            mail[rank, peer].put(array)
-            return mail[peer, rank].get(timeout=60)
-
-        results[rank] = what(rank, exchange)
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("few", [0, 1 << 14])
 def test_all_processes_have_the_bits_of_the_tree(size: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +65,7 @@ def test_all_processes_have_the_bits_of_the_tree(size: int, few: int, monkeypatc
     held = held.astype(np.float32)
     held[:, 0], held[:, 1], held[0, 2] = -0.0, np.nan, np.inf
     expected = tree_sum(0, size, lambda i: held[i], operator.add)
-    totals = on_threads(size, lambda rank, exchange: sum_of_processes(held[rank], rank, size, exchange, xp=np))
+    totals = on_threads(size, lambda team: sum_of_processes(held[team.rank], team.rank, size, team.exchange, xp=np))
     for total in totals:
         assert total.tobytes() == expected.tobytes()
     if size >= 4:  # what is compared depends on the order
@@ -100,12 +78,12 @@ def test_few_elements_are_sent(size: int) -> None:
     for n, expected in ((1 << 16, 2 * (1 << 16) * (size - 1) // size), (64, 64 * (size.bit_length() - 1))):
         sent = [0] * size
 
-        def total(rank: int, exchange: Any, n: int = n, sent: list[int] = sent) -> Any:
+        def total(team: ThreadTeam, n: int = n, sent: list[int] = sent) -> Any:
             def counted(array: Any, peer: int) -> Any:
-                sent[rank] += array.size
-                return exchange(array, peer)
+                sent[team.rank] += array.size
+                return team.exchange(array, peer)
 
-            return sum_of_processes(np.ones(n, np.float32), rank, size, counted, xp=np)
+            return sum_of_processes(np.ones(n, np.float32), team.rank, size, counted, xp=np)
 
         on_threads(size, total)
         assert sent == [expected] * size

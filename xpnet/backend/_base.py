@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,19 @@ work takes one of them now and then.
 """
 
 Step = TypeVar("Step", bound=Callable[..., Any])
+Exchange = Callable[[Any, int], Any]
+
+
+class Peers(Protocol):
+    """What is asked here of the processes that train together: a part of xpnet.distributed's Team, whose terms hold."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray: ...
+    def gather(self, value: Any) -> list[Any]: ...
+    def told(self, value: Any) -> Any: ...
 
 
 class Backend:
@@ -145,6 +158,16 @@ class Backend:
     def feed(self) -> "Feed":
         """A new Feed to the device."""
         return Feed(self.to_device)
+
+    def link(self, team: Peers) -> AbstractContextManager[Exchange]:
+        """A context in which this process exchanges arrays of its device with the others of its team.
+
+        team : the processes; all of them enter the context, and leave it.
+        Yields exchange(array, peer), which sends a C-contiguous array to the process of that rank, and returns a new
+            one, the array of the same shape and dtype that it sends. Of two processes each must call it for the other.
+        Raises DeviceError where the engine between the devices fails.
+        """
+        return nullcontext(lambda array, peer: self.to_device(team.exchange(to_numpy(array), peer)))
 
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
         """A context in which matrix products up to a size run on as many threads as pay.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Backend, cpu_threads, worth_threads
+from ._base import Backend, Exchange, Peers, cpu_threads, worth_threads
 
 # parameter numbers of mallopt, <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -40,6 +40,9 @@ class NumpyBackend(Backend):
             return nullcontext()
         limits: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
         return limits
+
+    def link(self, team: Peers) -> AbstractContextManager[Exchange]:
+        return nullcontext(team.exchange)
 
     def to_device(self, host_array: np.ndarray) -> Any:
         return np.array(host_array, order="C")
