@@ -19,6 +19,7 @@ from xpnet.backend import Backend, select
 from xpnet.backend.cupy.backend import CupyBackend
 from xpnet.data import DataError, is_mapped, read, read_idx, rows_of, write_idx
 from xpnet.data.formats import idx
+from xpnet.numerics.shards import bounds
 from xpnet.numerics.streams import ORDER
 from xpnet.training import loader
 from xpnet.training.fit import fit
@@ -291,6 +292,137 @@ def test_no_reader_is_left_behind(mapped: xpnet.Dataset) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("xpnet-reader")]
 
 
+# Batches in shards ------------------------------------------------------------------------------------------------
+
+Rows = list[list[int]]
+
+
+@pytest.fixture
+def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of all examples that loaders take."""
+    read: list[int] = []
+    take = Examples.take
+
+    def counted(self: Examples, positions: np.ndarray | None) -> tuple[Any, ...]:
+        assert positions is not None
+        read.extend(positions)
+        return take(self, positions)
+
+    monkeypatch.setattr(Examples, "take", counted)
+    return read
+
+
+def sharded(data: xpnet.Dataset, n: int, batch_size: int, shards: int, size: int, **options: Any) -> dict[int, Rows]:
+    """The rows that each shard trains on at each step of an epoch, in order, dealt out to some processes."""
+    found: dict[int, Rows] = {i: [] for i in range(shards)}
+    for rank in range(size):
+        own = range(rank * shards // size, (rank + 1) * shards // size)
+        examples = Examples(data.train.images, data.train.labels, rows=np.arange(n), weights=np.arange(n) / 7)
+        loader = Loader(examples, open_backend("numpy"), batch_size, shards=shards, own=own)
+        done = loader.steps * options.get("skip", 0)
+        for window in loader.shuffled(generator(5, 1), **options):
+            assert window.order is not None
+            assert sorted(window.order) == list(range(len(window.targets)))
+            assert np.array_equal(window.targets, numbers(window) % 3)
+            assert window.weights == pytest.approx(numbers(window) / 7)
+            for step in range(min(loader.steps, -(-n // batch_size) - done)):
+                rest = min(batch_size, n - done * batch_size)
+                done += 1
+                for i, start, stride in zip(own, window.starts, loader.strides, strict=True):
+                    first, last = bounds(rest, shards, i)
+                    at = window.order[start + step * stride + np.arange(last - first)]
+                    found[i].append(numbers(window)[at].tolist())
+        assert done == -(-n // batch_size)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "shards"),
+    [
+        (N, 8, 4),
+        (N, 8, 1),
+        (962, 8, 4),  # a last batch with fewer examples than shards
+        (961, 8, 8),  # which is a window of its own
+        (960, 6, 4),  # shards of one row and of two
+        (998, 5, 8),  # shards that are empty in a batch of five, and not in one of three
+        (3, 8, 8),
+    ],
+)
+def test_the_rows_of_a_shard_do_not_depend_on_the_processes(
+    mapped: xpnet.Dataset, read_rows: list[int], n: int, batch_size: int, shards: int
+) -> None:
+    """Every row comes once, each shard has its part of each batch, and a process reads its own shards' rows alone."""
+    expected = sharded(mapped, n, batch_size, shards, 1)
+    assert sorted(row for steps in expected.values() for rows in steps for row in rows) == list(range(n))
+    for size in (2, 4, 8):
+        if size <= shards:
+            read_rows.clear()
+            assert sharded(mapped, n, batch_size, shards, size) == expected
+            assert sorted(read_rows) == list(range(n)), "none is read by two processes"
+    if n > 80:
+        steps = Loader(Examples(*mapped.train), open_backend("numpy"), batch_size).steps
+        rest = {i: rows[3 * steps :] for i, rows in expected.items()}
+        assert sharded(mapped, n, batch_size, shards, shards, skip=3) == rest
+
+
+def test_a_shard_is_a_stretch_of_the_chunks(mapped: xpnet.Dataset) -> None:
+    """Neighbours in the file are read by one process: its 250 rows or so are of 17 or 18 of the 63 chunks."""
+    for steps in sharded(mapped, N, 8, 4, 1).values():
+        rows = np.sort([row for step in steps for row in step])
+        assert len(rows) in (250, 251, 252)
+        assert np.count_nonzero(np.diff(rows) != 1) < 19
+
+
+def test_the_draws_of_shards_differ(mapped: xpnet.Dataset) -> None:
+    """Each shard shuffles its window in an order of its own."""
+    orders = []
+    for i in range(4):
+        examples = Examples(*mapped.train)
+        window = next(iter(Loader(examples, open_backend("numpy"), 8, shards=4, own=[i]).shuffled(generator(5, 1))))
+        assert window.order is not None
+        orders.append(tuple(window.order))
+    assert len(set(orders)) == 4
+
+
+@pytest.mark.parametrize("n", [N, 960, 80, 7])
+@pytest.mark.parametrize("batch_size", [8, 5, 100])
+def test_one_shard_has_the_order_that_there_was_before_shards(mapped: xpnet.Dataset, n: int, batch_size: int) -> None:
+    """Chunk after chunk in the order drawn, and a window's rows by a permutation drawn when it is read."""
+    draws, expected = generator(5, 1), []
+    chunk = -(-36 * 16 // (36 * batch_size)) * batch_size
+    per_window = max(1, 36 * 80 // (36 * chunk))
+    first = int(draws.integers(n))
+    chunks = draws.permutation(n // chunk).tolist() + ([n // chunk] if n % chunk else [])
+    for i in range(0, len(chunks), per_window):
+        rows = np.concatenate([np.arange(c * chunk, min((c + 1) * chunk, n)) for c in chunks[i : i + per_window]])
+        expected.append(((rows + first) % n)[draws.permutation(len(rows))].tolist())
+    examples = Examples(mapped.train.images, mapped.train.labels, rows=np.arange(n))
+    found = Loader(examples, open_backend("numpy"), batch_size).shuffled(generator(5, 1))
+    assert [numbers(window)[window.order].tolist() for window in found] == expected
+
+
+def test_shards_of_examples_on_the_device(mapped: xpnet.Dataset) -> None:
+    """Every process has them all, and each shard its part of each batch of the epoch's permutation."""
+    whole = Loader(Examples(*in_memory(mapped).train), open_backend("numpy"), 10, shards=4, own=range(2, 4))
+    (window,) = whole.shuffled(generator(5, 1))
+    assert len(window.images) == N
+    assert np.array_equal(window.order, generator(5, 1).permutation(N))  # type: ignore[arg-type]
+    assert (window.starts, whole.strides) == ((5, 7), (10, 10))
+    assert [number for number, _ in whole.windows(1, 2)] == [0]
+
+
+def test_windows_are_dealt_out_for_evaluation(mapped: xpnet.Dataset, read_rows: list[int]) -> None:
+    found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
+    expected = [numbers(window).tolist() for window in found]
+    assert len(expected) == 13
+    for size in (1, 2, 4, 16):
+        read_rows.clear()
+        dealt = [[(number, numbers(w).tolist()) for number, w in found.windows(rank, size)] for rank in range(size)]
+        assert all(number % size == rank for rank, part in enumerate(dealt) for number, _ in part)
+        assert [rows for _, rows in sorted(each for part in dealt for each in part)] == expected
+        assert sorted(read_rows) == list(range(N))
+
+
 # Which files are mapped ------------------------------------------------------------------------------------------
 
 
@@ -352,7 +484,8 @@ def test_images_beyond_the_free_memory_are_streamed(
     moved = Loader(Examples(images, labels), cuda, 8)
     addresses = set()
     for window, expected in zip(moved.shuffled(generator(0)), from_file, strict=True):
-        host = Window(*(None if each is None else cuda.to_host(each) for each in window))
+        images, targets, order = map(cuda.to_host, (window.images, window.targets, window.order))
+        host = window._replace(images=images, targets=targets, order=order)
         assert np.array_equal(numbers(host)[host.order], expected)
         assert np.array_equal(host.targets, numbers(host) % 3)
         addresses.add(window.images.data.ptr)

@@ -57,7 +57,7 @@ class Rows(Loader):
             super().__init__(examples, backend, batch_size)
         else:
             self._examples, self._feed, self._whole, self.streamed = examples, backend.feed(), None, sparse
-            self.steps = math.ceil(examples.n / batch_size)
+            self.steps, self.strides = math.ceil(examples.n / batch_size), (batch_size,)
         if there:  # no copy: nothing is written into them
             weights = None if examples.weights is None else backend.to_device(examples.weights)
             self._whole = Window(examples.images, backend.to_device(examples.targets), weights, None)
@@ -77,17 +77,18 @@ class Rows(Loader):
             (order,) = self._feed.pull()
             yield self._whole._replace(order=order)
         else:
-            yield from self.windows()
+            yield from (window for _, window in self.windows())
 
-    def windows(self) -> Iterator[Window]:
+    def windows(self, rank: int = 0, size: int = 1) -> Iterator[tuple[int, Window]]:
         """The examples on the device, all at once, or window by window in the current order."""
         if self._whole is not None:
-            yield self._whole
+            yield 0, self._whole
             return
-        for start in range(0, len(self.order), self._window):
+        for number in range(rank, math.ceil(len(self.order) / self._window), size):
+            start = number * self._window
             images, targets, weights = self._examples.take(self.order[start : start + self._window])
             self._feed.push(images, targets, weights, np.arange(len(targets)))
-            yield Window(*self._feed.pull())
+            yield number, Window(*self._feed.pull())
 
 
 def logits_of(network: MLP, params: Arrays, running: Arrays, X: Any, backend: Backend) -> Array:

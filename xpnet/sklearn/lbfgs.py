@@ -38,7 +38,7 @@ def minimize(estimator: "BaseMLP", problem: Problem) -> tuple[Arrays, Arrays]:
         nonlocal shown
         params = [backend.to_device(a) for a in unpacked(packed)]
         loss, grads = 0.0, None
-        for x, targets, weights, _ in examples.windows():
+        for _, (x, targets, weights, _, _) in examples.windows():
             part, found, _, _ = objective.loss_and_grads(params, x, targets, weights=weights, total=total, xp=xp)
             loss = loss + part
             grads = found if grads is None else accumulate(grads, found)

@@ -5,12 +5,17 @@ and images that do not fit on a GPU are never moved all at once. An epoch cuts t
 takes the chunks in random order, about a hundred at a time, and shuffles the images of such a window among themselves.
 So a file is read in pieces that a disk handles quickly, and yet a batch has examples from all over it. While the device
 trains on one window, a thread reads the next one and begins to move it.
+
+Of a batch in shards each shard has a stretch of its own of an epoch's chunks, as long as all its rows, and shuffles
+windows of that. So a process reads no more than the rows that it trains on, and how many processes there are changes
+none of them.
 """
 
+import itertools
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend
 from xpnet.backend.arrays import is_on_host, namespace_of, to_numpy
 from xpnet.data import DataError, is_mapped, rows_of
+from xpnet.numerics.shards import bounds
 
 __all__ = ["Examples", "Loader", "Window", "bytes_of_row"]
 
@@ -75,12 +81,22 @@ class Window(NamedTuple):
 
     images (n, n_features), targets (n,) or (n, k), weights (n,) or None.
     order : (n,) int64, in which they are taken, or None.
+    starts : where in the order each own shard's rows of the window's first step begin; see Loader.strides.
     """
 
     images: Array
     targets: Array
     weights: Array | None
     order: Array | None
+    starts: tuple[int, ...] = (0,)
+
+
+class _Plan(NamedTuple):
+    """What is to be read for a window: which examples, and its order and starts."""
+
+    positions: NDArray[np.intp]
+    order: NDArray[np.intp] | None
+    starts: tuple[int, ...]
 
 
 class Loader:
@@ -88,14 +104,27 @@ class Loader:
 
     examples : which.   backend : where to.   batch_size : of the steps; every window but an epoch's last is a multiple.
     streamed : whether window by window; None to decide by the file and the device's memory.
+    shards : of a batch.   own : those that this process trains, neighbours; streamed, it reads their rows alone.
     steps : steps of a full window; those of the complete epoch if the examples fit at once.
+    strides : how far each own shard's rows move in a window's order from a step to the next: the m rows of own shard k
+        are order[starts[k] + step * strides[k] + arange(m)] at a window's steps 0, 1, ...; but not those of a last
+        batch that has fewer examples, which begin elsewhere unless they are streamed.
     drawn : whether the order of an epoch is the generator's; of a subclass it may be its own.
     """
 
     drawn = True
 
-    def __init__(self, examples: Examples, backend: Backend, batch_size: int = 1, streamed: bool | None = None) -> None:
-        self._examples = examples
+    def __init__(
+        self,
+        examples: Examples,
+        backend: Backend,
+        batch_size: int = 1,
+        streamed: bool | None = None,
+        *,
+        shards: int = 1,
+        own: Sequence[int] = range(1),
+    ) -> None:
+        self._examples, self._shards, self._own = examples, shards, own
         n, image_bytes = examples.n, bytes_of_row(examples.images)
         self.spread = examples.spread
         self._feed = backend.feed()
@@ -107,6 +136,8 @@ class Loader:
             moves = free is not None and is_on_host(examples.images)
             streamed = self._file is not None or (moves and n * image_bytes > MOST_OF_MEMORY * (free or 0))
         self.streamed = streamed
+        of_batch = [bounds(batch_size, shards, i) for i in own]
+        self.strides = tuple(end - start if streamed else batch_size for start, end in of_batch)
         if not streamed:
             images, targets, weights = examples.take(None)
             self._whole = Window(
@@ -114,6 +145,7 @@ class Loader:
                 backend.to_device(targets),
                 None if weights is None else backend.to_device(weights),
                 None,
+                tuple(start for start, _ in of_batch),
             )
             return
         if self._file is None:
@@ -126,9 +158,9 @@ class Loader:
         self._stamp = _stamp(self._file)
         batch_bytes = batch_size * image_bytes
         steps_per_chunk = math.ceil(CHUNK_BYTES / batch_bytes)
-        self._chunk = steps_per_chunk * batch_size
-        self._chunks_per_window = max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))
-        self.steps = steps_per_chunk * self._chunks_per_window
+        self._batch_size, self._chunk = batch_size, steps_per_chunk * batch_size
+        self.steps = steps_per_chunk * max(1, WINDOW_BYTES // (steps_per_chunk * batch_bytes))
+        self._window = self.steps * batch_size
 
     def shuffled(self, generator: np.random.Generator | None, skip: int = 0) -> Iterator[Window]:
         """An epoch's windows in an order that the generator draws, without the first few."""
@@ -139,50 +171,76 @@ class Loader:
             (order,) = self._feed.pull()
             yield self._whole._replace(order=order)
             return
+        yield from self._read(self._plans(generator, skip))
+
+    def windows(self, rank: int = 0, size: int = 1) -> Iterator[tuple[int, Window]]:
+        """The windows as they come in the file, not shuffled, each with its number.
+
+        rank, size : of this process, and of the team: streamed, it reads every size-th window only. Examples that are
+            on the device all at once are one window, which each process has.
+        """
+        if self._whole is not None:
+            yield 0, self._whole
+            return
+        n = self._examples.n
+        starts = range(rank * self._window, n, size * self._window)
+        plans = (_Plan(np.arange(start, min(start + self._window, n)), None, (0,)) for start in starts)
+        yield from zip(itertools.count(rank, size), self._read(plans), strict=False)
+
+    def __iter__(self) -> Iterator[Window]:
+        """The windows as they come in the file, not shuffled."""
+        return (window for _, window in self.windows())
+
+    def _plans(self, generator: np.random.Generator, skip: int) -> Iterator[_Plan]:
+        """What is read for each window of an epoch, without the first few."""
+        n, batch_size, shards = self._examples.n, self._batch_size, self._shards
         # The chunks begin elsewhere in every epoch, so that it is not always the same images that are neighbours, nor
         # the same ones that are left over for the short chunk at the end.
         first = int(generator.integers(n))
         chunks = generator.permutation(n // self._chunk)
         if n % self._chunk:
             chunks = np.append(chunks, len(chunks))
-        yield from self._windows(chunks, first, generator, skip)
+        # A shard's draws are its own, whichever process it belongs to.
+        draws = [generator, *generator.spawn(shards - 1)]
+        batches, rest = divmod(n, batch_size)
 
-    def __iter__(self) -> Iterator[Window]:
-        """The windows as they come in the file, not shuffled."""
-        if self._whole is not None:
-            yield self._whole
-            return
-        yield from self._windows(np.arange(math.ceil(self._examples.n / self._chunk)), 0, None)
+        def stretch(i: int) -> int:
+            """Where the stretch of shard i begins: before it lie the earlier shards' rows of all batches."""
+            return batches * bounds(batch_size, shards, i)[0] + bounds(rest, shards, i)[0]
 
-    def _windows(
-        self, chunks: NDArray[np.intp], first: int, generator: np.random.Generator | None, skip: int = 0
-    ) -> Iterator[Window]:
-        """Windows made of chunks, each read in a thread while its predecessor is used; shuffled by the generator."""
+        for number in range(n_windows := math.ceil(n / self._window)):
+            taken, orders, starts = [], [], [0]
+            for i, stride in zip(self._own, self.strides, strict=True):
+                start = stretch(i) + number * self.steps * stride
+                end = start + self.steps * stride if number < n_windows - 1 else stretch(i + 1)
+                # Those that are skipped are drawn all the same.
+                orders.append(starts[-1] + draws[i].permutation(end - start))
+                taken.append(np.arange(start, end))
+                starts.append(starts[-1] + end - start)
+            if number >= skip:
+                places = np.concatenate(taken)
+                positions = (chunks[places // self._chunk] * self._chunk + places % self._chunk + first) % n
+                yield _Plan(positions, np.concatenate(orders), tuple(starts[:-1]))
+
+    def _read(self, plans: Iterator[_Plan]) -> Iterator[Window]:
+        """The windows that are planned, each read in a thread while its predecessor is used."""
         from concurrent.futures import ThreadPoolExecutor  # only streaming needs it
 
-        n, starts, step = self._examples.n, chunks * self._chunk, self._chunks_per_window
+        def push() -> tuple[int, ...] | None:
+            for positions, order, starts in plans:
+                images, targets, weights = self._examples.take(positions)
+                self._check_unchanged()
+                n_features = math.prod(images.shape[1:])  # a shard may have no rows
+                self._feed.push(images.reshape(len(targets), n_features), targets, weights, order)
+                return starts
+            return None
 
-        def positions(i: int) -> NDArray[np.intp]:
-            found = starts[i : i + step, None] + np.arange(self._chunk)
-            return (found[found < n] + first) % n
-
-        def push(i: int) -> None:
-            images, targets, weights = self._examples.take(positions(i))
-            self._check_unchanged()
-            order = None if generator is None else generator.permutation(len(targets))
-            self._feed.push(images.reshape(len(targets), -1), targets, weights, order)
-
-        for i in range(0, skip * step, step):  # those that are not read have been drawn all the same
-            if generator is not None:
-                generator.permutation(len(positions(i)))
         with ThreadPoolExecutor(1, "xpnet-reader") as reader:
-            coming = reader.submit(push, skip * step)
-            for i in range(skip * step, len(starts), step):
-                coming.result()
+            coming = reader.submit(push)
+            while (starts := coming.result()) is not None:
                 # Moved, then let go, then the next is read: three windows are the most that there are at a time.
-                window = Window(*self._feed.pull())
-                if i + step < len(starts):
-                    coming = reader.submit(push, i + step)
+                window = Window(*self._feed.pull())._replace(starts=starts)
+                coming = reader.submit(push)
                 yield window
                 del window
 

@@ -88,7 +88,7 @@ class Loop:
         skipped = done // self._loader.steps
         end = skipped * self._loader.steps
         draws = generator(run.config.seed, ORDER, number) if self._loader.drawn else None
-        for images, targets, weights, order in self._loader.shuffled(draws, skipped):
+        for images, targets, weights, order, _ in self._loader.shuffled(draws, skipped):
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
             end += math.ceil(targets.shape[0] / run.batch_size)
             while done < end:
