@@ -377,6 +377,18 @@ def test_chosen_gpu_becomes_the_current_one(cupy: Broken) -> None:
     assert cupy.runtime.getDevice() == 0
 
 
+def test_gpus_are_dealt_out_to_the_processes_of_a_machine(cupy: Broken) -> None:
+    cupy.fake.devices = 3
+    for device in ("cuda", "auto"):
+        assert [select(device, local_rank=i).device for i in range(5)] == [f"cuda:{i}" for i in (0, 1, 2, 0, 1)]
+    assert select("cuda:1", local_rank=2).device == "cuda:1"
+    assert select("cpu", local_rank=2).device == "cpu"
+    cupy.fake.devices = 0
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        select("cuda", local_rank=2)
+    assert select("auto", local_rank=2).device == "cpu"
+
+
 def test_available_lists_every_gpu_and_uses_none(cupy: Broken) -> None:
     cupy.fake.set_device(1)
     rows = [row for row in available() if row.library == "cupy"]

@@ -39,7 +39,9 @@ class Availability(NamedTuple):
     detail: str
 
 
-def select(device: str = "auto", library: str | None = None, *, tf32: bool = False, graph: bool = True) -> Backend:
+def select(
+    device: str = "auto", library: str | None = None, *, tf32: bool = False, graph: bool = True, local_rank: int = 0
+) -> Backend:
     """Choose an array library and the device it computes on.
 
     device : "cpu", "cuda" (the same as "cuda:0"), "cuda:N", or "auto": CUDA if the library can really use it, else the
@@ -48,6 +50,7 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
     tf32 : let matrix products round their float32 factors to 10 bits of mantissa, which tensor cores multiply faster;
         of no effect where "auto" takes the CPU.
     graph : let CuPy capture repeated steps as CUDA graphs.
+    local_rank : this process's number among those of its team on this machine: "cuda" and "auto" deal its GPUs out.
     Returns the backend; its reason explains the choice of "auto".
     Choosing a library also makes the settings that it needs, for all of the process and until something else sets them:
         JAX computes with 64 bits (jax_enable_x64), PyTorch and JAX on CUDA multiply at the precision that tf32 names,
@@ -60,10 +63,11 @@ def select(device: str = "auto", library: str | None = None, *, tf32: bool = Fal
         raise DeviceError(f"unknown library {library!r}", _known(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
     if kind == "auto":
-        backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph)
+        backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph, local_rank)
     elif kind in chosen.devices:
         if tf32 and kind != "cuda":
             raise DeviceError("TF32 needs a CUDA device", f"leave out tf32, or use cuda, not {device}")
+        index = _dealt(chosen, local_rank) if device == "cuda" else index
         backend = chosen(kind, index, tf32=tf32, graph=graph)
     else:
         able = [name for name, each in _BACKENDS.items() if kind in each.devices]
@@ -97,17 +101,23 @@ def available() -> list[Availability]:
     return [_try(backend, kind, index) for backend in _BACKENDS.values() for kind, index in _candidates(backend)]
 
 
-def _automatic(backend: type[Backend], fallback: type[Backend], tf32: bool, graph: bool) -> Backend:
+def _automatic(backend: type[Backend], fallback: type[Backend], tf32: bool, graph: bool, local_rank: int) -> Backend:
     """CUDA where backend can use it, the CPU with fallback elsewhere; raises DeviceError if fallback has no CPU."""
     reason = f"{backend.title} runs on the CPU only"
     if "cuda" in backend.devices:
         try:
-            return backend("cuda", reason=f"auto: {backend.title} can use the GPU", tf32=tf32, graph=graph)
+            reason = f"auto: {backend.title} can use the GPU"
+            return backend("cuda", _dealt(backend, local_rank), reason, tf32=tf32, graph=graph)
         except DeviceError as error:
             if "cpu" not in fallback.devices:
                 raise
             reason = error.what
     return fallback("cpu", reason=f"auto: {reason}", graph=graph)
+
+
+def _dealt(backend: type[Backend], local_rank: int) -> int:
+    """The number of a process's GPU, where each of a machine's processes is to have one in turn."""
+    return local_rank % backend.cuda_count() if local_rank else 0
 
 
 def _parse(device: str) -> tuple[str, int]:

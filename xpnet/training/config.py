@@ -434,9 +434,12 @@ class TrainConfig:
         settings["loss"] = self.loss or next(name for name, loss in LOSSES.items() if loss.task == task)
         return MLP((n_in, *self.hidden, n_outputs), **settings)
 
-    def backend(self) -> Backend:
-        """The array library on the device that these settings name.   Raises DeviceError where it cannot be used."""
-        return select(self.device, self.library, tf32=self.tf32, graph=self.graph)
+    def backend(self, local_rank: int = 0) -> Backend:
+        """The array library on the device that these settings name.   Raises DeviceError where it cannot be used.
+
+        local_rank : as in xpnet.select.
+        """
+        return select(self.device, self.library, tf32=self.tf32, graph=self.graph, local_rank=local_rank)
 
     def checkpoint_interval(self) -> tuple[float, float]:
         """Steps and seconds after which a checkpoint is due, infinite if none is requested."""
