@@ -1,5 +1,8 @@
 """The processes that train one network together. The only room that imports an engine of processes."""
 
+from .about import about
+from .agreement import agree
+from .starting import launched, started
 from .team import Team
 
-__all__ = ["Team"]
+__all__ = ["Team", "about", "agree", "launched", "started"]
