@@ -187,6 +187,14 @@ class Backend:
         """
         return function
 
+    def apart(self, function: Step, *, consumes: bool = False) -> Step:
+        """Make a part of a step a program of its own, whose rounding does not depend on what else the step computes.
+
+        function : of arrays, lists of them and numbers.   consumes : whether it consumes its first argument.
+        Returns a function of the same signature; only where a library compiles is it another one.
+        """
+        return function
+
     def compile(self, step: Step, times: int = 1) -> Step:
         """Make a repeated step as fast as the library can.
 
@@ -197,6 +205,10 @@ class Backend:
         A backend that captures addresses may have to copy what lies elsewhere than at the call before; a Feed's arrays
         stay where they are.
         """
+        return self.repeat(step, times)
+
+    def repeat(self, step: Step, times: int) -> Step:
+        """What compile returns where nothing is compiled: for a step of parts that are apart."""
         if times == 1:
             return step
 

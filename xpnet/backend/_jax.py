@@ -64,6 +64,10 @@ class JaxBackend(Backend):
             if self._device in array.devices():
                 array.block_until_ready()
 
+    def apart(self, function: Step, *, consumes: bool = False) -> Step:
+        part: Step = self._jax.jit(function, donate_argnums=(0,) if consumes else ())
+        return part
+
     def compile(self, step: Step, times: int = 1) -> Step:
         def repeated(state: Any, *arrays: Any) -> Any:
             # a call costs as much as a small step, so that many steps should share one

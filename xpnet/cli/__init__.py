@@ -20,7 +20,7 @@ from xpnet.checks import nearest
 from xpnet.cli.terminal import fill, prepare_streams
 from xpnet.errors import ConfigError, XpnetError
 
-__all__ = ["main"]
+__all__ = ["main", "outcome_of"]
 
 COMMANDS = {
     "train": "Train a network and save it in a run directory.",
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
     everything = "--help-all" in tokens
+    command = next(iter(tokens), "")
     tokens = ["--help" if word == "--help-all" else word for word in tokens if word != "--debug"]
     try:
         with _messages_on_stderr():
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        explained = _explain(error)
+        explained = outcome_of(error)
         if explained is None:
             raise
         if debug:
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         status, message = explained
-        print(fill(f"xpnet: error: {message}"), file=sys.stderr)
+        if not (isinstance(error, CycloptsError) and command == "train" and _is_follower()):
+            print(fill(f"xpnet: error: {message}"), file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 
@@ -118,7 +120,7 @@ def _app(tokens: Sequence[str], everything: bool) -> App:
     return app
 
 
-def _explain(error: Exception) -> tuple[int, str] | None:
+def outcome_of(error: Exception) -> tuple[int, str] | None:
     """Exit code and message for an error that a user can cause; None for any other, which is a fault of xpnet."""
     if isinstance(error, ConfigError):
         return 2, _as_typed(error)
@@ -158,6 +160,13 @@ def _as_typed(error: ConfigError) -> str:
     if found is None or error.setting not in SETTINGS:
         return message
     return flag_name(error.setting) + (f" {found[1]}" if found[1] else "") + message[found.end() :]
+
+
+def _is_follower() -> bool:
+    """Whether another process of this command, which is misused in the same way, says so."""
+    from xpnet.distributed import launched
+
+    return launched()[0] > 0
 
 
 class _StderrLines(logging.Handler):

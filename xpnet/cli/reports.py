@@ -13,6 +13,7 @@ from xpnet.cli.settings import shown
 from xpnet.cli.terminal import device_line, print_header, result_console, say
 from xpnet.data import Dataset
 from xpnet.display import duration
+from xpnet.distributed import Team
 from xpnet.errors import ModelError
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.network import MLP
@@ -25,7 +26,9 @@ from xpnet.training.start import network_for
 __all__ = ["print_plan", "print_result", "print_run_header", "print_seeds"]
 
 
-def print_run_header(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path) -> None:
+def print_run_header(
+    config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, out: Path, team: Team
+) -> None:
     """Print what is trained on what, where, and how, on stderr."""
     trained_on = n_trained_on(data, config)
     counts = {"training": trained_on, "validation": len(data) - trained_on or len(data.validation or ())}
@@ -49,6 +52,7 @@ def print_run_header(config: TrainConfig, data: Dataset, backend: Backend, start
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
         f"{config.epochs} epoch{'s'[: config.epochs != 1]}, {config.dtype}{tf32}, seed {config.seed}",
         "also": ", ".join(extras),
+        "team": f"{team.size} processes, {team.library}" if team.size > 1 else "",
         "run": str(out),
     }
     print_header(rows)
@@ -62,16 +66,22 @@ def _labels_of(data: Dataset) -> str:
     return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
 
 
-def print_plan(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, runs: int) -> None:
-    """Print the resolved settings as TOML, and on stderr what so many runs with them are expected to take."""
-    network = network_for(start, data)
+def print_plan(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, runs: int, team: Team) -> None:
+    """Print the resolved settings as TOML, and on stderr what so many runs with them are expected to take.
+
+    Of a team only the first process does, by its own speed.
+    """
+    if team.rank:
+        return
+    network, config = network_for(start, data), config.replace(shards=config.shards or team.size)
     run, splits = prepare(network, data, config, backend, start=start if isinstance(start, Model) else None)
     steps, seconds, size = estimate(run, splits)
     times = f" for each of {runs} seeds" if runs > 1 else ""
     rows = {
         "steps": f"{run.n_steps:,} an epoch, {steps:,} in all{times}",
         "memory": f"about {size / 1e6:,.0f} MB of data, parameters and activations on {backend.device}",
-        "time": f"about {duration(seconds * runs)}, by the speed of some steps just now",
+        "time": f"about {duration(seconds * runs)}{' on one process' * (team.size > 1)}, by the speed of some steps "
+        "just now",
     }
     print_header(rows)
     print(run.config.to_toml(), end="")

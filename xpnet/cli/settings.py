@@ -98,9 +98,14 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     return _stored(run).replace(**settings)
 
 
-def opened(config: TrainConfig, data_dir: Path | None, *, download: bool) -> tuple[Backend, Dataset, MLP | Model]:
-    """The device, the data and the network that a command's settings name; a Model where one is trained further."""
-    backend = config.backend()
+def opened(
+    config: TrainConfig, data_dir: Path | None, *, download: bool, local_rank: int = 0
+) -> tuple[Backend, Dataset, MLP | Model]:
+    """The device, the data and the network that a command's settings name; a Model where one is trained further.
+
+    local_rank : as in xpnet.select.
+    """
+    backend = config.backend(local_rank)
     with loading() as bar:
         data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **config.reading)
     if config.start is None:

@@ -14,10 +14,14 @@ from xpnet.checks import check_range
 from xpnet.cli.datasets import new_run
 from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.cli.teams import joined
 from xpnet.cli.terminal import fill
+from xpnet.data import Dataset
+from xpnet.distributed import Team
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
+from xpnet.training.config import TrainConfig
 from xpnet.training.directory import refuse_run
 from xpnet.training.fit import Result, fit
 from xpnet.training.logs import MLflowLog, TensorBoardLog, WandbLog
@@ -81,17 +85,20 @@ def train(
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
-    _check(out, resume, recipe, seeds)
     results: dict[int, Result] = {}
-    with _Interruption() as interruption:
+    with joined() as team, _Interruption() as interruption:
+        first = team.rank == 0
         try:
-            config = chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
-            backend, data, network = opened(config, data_dir, download=not no_download)
+            team.together(lambda: _check(out, resume, recipe, seeds) if first else None)
+            config = team.told(team.together(lambda: _config(recipe, settings, resume, seeds) if first else None))
+            backend, data, network = team.together(
+                lambda: opened(config, data_dir, download=not no_download, local_rank=team.local_rank)
+            )
             out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
             if not quiet:
-                print_run_header(config, data, backend, network, out)
+                print_run_header(config, data, backend, network, out, team)
             if dry_run:
-                print_plan(config, data, backend, network, seeds or 1)
+                print_plan(config, data, backend, network, seeds or 1, team)
                 return 0
             for seed, folder in _folders(out, config.seed, seeds).items():
                 if seeds and not quiet:
@@ -101,30 +108,43 @@ def train(
                     data,
                     config.replace(seed=seed),
                     backend=backend,
-                    callbacks=[interruption.of(folder, out, seeds), *_logs(log, folder, out)],
+                    callbacks=[interruption.of(folder, out, seeds), *_logs(log, folder, out, team)],
                     progress=not quiet,
                     out=folder,
                     resume=resume is not None,
+                    team=team,
                 )
-                if interruption.signal is None or interruption.finished:
+                if not interruption.share(team) or interruption.finished:
                     results[seed] = result
                 if interruption.signal is not None:
                     break
-        except KeyboardInterrupt:
-            pass
+        except KeyboardInterrupt as error:
+            if not team.shared(error):
+                raise
+            interruption.share(team)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {interruption.kept}") from None
-    if len(results) < (seeds or 1):
-        print(fill(f"xpnet: {interruption.what}; {interruption.kept}"), file=sys.stderr)
-        return interruption.status
-    assert out is not None
+        if len(results) < (seeds or 1):
+            print(fill(f"xpnet: {interruption.what}; {interruption.kept}"), file=sys.stderr)
+            return interruption.status
+        assert out is not None
+        _print_results(results, data, out, seeds, interruption.begun_after)
+        return 0
+
+
+def _print_results(results: dict[int, Result], data: Dataset, out: Path, seeds: int | None, begun_after: int) -> None:
     if seeds:
         print_seeds(results, data, out)
-        return 0
-    if result.history and len(result.history) == interruption.begun_after:
+        return
+    (result,) = results.values()
+    if result.history and len(result.history) == begun_after:
         print(fill(f"{out} is finished; add --epochs to extend it"), file=sys.stderr)
     print_result(result, data, out)
-    return 0
+
+
+def _config(recipe: str | None, settings: dict[str, Any], resume: Path | None, seeds: int | None) -> TrainConfig:
+    """The settings of the run, or of the first one of those that --seeds continues."""
+    return chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
 
 
 def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int | None) -> None:
@@ -142,8 +162,10 @@ def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int
             raise ConfigError(f"{out} already holds runs: name another directory, or continue them (--resume)")
 
 
-def _logs(log: str | None, folder: Path, out: Path) -> list[Callback]:
-    """The callbacks that --log asks for, for the run in a directory, which is out or in it."""
+def _logs(log: str | None, folder: Path, out: Path, team: Team) -> list[Callback]:
+    """The callbacks that --log asks for, for the run in a directory, which is out or in it; one process writes."""
+    if team.rank:
+        return []
     name = out.name if folder == out else f"{out.name}/{folder.name}"
     if log == "tensorboard":
         return [TensorBoardLog(folder)]
@@ -206,6 +228,11 @@ class _Interruption(Callback):
 
     def on_start(self, run: Run) -> None:
         self.run, self.begun_after = run, len(run.history)
+
+    def share(self, team: Team) -> bool:
+        """Have all processes know of a signal that some of them received; whether there was one."""
+        self.signal = next(filter(None, team.gather(self.signal)), None)
+        return self.signal is not None
 
     @property
     def finished(self) -> bool:

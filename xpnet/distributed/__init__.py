@@ -1,8 +1,8 @@
 """The processes that train one network together. The only room that imports an engine of processes."""
 
-from .about import about
+from .about import about, computes_with
 from .agreement import agree
 from .starting import launched, started
 from .team import Team
 
-__all__ = ["Team", "about", "agree", "launched", "started"]
+__all__ = ["Team", "about", "agree", "computes_with", "launched", "started"]

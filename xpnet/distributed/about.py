@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 from .agreement import differences
@@ -36,6 +35,8 @@ def about(team: Team, **more: Any) -> dict[str, Any]:
     Returns the library, mpi4py's version, the facts of the processes by rank, and a line for each fact in which they
         differ so that the bits of a result depend on which process computes it.
     """
+    from importlib import metadata
+
     import numpy as np
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import metadata
 
 from xpnet.errors import MissingPackageError, TeamError
 
@@ -45,6 +44,8 @@ def started() -> Team:
         return Team()
     # MPICH's own lines about an abort would follow ours.
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    from importlib import metadata  # which takes as long to import as all of this file
+
     begun = f"{launcher} started {size} processes"
     try:
         metadata.version("mpi4py")

@@ -75,6 +75,7 @@ def distort(
     step: Int[Array, " 1"],
     *,
     seed: int = 0,
+    first: int | Array = 0,
     xp: Any = None,
 ) -> Float[Array, "n pixels"]:
     """Distorted copies of images.
@@ -88,15 +89,16 @@ def distort(
 
     images : the pixels of an image row by row.   shape : (height, width).
     step : >= 0, on the images' device, which selects the draws.   seed : likewise.
+    first : the place of the first image in the batch; parts of a batch share no draws.
     Returns an array of the images' dtype.   Raises ConfigError if shape is not that of flat images.
     Source: Simard, Steinkraus and Platt 2003; Cireşan et al. 2010.
     """
     xp = array_namespace(images) if xp is None else xp
     check_shape(shape)
     (height, width), n, dtype = shape, images.shape[0], images.dtype
-    across, down = _affine(n, height, width, distortion, step, seed, dtype, xp)
+    across, down = _affine(n, height, width, distortion, step, seed, first, dtype, xp)
     if distortion.alpha:
-        field = _field(n, height, width, distortion, step, seed, dtype, xp)
+        field = _field(n, height, width, distortion, step, seed, first, dtype, xp)
         across, down = across + field[0, ...], down + field[1, ...]
     left, right = _cell(across, width, xp)
     top, bottom = _cell(down, height, xp)
@@ -120,10 +122,18 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
 
 def _affine(
-    n: int, height: int, width: int, distortion: Distortion, step: Array, seed: int, dtype: Any, xp: Any
+    n: int,
+    height: int,
+    width: int,
+    distortion: Distortion,
+    step: Array,
+    seed: int,
+    first: int | Array,
+    dtype: Any,
+    xp: Any,
 ) -> tuple[Array, Array]:
     """The place in the original of each pixel, without the elastic field: x and y, (n, height, width) each."""
-    draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE, dtype=dtype, xp=xp) - 1.0
+    draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE, dtype=dtype, start=6 * first, xp=xp) - 1.0
     turn, slant, wide, high, x_shift, y_shift = (draws[i, ...] for i in range(6))
     angle = turn * math.radians(distortion.rotation)
     cos, sin = xp.cos(angle), xp.sin(angle)
@@ -143,11 +153,20 @@ def _places(n: int, step: Array, dtype: Any, xp: Any) -> Array:
 
 
 def _field(
-    n: int, height: int, width: int, distortion: Distortion, step: Array, seed: int, dtype: Any, xp: Any
+    n: int,
+    height: int,
+    width: int,
+    distortion: Distortion,
+    step: Array,
+    seed: int,
+    first: int | Array,
+    dtype: Any,
+    xp: Any,
 ) -> Array:
     """The elastic displacements: (2, n, height, width), those of x first."""
     size = 2 * n * height * width
-    words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC, xp=xp)
+    start = first * math.ceil(height * width / 2)
+    words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC, start=start, xp=xp)
     # Four numbers from the bytes of each word: smoothed over a hundred pixels, 256 levels are as good as any.
     bytes_ = xp.reshape(xp.stack([(words >> shift) & 255 for shift in (0, 8, 16, 24)]), (-1,))[:size]
     noise = xp.astype(bytes_, dtype) - 127.5

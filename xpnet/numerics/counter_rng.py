@@ -32,7 +32,7 @@ def uniform(
     seed: int,
     stream: int,
     dtype: Any,
-    start: int = 0,
+    start: int | Array = 0,
     xp: Any = None,
 ) -> Float[Array, " ..."]:
     """Independent uniform draws in [0, 1), multiples of 2^-24, so that float32 and float64 hold the same numbers.
@@ -48,7 +48,7 @@ def uniform(
 
 
 def bits(
-    n: int, step: Int[Array, " 1"], *, seed: int, stream: int, start: int = 0, xp: Any = None
+    n: int, step: Int[Array, " 1"], *, seed: int, stream: int, start: int | Array = 0, xp: Any = None
 ) -> Int32[Array, " {n}"]:
     """Independent draws of 32 bits, all equally likely.
 
@@ -57,7 +57,7 @@ def bits(
 
     n : how many.   step : on the wanted device, >= 0; it may vary inside a compiled step.
     seed, stream : any integers; different pairs give independent draws.
-    start : the index of the first element (one long sequence drawn in pieces).
+    start : the index of the first element (one long sequence drawn in pieces), a number or an integer array of no axes.
     Returns an array on step's device.
     Source: the mixing function is lowbias32, Wellons 2018 (github.com/skeeto/hash-prospector).
     """
@@ -68,7 +68,10 @@ def bits(
     step = xp.astype(step, xp.int32)
     key0 = _mix(step ^ a)
     key1 = _mix(_mix(step + b) ^ a)
-    index = xp.arange(start, start + n, dtype=xp.int32, device=device(step))
+    first = start if isinstance(start, int) else 0
+    index = xp.arange(first, first + n, dtype=xp.int32, device=device(step))
+    if not isinstance(start, int):
+        index = index + xp.astype(start, xp.int32)
     return _mix(_mix(index * -1640531527 + key0) ^ key1)
 
 

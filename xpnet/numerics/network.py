@@ -111,6 +111,7 @@ class MLP:
         training: bool = False,
         step: Int[Array, " 1"] | None = None,
         seed: int = 0,
+        first: int | Array = 0,
         xp: Any = None,
     ) -> tuple[Float[Array, "n {self.sizes[-1]}"], Callable[[Array], Arrays], Arrays]:
         """The network's logits and the way back from them.
@@ -119,7 +120,7 @@ class MLP:
         running : the running statistics, where there is normalisation.
         training : normalise by the batch's own statistics, and drop units where the network has dropout.
         step : >= 0, which selects the dropout masks; needed for training with dropout.
-        seed : of the dropout masks.
+        seed : of the dropout masks.   first : the place of x's first row in the batch, whose rows share the masks.
         Raises ValueError if the lists' lengths do not fit, or step is missing.
         Returns logits; vjp(dlogits) -> gradients in the order of params; the new running statistics.
         """
@@ -130,10 +131,11 @@ class MLP:
         pullbacks: list[Callable[[Array], tuple[Array, Arrays]]] = []
         new_running: Arrays = []
         if training and self.input_dropout:
-            draws = uniform(x.shape, step, seed=seed, stream=INPUT, dtype=x.dtype, xp=xp)
+            start = first * x.shape[1]
+            draws = uniform(x.shape, step, seed=seed, stream=INPUT, dtype=x.dtype, start=start, xp=xp)
             x, _ = dropout(x, draws, self.input_dropout, xp=xp)
         for i in range(self.n_layers - 1):
-            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, i > 0, xp)
+            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, first, i > 0, xp)
             pullbacks.append(vjps)
             new_running += moments
         logits, last_vjp = dense(x, next(rest), next(rest), need_dx=self.n_layers > 1, xp=xp)
@@ -168,7 +170,7 @@ class MLP:
         rest, statistics = self._iterators(params, running)
         values, pullbacks = [x], []
         for i in range(self.n_layers - 1):
-            x, vjps, _ = self._hidden_layer(i, x, rest, statistics, False, None, 0, True, xp)
+            x, vjps, _ = self._hidden_layer(i, x, rest, statistics, False, None, 0, 0, True, xp)
             values.append(x)
             pullbacks.append(vjps)
         logits, last_vjp = dense(x, next(rest), next(rest), xp=xp)
@@ -202,6 +204,7 @@ class MLP:
         training: bool,
         step: Array | None,
         seed: int,
+        first: int | Array,
         need_dx: bool,
         xp: Any,
     ) -> tuple[Array, Callable[[Array], tuple[Array, Arrays]], Arrays]:
@@ -224,7 +227,7 @@ class MLP:
             z, dense_vjp = dense(x, W, next(params), need_dx=need_dx, xp=xp)
         y, activation_vjp = ACTIVATIONS[self.activation](z, xp=xp)
         if training and self.dropout:
-            draws = uniform(y.shape, step, seed=seed, stream=i, dtype=y.dtype, xp=xp)
+            draws = uniform(y.shape, step, seed=seed, stream=i, dtype=y.dtype, start=first * y.shape[1], xp=xp)
             y, dropout_vjp = dropout(y, draws, self.dropout, xp=xp)
 
         def vjp(d: Array) -> tuple[Array, Arrays]:
@@ -250,6 +253,8 @@ class MLP:
         running: Arrays | None = None,
         step: Int[Array, " 1"] | None = None,
         seed: int = 0,
+        first: int | Array = 0,
+        share: float | Array = 1.0,
         xp: Any = None,
     ) -> tuple[Float[Array, ""], Arrays, Float[Array, "n {self.sizes[-1]}"], Arrays]:
         """One training example or batch forward and back.
@@ -257,11 +262,14 @@ class MLP:
         params : the flat list.   x : of the params' dtype.
         targets : labels in 0..sizes[-1]-1, or numbers of the params' dtype, as the loss has it.
         weights : of the params' dtype, >= 0, the weight of each example; None for 1.
-        running, step, seed : as in forward.
+        running, step, seed, first : as in forward.
+        share : of the batch's rows that x has; the gradients are those of the loss times it.
         Returns the loss, the gradients in the order of params, the logits, the running statistics.
         """
         xp = array_namespace(x, *params) if xp is None else xp
-        logits, vjp, running = self.forward(params, x, running=running, training=True, step=step, seed=seed, xp=xp)
+        logits, vjp, running = self.forward(
+            params, x, running=running, training=True, step=step, seed=seed, first=first, xp=xp
+        )
         smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
         loss, loss_vjp = LOSSES[self.loss].function(logits, targets, weights=weights, xp=xp, **smoothing)
-        return loss, vjp(loss_vjp()), logits, running
+        return loss, vjp(loss_vjp(share)), logits, running

@@ -1,5 +1,6 @@
 """Calibration: probabilities that are as often right as they say, by one number for the entire network."""
 
+import contextlib
 import dataclasses
 import sys
 
@@ -10,6 +11,7 @@ from xpnet.data import rows_of
 from xpnet.numerics.functional import LOSSES, softmax
 from xpnet.training.callbacks import Callback
 from xpnet.training.loader import Examples
+from xpnet.training.loop import computing
 from xpnet.training.run import Run
 
 __all__ = ["Calibration", "temperature_of"]
@@ -56,6 +58,8 @@ class Calibration(Callback):
             return
         n = min(self.examples.n, MOST_EXAMPLES)
         rows = np.arange(n) if self.examples.rows is None else self.examples.rows[:n]
-        logits = run.model().logits(rows_of(self.examples.images, rows))
+        # In shards with the threads of the training, which may be bound to fewer cores in a team than alone.
+        with computing(run) if run.shards > 1 else contextlib.nullcontext():
+            logits = run.model().logits(rows_of(self.examples.images, rows))
         temperature = temperature_of(logits, self.examples.targets[rows])
         run.schema = dataclasses.replace(run.schema, temperature=temperature)

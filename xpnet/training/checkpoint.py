@@ -45,6 +45,7 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "restore",
+    "versions",
     "write_checkpoint",
 ]
 
@@ -121,7 +122,7 @@ def compose(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
         seconds=seconds,
         rollbacks=list(run.rollbacks),
         arrays=arrays,
-        versions=_versions(run.backend),
+        versions=versions(run.backend),
     )
 
 
@@ -129,8 +130,8 @@ def _numbered(name: str, arrays: list[Any]) -> dict[str, Any]:
     return {f"{name}.{i}": array for i, array in enumerate(arrays)}
 
 
-def _versions(backend: Backend) -> dict[str, str]:
-    """The versions that a checkpoint was made with."""
+def versions(backend: Backend) -> dict[str, str]:
+    """The versions of all that decides a result, as a checkpoint keeps them."""
     own = {"xpnet": __version__, "python": platform.python_version(), "numpy": np.__version__}
     return {**own, "safetensors": safetensors.__version__, backend.name: backend.version}
 

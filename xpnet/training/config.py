@@ -285,6 +285,13 @@ class TrainConfig:
     batch_size: int | Literal["full"] = _setting(
         64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True, common=True
     )
+    shards: int | None = _setting(
+        None,
+        "Parts of a batch that are computed apart, a power of two, which the processes of a team share out; by default "
+        "as many as there are processes. The result depends on it, but not on the number of processes",
+        TRAINING,
+        low=1,
+    )
     epochs: int | None = _setting(
         None,
         f"Passes over the training set; by default {EPOCHS}, or on small sets as many as take {EXAMPLES:,} examples, "
@@ -356,6 +363,8 @@ class TrainConfig:
         for name, setting in SETTINGS.items():
             if name != "augment":
                 object.__setattr__(self, name, setting.checked(getattr(self, name)))
+        if self.shards is not None and self.shards & self.shards - 1:
+            raise ConfigError(f"shards must be a power of two, not {self.shards}", setting="shards")
         if self.tf32 and self.dtype != "float32":
             raise ConfigError(f"tf32 needs dtype float32, not {self.dtype}", setting="tf32")
         if isinstance(self.validation, float) and self.validation >= 1.0 and self.validation != int(self.validation):
@@ -460,7 +469,8 @@ class TrainConfig:
         """A copy with the defaults of all settings that decide only where to compute, and so the rounding, and which
         checkpoints to keep.
         """
-        return self.replace(**{name: setting.default for name, setting in SETTINGS.items() if not setting.decides})
+        usual = {name: setting.default for name, setting in SETTINGS.items() if not setting.decides}
+        return self.replace(**usual, shards=self.shards or 1)
 
     def replace(self, /, **settings: Any) -> TrainConfig:
         """A copy with some settings changed, checked anew.   Raises ConfigError for an unknown name or a bad value."""
@@ -516,6 +526,7 @@ class Settings(TypedDict, total=False):
     decay_every: int
     decay: float
     batch_size: int | Literal["full"]
+    shards: int | None
     epochs: int | None
     seed: int
     dtype: str

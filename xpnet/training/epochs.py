@@ -6,12 +6,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
+from xpnet.distributed import agree
 from xpnet.errors import NonFiniteError
 from xpnet.model import scores_of
 from xpnet.training.callbacks import Callback
@@ -52,19 +53,23 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
     it after each epoch.
     """
     loop = Loop(run, splits["train"])
-    evaluate = make_evaluate(run.network, run.backend, run.schema.on(run.backend.to_device))
+    team = run.team if run.shards > 1 else None
+    evaluate = make_evaluate(run.network, run.backend, run.schema.on(run.backend.to_device), team)
     held_out = {name: Loader(examples, run.backend) for name, examples in splits.items() if name != "train"}
     at_end = None if run.config.test_each_epoch else held_out.pop("test", None)
     keepers = checkpointers(run, observers)
     rolls_back = run.config.on_nonfinite == "rollback"
-    keep = functools.partial(_keep, run, loop, keepers) if keepers or rolls_back else None
+    # As the first process has it: all make a checkpoint or none, since it may find numbers that are not finite.
+    keeps = run.team.told(bool(keepers)) or rolls_back
+    keep = functools.partial(_keep, run, loop, keepers) if keeps else None
     if run.checkpoint is not None:
         restore(run, loop, run.checkpoint)
     elif rolls_back:
         run.checkpoint = compose(run, loop, 0, 0.0)
-    while len(run.history) < run.epochs and run.stop_reason is None:
+    agreed = _agree(run)
+    while len(run.history) < run.epochs and not agreed.stop:
         try:
-            done, seconds = _train_epoch(run, loop, observers, keep, splits["train"].spread)
+            done, seconds, agreed = _train_epoch(run, loop, observers, keep, splits["train"].spread)
             ended = done == run.n_steps
             if ended:
                 run.history.append(_measured(run, loop, seconds, evaluate, held_out, splits["train"].spread))
@@ -77,7 +82,10 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
                     observer.on_epoch(run)
         except NonFiniteError as error:
             _roll_back(run, loop, error)
+        agreed = _agree(run)
+    # From here on a signal comes too late, on whichever process.
     run.over = True
+    run.at_once = agreed.at_once
     run.restore_best()
     if at_end is not None and run.model_epoch and run.finished:
         params, running = ([run.backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
@@ -96,11 +104,11 @@ def _train_epoch(
     observers: list[Callback],
     keep: Callable[[int, float], None] | None,
     spread: NDArray[np.float64] | None,
-) -> tuple[int, float]:
+) -> tuple[int, float, "_Agreed"]:
     """Train to the end of an epoch, or until the run is stopped at once.
 
     keep : makes a checkpoint within the epoch, when one is due.   spread : of the training targets, as in scores_of.
-    Returns the steps done of it, and the seconds.
+    Returns the steps done of it, the seconds, and what the processes have agreed on.
     """
     done, seconds = 0, 0.0
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
@@ -111,7 +119,8 @@ def _train_epoch(
     steps = loop.epoch(run.epoch, done)
     watch = _Stopwatch(run.backend)
     watch.seconds = seconds
-    while done < run.n_steps and not run.at_once:
+    agreed = _agree(run)
+    while done < run.n_steps and not agreed.at_once:
         with watch.running():
             for done in steps:
                 if done - issued >= STEPS_PER_CALL or done == run.n_steps:
@@ -120,13 +129,31 @@ def _train_epoch(
                         run.so_far, read_at = _so_far(run, loop, spread), time.monotonic()
                     for observer in observers:
                         observer.on_steps(run)
-                due = done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds
-                if run.at_once or (keep is not None and due and done < run.n_steps):
+                agreed = _agree(run, done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds)
+                if agreed.at_once or (keep is not None and agreed.due and done < run.n_steps):
                     break
-        if keep is not None and done < run.n_steps and not run.at_once:
+        if keep is not None and done < run.n_steps and not agreed.at_once:
             keep(done, watch.seconds)
             saved_at = time.monotonic()
-    return done, watch.seconds
+    return done, watch.seconds, agreed
+
+
+class _Agreed(NamedTuple):
+    """What all processes do next: stop after this epoch, or at once; make a checkpoint. A signal reaches only some."""
+
+    stop: bool
+    at_once: bool
+    due: bool
+
+
+def _agree(run: Run, due: bool = False) -> _Agreed:
+    """Stop all processes if one is to stop; due is decided by the first one's clock."""
+    at_once = run.at_once  # read first, since a signal sets it last
+    asked = run.team.gather((run.stop_reason, at_once, due))
+    for reason, at_once, _ in asked:
+        if reason is not None:
+            run.stop(reason, at_once=at_once)
+    return _Agreed(any(reason is not None for reason, _, _ in asked), any(now for _, now, _ in asked), asked[0][2])
 
 
 def _so_far(run: Run, loop: Loop, spread: NDArray[np.float64] | None) -> Any:
@@ -175,7 +202,10 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
 
 def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: float) -> None:
     """Make a checkpoint.   Raises NonFiniteError if the state is not finite."""
+    first = run.checkpoint is None
     run.checkpoint = compose(run, loop, done, seconds)
+    if first:
+        agree(run.team, {"data": run.fingerprint()})
     for observer in keepers:
         observer.on_checkpoint(run)
 

@@ -7,11 +7,12 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.data import Schema
+from xpnet.distributed import Team
 from xpnet.model import features_on, hits_of, scores_of, targets_on
 from xpnet.model.model import batches
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
-from xpnet.training.loader import Loader
+from xpnet.training.loader import Loader, Window
 
 __all__ = ["make_evaluate", "no_hits"]
 
@@ -25,11 +26,15 @@ def no_hits(network: MLP, dtype: str) -> np.ndarray:
     return np.zeros(network.sizes[-1], dtype) if regression else np.zeros(1, np.int64)
 
 
-def make_evaluate(network: MLP, backend: Backend, schema: Schema) -> Callable[[Arrays, Arrays, Loader], Any]:
+def make_evaluate(
+    network: MLP, backend: Backend, schema: Schema, team: Team | None = None
+) -> Callable[[Arrays, Arrays, Loader], Any]:
     """A function evaluate(params, running, loader) -> scores, over all examples of a loader of the same backend.
 
     schema : of the data; its scalings are arrays on the device.
-    The loss is the network's without label smoothing. Sums gather on the device and are read once, at the end.
+    team : the processes that share out the batches, and add their sums in the order of the batches; None for this one,
+        the sums of which gather on the device and are read once, at the end.
+    The loss is the network's without label smoothing.
     """
     xp = backend.xp
     loss_of = LOSSES[network.loss].function
@@ -45,16 +50,36 @@ def make_evaluate(network: MLP, backend: Backend, schema: Schema) -> Callable[[A
 
     step = backend.compile(add_batch)
 
-    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Any:
+    def nothing(params: Arrays) -> tuple[Array, Array]:
         dtype = backend.to_host(params[-1]).dtype.name
-        totals = xp.zeros_like(params[-1][:1]), backend.to_device(no_hits(network, dtype))
-        n = 0
+        return xp.zeros_like(params[-1][:1]), backend.to_device(no_hits(network, dtype))
+
+    def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Any:
+        totals, n = nothing(params), 0
         for window in loader:
             for rows in batches(window.targets.shape[0]):
-                targets = window.targets[rows] if window.targets.ndim == 1 else window.targets[rows, :]
-                totals = step(totals, params, running, window.images[rows, :], targets)
+                totals = step(totals, params, running, *_batch(window, rows))
             n += window.targets.shape[0]
         loss, hits = map(backend.to_host, totals)
         return scores_of(float(loss[0]), hits, n, loader.spread)
 
-    return evaluate
+    def evaluate_together(params: Arrays, running: Arrays, loader: Loader) -> Any:
+        assert team is not None
+        own = {}
+        for number, window in loader.windows(team.rank, team.size):
+            for i, rows in enumerate(batches(window.targets.shape[0])):
+                # Of what comes window by window, each process reads its own ones.
+                if loader.streamed or i % team.size == team.rank:
+                    loss, hits = step(nothing(params), params, running, *_batch(window, rows))
+                    own[number, i] = backend.to_host(loss), backend.to_host(hits), rows.stop - rows.start
+        found = {place: sums for part in team.gather(own) for place, sums in part.items()}
+        loss, hits, n = (sum(parts) for parts in zip(*(found[place] for place in sorted(found)), strict=True))
+        return scores_of(float(loss[0]), hits, n, loader.spread)
+
+    return evaluate if team is None else evaluate_together
+
+
+def _batch(window: Window, rows: slice) -> tuple[Array, Array]:
+    """Images and targets of some rows of a window."""
+    targets = window.targets[rows] if window.targets.ndim == 1 else window.targets[rows, :]
+    return window.images[rows, :], targets

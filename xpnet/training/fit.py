@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from numpy.typing import ArrayLike
 
 from xpnet.backend import Backend
+from xpnet.data import Dataset
 from xpnet.display import html_table
+from xpnet.distributed import Team, agree, computes_with
 from xpnet.errors import ConfigError
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
 from xpnet.training.calibration import Calibration
 from xpnet.training.callbacks import Callback, EarlyStopping
+from xpnet.training.checkpoint import continue_from, versions
 from xpnet.training.config import Settings, TrainConfig
 from xpnet.training.directory import RunDirectory
 from xpnet.training.epochs import checkpointers, train
 from xpnet.training.history import Epoch
 from xpnet.training.loop import computing
-from xpnet.training.prepare import DESCRIBED, as_dataset, check_arguments, fingerprint, prepare
+from xpnet.training.prepare import DESCRIBED, as_dataset, check_arguments, fingerprint, glimpse, prepare
 from xpnet.training.progress import Progress
+from xpnet.training.run import Run
 from xpnet.training.start import network_for, with_classes_of
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     sample_weight: ArrayLike | None = None,
+    team: Team | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Train a network on a data set.
@@ -104,14 +109,19 @@ def fit(
         on_nonfinite may differ from before.
     sample_weight : (n,), >= 0, the weight of each example of data.train in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
+    team : the processes that train together, as xpnet.distributed.started returns them, all of which call fit with the
+        same arguments and have the same result; None for this one alone. out is written by the first one, which also
+        shows the progress; callbacks are called on each.
     settings : single settings of TrainConfig by name, over those of config.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
     DataError for arrays that cannot be used; ModelError if that run was trained but has no intact checkpoint;
-    NonFiniteError when the loss or a parameter stops being finite. However a run ends, KeyboardInterrupt included, the
+    NonFiniteError when the loss or a parameter stops being finite; TeamError where the processes of a team have other
+    settings, data or versions. However a run ends, KeyboardInterrupt included, the
     files of out hold the parameters as of the last finished epoch, or of the best one with early stopping. A disk that
     fails is reported, and training continues: see Result.unsaved.
     """
+    team = team or Team()
     check_arguments(network, config, backend)
     for name in settings.keys() & DESCRIBED:
         raise ConfigError(f"{name} describes the network: pass it to MLP", setting=name)
@@ -127,31 +137,58 @@ def fit(
     if start is not None:
         data = with_classes_of(start, data)
         network = network_for(start, data)
-    backend = backend or config.backend()
-    run, splits = prepare(network, data, config, backend, sample_weight, start)
+    backend = backend or config.backend(team.local_rank)
+    run, splits = team.together(lambda: prepare(network, data, config, backend, sample_weight, start, team))
+    _compare(run, data)
     observers: list[Callback] = list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
-    if progress and not any(isinstance(observer, Progress) for observer in observers):
+    if progress and team.rank == 0 and not any(isinstance(observer, Progress) for observer in observers):
         observers.insert(0, Progress())
     if config.early_stopping is not None:
         observers.insert(0, EarlyStopping(config.early_stopping))
-    if out is not None:
+    if out is not None and team.rank == 0:
         observers.append(RunDirectory(out, resume=resume))
     if "validation" in splits:
         observers.append(Calibration(splits["validation"]))
     observers.sort(key=lambda observer: observer.order)
     run.fingerprint = functools.partial(fingerprint, data, sample_weight)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
-        if checkpointers(run, observers) or config.on_nonfinite == "rollback":
+        if team.told(bool(checkpointers(run, observers))) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)
             run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over).result
-        for observer in observers:
-            observer.on_start(run)
-            ending.callback(observer.on_end, run)
+        _begin(run, observers, ending)
         ending.enter_context(computing(run))
+        if team.size > 1:
+            run.exchange = ending.enter_context(backend.link(team))
         train(run, splits, observers)
     unsaved = next((observer.fault for observer in observers if observer.fault), None)
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason, unsaved)
+
+
+def _begin(run: Run, observers: list[Callback], ending: contextlib.ExitStack) -> None:
+    """Start the observers, those of a negative order first: a directory knows where the run continues, on all ranks."""
+
+    def start(some: Iterable[Callback]) -> None:
+        for observer in some:
+            observer.on_start(run)
+            ending.callback(observer.on_end, run)
+
+    run.team.together(lambda: start(observer for observer in observers if observer.order < 0))
+    checkpoint = run.team.told(run.checkpoint)
+    if run.team.rank and checkpoint is not None:
+        continue_from(run, checkpoint)
+    run.team.together(lambda: start(observer for observer in observers if observer.order >= 0))
+
+
+def _compare(run: Run, data: Dataset) -> None:
+    """Raise TeamError unless all processes of the run's team train the same; warn where they round differently."""
+    if run.team.size == 1:
+        return
+    facts: dict[str, Any] = versions(run.backend)
+    facts |= {name: value for name, value in dataclasses.asdict(run.config.deciding()).items() if name != "data"}
+    devices = {"device": run.backend.device if run.backend.device == "cpu" else run.backend.description}
+    with computing(run):
+        agree(run.team, facts | {"data": glimpse(data)}, computes_with() | devices)

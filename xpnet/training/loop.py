@@ -1,8 +1,9 @@
 """The loop that repeats the training step on a device."""
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.numerics.network import MLP
+from xpnet.numerics.shards import bounds, sum_of_processes
 from xpnet.numerics.streams import ORDER
 from xpnet.optim import Update, init_state
 from xpnet.training.evaluate import no_hits
 from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader
 from xpnet.training.run import Run
-from xpnet.training.step import Objective, State, make_step
+from xpnet.training.step import Cut, Objective, Sharing, State, make_step
 
 __all__ = ["STEPS_PER_CALL", "Loop", "computing", "largest_product"]
 
@@ -49,7 +51,7 @@ class Loop:
         network, config, backend, n_steps = run.network, run.config, run.backend, run.n_steps
         self._run = run
         streamed = run.checkpoint.streamed if run.checkpoint else None
-        self._loader = loader or Loader(train, backend, run.batch_size, streamed)
+        self._loader = loader or Loader(train, backend, run.batch_size, streamed, shards=run.shards, own=run.own_shards)
         params, running = ([backend.to_device(a) for a in arrays] for arrays in (run.params, run.running))
         slots = init_state(config.optimizer, params, xp=backend.xp)
         average = [backend.to_device(a) for a in run.params + run.running] if config.average else []
@@ -66,15 +68,17 @@ class Loop:
             objective=objective,
             update=update,
             counting=counting,
+            sharing=self._sharing(),
         )
         # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
         alike = min(self._loader.steps, n_steps - 1, self._interval)
         self._steps_per_call = max(1, alike // max(1, math.ceil(alike / steps_per_call)))
-        self._step, self._steps = backend.compile(step), backend.compile(step, self._steps_per_call)
+        make = backend.compile if run.shards == 1 else backend.repeat
+        self._step, self._steps = make(step, 1), make(step, self._steps_per_call)
         self.set_rates()
-        self._offsets = backend.to_device(np.arange(run.batch_size))
-        self._last_offsets = backend.to_device(np.arange(run.n_examples - (n_steps - 1) * run.batch_size))
+        self._offsets = self._offsets_of(run.batch_size)
+        self._last_offsets = self._offsets_of(run.n_examples - (n_steps - 1) * run.batch_size)
 
     def epoch(self, number: int, done: int = 0) -> Iterator[int]:
         """Issue an epoch's steps, in an order that its number decides; yield their number, now and then.
@@ -88,9 +92,10 @@ class Loop:
         skipped = done // self._loader.steps
         end = skipped * self._loader.steps
         draws = generator(run.config.seed, ORDER, number) if self._loader.drawn else None
-        for images, targets, weights, order, _ in self._loader.shuffled(draws, skipped):
+        for images, targets, weights, order, starts in self._loader.shuffled(draws, skipped):
+            taken = order if run.shards == 1 else self._orders(order, starts)
             # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
-            end += math.ceil(targets.shape[0] / run.batch_size)
+            end = min(end + self._loader.steps, n_steps)
             while done < end:
                 # And a checkpoint is between two calls.
                 due = done - done % self._interval + self._interval
@@ -98,7 +103,7 @@ class Loop:
                 step, steps = (self._steps, self._steps_per_call) if together else (self._step, 1)
                 done += steps
                 offsets = self._offsets if done < n_steps else self._last_offsets
-                self.state = step(self.state, images, targets, order, self._rates, offsets, weights)
+                self.state = step(self.state, images, targets, taken, self._rates, offsets, weights)
                 yield done
 
     @property
@@ -147,6 +152,30 @@ class Loop:
         nodes = getattr(self._steps, "nodes", None)
         return None if nodes is None else nodes / self._steps_per_call
 
+    def _sharing(self) -> Sharing | None:
+        """How the batches are cut; None for one shard."""
+        run = self._run
+        if run.shards == 1:
+            return None
+        total = None
+        if run.exchange is not None:
+            rank, size, exchange = run.team.rank, run.team.size, run.exchange
+            total = functools.partial(sum_of_processes, rank=rank, size=size, exchange=exchange, xp=run.backend.xp)
+        return Sharing(run.shards, run.own_shards, self._loader.strides, run.backend.apart, total, run.team.size)
+
+    def _offsets_of(self, n: int) -> Any:
+        """The offsets of a batch of n examples, as make_step takes them."""
+        run, to_device = self._run, self._run.backend.to_device
+        if run.shards == 1:
+            return to_device(np.arange(n))
+        rows = [np.arange(*bounds(n, run.shards, i)) for i in run.own_shards]
+        # A stream is cut beforehand.
+        return Cut(n, [to_device(np.arange(len(each)) if self.streamed else each) for each in rows])
+
+    def _orders(self, order: Array, starts: Sequence[int]) -> list[Array]:
+        """The order of the examples of each own shard."""
+        return [order[start:] if self.streamed else order for start in starts]
+
     def _zeros(self) -> tuple[Array, Array, Array]:
         """State's loss, hits and healthy at the start of an epoch."""
         dtype = self._run.config.dtype
@@ -167,7 +196,9 @@ def _named(state: State) -> Iterator[tuple[str, Array]]:
 @contextlib.contextmanager
 def computing(run: Run) -> Iterator[None]:
     """The context in which a run's arrays are made and its steps are done."""
-    backend, largest = run.backend, largest_product(run.network, run.batch_size)
+    # The number of threads changes the rounding of a product, and so do the processes that share the machine.
+    largest = largest_product(run.network, run.batch_size) if run.shards == 1 else 0
+    backend = run.backend
     # A diverging loss is reported by NonFiniteError, in one line; NumPy would warn of it in several.
     quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with backend.active(), backend.threads_for(largest), quiet:

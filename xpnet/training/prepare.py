@@ -15,6 +15,7 @@ from xpnet.backend import Backend
 from xpnet.backend.arrays import to_numpy
 from xpnet.data import SETS, Dataset, Schema, Split, is_mapped, rows_of
 from xpnet.data.formats.named import splits_in_order, splits_of
+from xpnet.distributed import Team
 from xpnet.errors import ConfigError
 from xpnet.model import Model, spread_of
 from xpnet.numerics.augment import check_shape
@@ -29,10 +30,20 @@ from xpnet.training.run import Run
 from xpnet.training.scaling import scaling_of_features, scaling_of_targets
 from xpnet.training.start import start_from
 
-__all__ = ["DESCRIBED", "as_dataset", "check_arguments", "fingerprint", "held_out", "n_trained_on", "prepare"]
+__all__ = [
+    "DESCRIBED",
+    "as_dataset",
+    "check_arguments",
+    "fingerprint",
+    "glimpse",
+    "held_out",
+    "n_trained_on",
+    "prepare",
+]
 
 # What is read of the data at a time to compute its fingerprint.
 BLOCK_BYTES = 1 << 24
+GLIMPSED = 1 << 16  # bytes of each end of an array that are compared before the first step
 
 # Settings that an MLP has, which fit therefore takes from there.
 DESCRIBED = {"hidden"} | {field.name for field in dataclasses.fields(MLP)} - {"sizes"}
@@ -86,6 +97,7 @@ def prepare(
     backend: Backend,
     sample_weight: ArrayLike | None = None,
     start: Model | None = None,
+    team: Team | None = None,
 ) -> tuple[Run, dict[str, Examples]]:
     """Check that network, data and settings fit together, and resolve what they leave open.
 
@@ -98,16 +110,13 @@ def prepare(
     if weights is not None:
         splits["train"] = dataclasses.replace(splits["train"], weights=weights.astype(config.dtype))
     n = splits["train"].n
+    team = team or Team()
+    config = config.replace(shards=config.shards or team.size)
     config = _resolve(config.resolved(n, network.loss, trained=start is not None), network, data, backend)
     batch_size = n if config.batch_size == "full" else min(config.batch_size, n)
+    _check_shards(config, network, n, batch_size, team.size)
     if config.augment is not None:
         check_shape(data.image_shape)
-    if network.batch_norm and (n - 1) % batch_size == 0:
-        raise ConfigError(
-            f"batch_size {batch_size} leaves a last batch of only one of the {n} examples, which batch normalisation "
-            "cannot use: choose another batch size",
-            setting="batch_size",
-        )
     image_bytes = bytes_of_row(data.train.images)
     if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
         raise ConfigError(
@@ -133,8 +142,50 @@ def prepare(
         _rates(config, math.ceil(n / batch_size)),
         params,
         running,
+        team=team,
     )
     return run, splits
+
+
+def _check_shards(config: TrainConfig, network: MLP, n: int, batch_size: int, processes: int) -> None:
+    """Raise ConfigError unless the batches of n examples can be cut into the shards, and these be shared out."""
+    shards = config.shards or 1
+    if processes > shards or shards % processes:
+        able = ", ".join(str(1 << i) for i in range(shards.bit_length() - 1))
+        raise ConfigError(
+            f"shards {shards} cannot be dealt to {processes} processes: start {able}{' or ' * bool(able)}{shards}",
+            setting="shards",
+        )
+    if shards > batch_size:
+        raise ConfigError(f"shards must be at most the batch's {batch_size} examples, not {shards}", setting="shards")
+    if shards > 1 and config.dtype == "float32" and batch_size > 1 << 24:
+        raise ConfigError(
+            f"batch_size {batch_size:,} is more than float32 counts in shards: choose at most {1 << 24:,}, or float64",
+            setting="batch_size",
+        )
+    last = n % batch_size or batch_size
+    if network.batch_norm and last // shards < 2:
+        few = "only one" if last == 1 else f"{last}"
+        shard = f" in {shards} shards" if shards > 1 else ""
+        raise ConfigError(
+            f"batch_size {batch_size} leaves a last batch of {few} of the {n} examples{shard}, which batch "
+            f"normalisation cannot use: choose another batch size{' or fewer shards' * (shards > 1)}",
+            setting="batch_size",
+        )
+
+
+def glimpse(data: Dataset) -> str:
+    """What is seen of a data set at once: names, shapes, and a digest of the ends of each array; not all of it."""
+    digest = hashlib.sha256()
+    shapes = []
+    for split in (data.train, data.validation, data.test):
+        for array in () if split is None else (split.images, split.targets):
+            n = array.shape[0]
+            rows = min(n, max(1, GLIMPSED // max(1, to_numpy(array[:1]).nbytes)))
+            for start in (0, n - rows):
+                digest.update(np.ascontiguousarray(to_numpy(rows_of(array, np.arange(start, start + rows)))).data)
+            shapes.append("x".join(map(str, array.shape)))
+    return f"{data.name} {' '.join(shapes)} {digest.hexdigest()[:12]}"
 
 
 def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Backend
 from xpnet.data import Schema
+from xpnet.distributed import Team
 from xpnet.errors import NonFiniteError
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
@@ -41,6 +42,8 @@ class Run:
     rollbacks : the steps from which the learning rate was halved, one for each time.
     stop_reason : why the run was stopped, or None.   at_once : whether within the epoch.
     over : whether the last step has been done.
+    team : the processes that train it, all of which have one of these, with the same arrays.
+    exchange : between their devices, see Backend.link, while the run is computing; None where there is one process.
     """
 
     network: MLP
@@ -64,6 +67,19 @@ class Run:
     stop_reason: str | None = None
     at_once: bool = False
     over: bool = False
+    team: Team = field(default_factory=Team)
+    exchange: Callable[[Any, int], Any] | None = None
+
+    @property
+    def shards(self) -> int:
+        """Shards of a batch."""
+        return self.config.shards or 1
+
+    @property
+    def own_shards(self) -> range:
+        """Those that this process computes."""
+        each = self.shards // self.team.size
+        return range(self.team.rank * each, (self.team.rank + 1) * each)
 
     @property
     def n_steps(self) -> int:

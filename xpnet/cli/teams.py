@@ -1,0 +1,77 @@
+"""A command of several processes, which prints as if it were one."""
+
+import contextlib
+import io
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import TextIO
+
+from xpnet.cli import outcome_of
+from xpnet.cli.terminal import fill
+from xpnet.distributed import Team, launched, started
+from xpnet.errors import NonFiniteError, XpnetError
+
+__all__ = ["joined"]
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Team]:
+    """A context of the processes that a launcher started as one command.
+
+    Only the first of them prints, and it alone reports an error that all of them have. What happens to one of them is
+    reported by that one, and ends them all: the others would wait for it for ever.
+    """
+    try:
+        team = started()
+    except XpnetError as error:  # which every process finds
+        _leave_to_the_first(launched()[0], error)
+        raise
+    if team.size == 1:
+        yield team
+        return
+    stderr = sys.stderr
+    try:
+        with _silent() if team.rank else contextlib.nullcontext():
+            yield team
+    except BaseException as error:
+        # Numbers that are not finite are found by all, since all have the same.
+        if team.shared(error) or isinstance(error, NonFiniteError):
+            _leave_to_the_first(team.rank, error)
+            raise
+        team.abort(_report(error, team, stderr))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
+        yield
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _leave_to_the_first(rank: int, error: BaseException) -> None:
+    """End a process that is not the first without a word, with the exit code that the first one ends with."""
+    if rank and isinstance(error, Exception):
+        raise SystemExit((outcome_of(error) or (1, ""))[0]) from None
+
+
+def _report(error: BaseException, team: Team, stderr: TextIO) -> int:
+    """Print what happened to this process alone; returns the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        time.sleep(0.5 * bool(team.rank))  # most likely the first was interrupted, too, and ends this one
+        print("xpnet: interrupted", file=stderr, flush=True)
+        return 130
+    explained = outcome_of(error) if isinstance(error, Exception) else None
+    if explained is None:
+        traceback.print_exception(error, file=stderr)
+        explained = 1, f"{type(error).__name__}: {error}"
+    status, message = explained
+    print(fill(f"xpnet: error: {team.where}: {message}"), file=stderr, flush=True)
+    return status
