@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from xpnet.distributed import Team
 T = TypeVar("T")
 
 PATIENCE = 60.0
+
+
+class _Failed(NamedTuple):
+    error: BaseException
 
 
 class ThreadTeam(Team):
@@ -23,35 +27,48 @@ class ThreadTeam(Team):
 
     def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
         self._mail[self.rank, peer].put(array.copy())
-        theirs: np.ndarray = self._mail[peer, self.rank].get(timeout=PATIENCE)
+        theirs: np.ndarray = self._next_of(peer)
         return theirs
 
     def gather(self, value: Any) -> list[Any]:
         for peer in range(self.size):
             self._mail[self.rank, peer].put(value)
-        return [self._mail[peer, self.rank].get(timeout=PATIENCE) for peer in range(self.size)]
+        return [self._next_of(peer) for peer in range(self.size)]
 
     def told(self, value: Any) -> Any:
         return self.gather(value)[0]
 
+    def fail(self, error: BaseException) -> None:
+        """Let the others end, instead of waiting."""
+        for peer in range(self.size):
+            self._mail[self.rank, peer].put(_Failed(error))
+
+    def _next_of(self, peer: int) -> Any:
+        value = self._mail[peer, self.rank].get(timeout=PATIENCE)
+        if isinstance(value, _Failed):
+            raise RuntimeError(f"process {peer} failed") from value.error
+        return value
+
 
 def on_threads(size: int, what: Callable[[ThreadTeam], T]) -> list[T]:
-    """What a function returns for each member of a team; raises the error of the lowest rank that has one."""
+    """What a function returns for each member of a team; raises the first error, if any has one."""
     mail: dict[tuple[int, int], queue.Queue[Any]] = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
     results: list[Any] = [None] * size
     errors: dict[int, BaseException] = {}
 
     def run(rank: int) -> None:
+        team = ThreadTeam(rank, size, mail)
         try:
-            results[rank] = what(ThreadTeam(rank, size, mail))
+            results[rank] = what(team)
         except BaseException as error:  # raised by the caller's thread, where the test sees it
             errors[rank] = error
+            team.fail(error)
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if errors:
-        raise errors[min(errors)]
+    for error in errors.values():
+        raise error
     return results

@@ -1,7 +1,8 @@
 """A stand-in for CuPy 14.2 that computes with NumPy, and springs CuPy's traps.
 
 `install` puts it in CuPy's place. Each file is about one trap: memory, streams, capture, arrays, functions, kernels,
-cublas. `tests/backend/test_fake_cupy.py` holds it to CuPy: where there is a GPU, the real one runs the same tests.
+cublas, nccl. `tests/backend/test_fake_cupy.py` holds it to CuPy: where there is a GPU, the real one runs the same
+tests.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ from typing import Any
 import array_api_compat
 import pytest
 
-from . import arrays, capture, compiler, cublas, errors, functions, kernels, memory, modules, state, streams
+from . import arrays, capture, compiler, cublas, errors, functions, kernels, memory, modules, nccl, state, streams
 from .errors import CompileException, CUDARuntimeError, OutOfMemoryError
 from .state import Fake
 
@@ -52,7 +53,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def _disguise() -> None:
     """Let tracebacks name modules of CuPy, as they do when CuPy raises, for those who leave such frames out."""
-    for module in (arrays, capture, compiler, cublas, errors, functions, kernels, memory, modules, state, streams):
+    own = (arrays, capture, compiler, cublas, errors, functions, kernels, memory, modules, nccl, state, streams)
+    for module in own:
         module.__name__ = f"cupy.{module.__name__.rpartition('.')[2]}"
 
 

@@ -14,6 +14,7 @@ from .errors import CompileException, CUDARuntimeError, OutOfMemoryError
 from .functions import as_in_cupy
 from .kernels import ElementwiseKernel
 from .memory import MemoryPointer, MemoryPool
+from .nccl import NcclCommunicator, functions
 from .streams import Device, Event, Stream
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def build(fake: "Fake") -> tuple[Any, dict[str, ModuleType]]:
 
     names = [
         "cupy", "cupy.cuda", "cupy.cuda.device", "cupy.cuda.stream", "cupy.cuda.graph", "cupy.cuda.memory",
-        "cupy.cuda.runtime", "cupy.cuda.compiler", "cupy.linalg", "cupy.fft", "cupyx",
+        "cupy.cuda.runtime", "cupy.cuda.compiler", "cupy.cuda.nccl", "cupy.linalg", "cupy.fft", "cupyx",
     ]  # fmt: skip
     modules = {name: ModuleType(name) for name in [*names, "cuda", "cuda.pathfinder"]}
     cupy: Any = modules["cupy"]
@@ -55,7 +56,7 @@ def build(fake: "Fake") -> tuple[Any, dict[str, ModuleType]]:
     for name, module in modules.items():
         module.__spec__ = ModuleSpec(name, None)
         parent, _, child = name.rpartition(".")
-        if parent:
+        if parent and child != "nccl":  # which is imported when it is asked for
             setattr(modules[parent], child, module)
 
     # cupy
@@ -176,6 +177,8 @@ def build(fake: "Fake") -> tuple[Any, dict[str, ModuleType]]:
         memGetInfo=fake.memory_info,
         deviceSynchronize=lambda: cuda.Device().synchronize(),
     )
+
+    vars(modules["cupy.cuda.nccl"]).update(functions(fake), NcclCommunicator=bound(NcclCommunicator))
 
     # cupyx, and the loader of NVIDIA's libraries
     def zeros_pinned(shape: Any, dtype: Any = float, order: Any = "C") -> np.ndarray:

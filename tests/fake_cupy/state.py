@@ -14,6 +14,7 @@ from .cublas import FakeCublas
 from .errors import CUDARuntimeError
 from .memory import Chunk, Memory, MemoryPointer, PooledMemory, garbage
 from .modules import build
+from .nccl import MAIL, Group, Wire, issue
 from .streams import Stream
 
 
@@ -36,7 +37,7 @@ class Fake:
     fail : names of operations that fail, as in count, and the exception they raise.
     total_memory, allocated : bytes of the device.   devices : how many there are.
     lazy_null : whether copies from the host wait on the null stream too, as they do on a device.
-    cupy, cublas : the module, and the library that ctypes loads.
+    cupy, cublas : the module, and the library that ctypes loads.   wire : what carries NCCL's messages.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,8 @@ class Fake:
         self.streams: dict[int, Stream] = {}
         self.pinned: list[weakref.ref[np.ndarray]] = []
         self.local, self.lock = Local(), threading.RLock()
+        self.wire: Wire = MAIL
+        self.group = Group()
         self.cupy, self.modules = build(self)
         self.pool = self.cupy.get_default_memory_pool()
         self.allocator = self.pool.malloc
@@ -66,6 +69,10 @@ class Fake:
         if not 0 <= index < self.devices:
             raise CUDARuntimeError(101)
         self.local.device = index
+
+    def end_group(self) -> None:
+        calls, self.group.calls = self.group.calls, []
+        issue(calls)
 
     def alloc(self, size: int) -> MemoryPointer:
         pointer: MemoryPointer = (self.local.allocator or self.allocator)(size)

@@ -59,6 +59,10 @@ class Device:
             stream.drain()
 
     @property
+    def pci_bus_id(self) -> str:
+        return f"0000:{self.id:02X}:00.0"
+
+    @property
     def mem_info(self) -> tuple[int, int]:
         return self.fake.memory_info()
 

@@ -167,7 +167,7 @@ class Backend:
             one, the array of the same shape and dtype that it sends. Of two processes each must call it for the other.
         Raises DeviceError where the engine between the devices fails.
         """
-        return nullcontext(lambda array, peer: self.to_device(team.exchange(to_numpy(array), peer)))
+        return nullcontext(lambda array, peer: self.to_device(team.exchange(self.to_host(array), peer)))
 
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
         """A context in which matrix products up to a size run on as many threads as pay.

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.errors import DeviceError
 
-from .._base import Backend, Feed, Step, first_line, human_bytes, load
+from .._base import Backend, Exchange, Feed, Peers, Step, first_line, human_bytes, load
 
 _EXTRAS = 'pip install "xpnet[cuda13]", or "xpnet[cuda12]" for an NVIDIA driver older than 580'
 
@@ -112,6 +112,17 @@ class CupyBackend(Backend):
         from .feed import PinnedFeed
 
         return PinnedFeed(self._cupy, self.active)
+
+    @contextmanager
+    def link(self, team: Peers) -> Iterator[Exchange]:
+        from . import nccl
+
+        cuda = re.search(r"cuda\d+", next(iter(_distributions()), ""))
+        wheel = f"nvidia-nccl-{cuda[0].replace('cuda', 'cu')}" if cuda else "NCCL"
+        module = nccl.chosen(self._device, wheel, team) if team.size > 1 else None
+        by_host = super().link(team)
+        with by_host if module is None else nccl.linked(self._cupy, module, team, self.active) as exchange:
+            yield exchange
 
     def fuse(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return self._fusion.fuse(function)
