@@ -39,7 +39,9 @@ def launch(
     """
     assert MPIEXEC is not None
     mark = uuid.uuid4().hex
-    variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", MARK: mark, **(env or {})}
+    # Unbuffered, a line is written in two pieces, between which another process's may come.
+    own = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": None, MARK: mark}
+    variables = {**os.environ, **own, **(env or {})}
     arguments = ["-c", program] if isinstance(program, str) else list(program)
     process = subprocess.Popen(
         [MPIEXEC, "-n", str(n), sys.executable, *arguments],

@@ -10,8 +10,8 @@ from typing import TextIO
 
 from xpnet.cli import outcome_of
 from xpnet.cli.terminal import fill
-from xpnet.distributed import Team, launched, started
-from xpnet.errors import NonFiniteError, XpnetError
+from xpnet.distributed import Team, abandon, started
+from xpnet.errors import NonFiniteError, TeamError, XpnetError
 
 __all__ = ["joined"]
 
@@ -25,9 +25,8 @@ def joined() -> Iterator[Team]:
     """
     try:
         team = started()
-    except XpnetError as error:  # which every process finds
-        _leave_to_the_first(launched()[0], error)
-        raise
+    except XpnetError as error:
+        abandon(fill(f"xpnet: error: {error}"), 2 if isinstance(error, TeamError) else 1)
     if team.size == 1:
         yield team
         return

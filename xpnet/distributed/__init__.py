@@ -2,7 +2,7 @@
 
 from .about import about, computes_with
 from .agreement import agree
-from .starting import launched, started
+from .starting import abandon, engine, launched, started
 from .team import Team
 
-__all__ = ["Team", "about", "agree", "computes_with", "launched", "started"]
+__all__ = ["Team", "abandon", "about", "agree", "computes_with", "engine", "launched", "started"]

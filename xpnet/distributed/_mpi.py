@@ -1,8 +1,9 @@
-"""A team whose processes talk by MPI. Importing this file starts MPI."""
+"""A team whose processes talk by MPI. Importing this file loads the library; the team starts it."""
 
 from __future__ import annotations
 
-import atexit
+import contextlib
+import os
 import pickle  # nosec B403
 import sys
 import time
@@ -12,71 +13,85 @@ from typing import Any, NoReturn, TypeVar
 import mpi4py
 import numpy as np
 
+from xpnet.errors import TeamError
+
 from .failures import Failure
 from .team import Team
 
-mpi4py.rc.thread_level = "serialized"
+mpi4py.rc(initialize=False, finalize=True)
 from mpi4py import MPI  # noqa: E402
 
-__all__ = ["MpiTeam"]
+__all__ = ["MpiTeam", "library", "start"]
 
 T = TypeVar("T")
 
-# One message at most; counts in MPI are 32 bits.
+# MPI counts in 32 bits.
 CHUNK = 1 << 30
 
 
+def library() -> str:
+    """The MPI library, as in "MPICH 5.0.2"; it need not have started."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def start() -> int:
+    """Start MPI unless it has started, and return how many processes it connects."""
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_SERIALIZED)
+    size: int = MPI.COMM_WORLD.Get_size()
+    return size
+
+
 class MpiTeam(Team):
-    """All processes of MPI's world. Host arrays only; every method but exchange is called by all of them, in the same
-    order.
-    """
+    """All processes that MPI connects. Each method but exchange is called by all of them, in the same order."""
 
     def __init__(self) -> None:
-        if not MPI.Is_initialized():
-            MPI.Init_thread(MPI.THREAD_SERIALIZED)
         self._world = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         self.local_rank = self._world.Split_type(MPI.COMM_TYPE_SHARED).Get_rank()
-        name, version = MPI.get_vendor()
-        self.library = f"{name} {'.'.join(map(str, version))}"
+        self.library = library()
         self._error: BaseException | None = None
-        atexit.register(self._leave)
+        # A process that leaves says how often it has exchanged with each other one, and in the own place how many calls
+        # of all it has joined. Who waits for one more sees by that that it will never come.
+        self._calls = np.zeros(self.size, np.int64)
+        self._exits = MPI.COMM_WORLD.Dup()
+        self._last_calls = np.zeros((self.size, self.size), np.int64)
+        self._left = {
+            rank: self._exits.Irecv(self._last_calls[rank], rank) for rank in range(self.size) if rank != self.rank
+        }
 
     def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
         received = np.empty(array.shape, array.dtype)
-        ours, theirs = _bytes(np.ascontiguousarray(array)), _bytes(received)
+        ours, theirs = _memory(np.ascontiguousarray(array)), _memory(received)
         chunks = [slice(start, start + CHUNK) for start in range(0, ours.size, CHUNK)]
-        _wait(
-            [self._world.Irecv(theirs[chunk], peer) for chunk in chunks]
-            + [self._world.Isend(ours[chunk], peer) for chunk in chunks]
-        )
+        receiving = [self._world.Irecv(theirs[chunk], peer) for chunk in chunks]
+        self._wait(receiving + [self._world.Isend(ours[chunk], peer) for chunk in chunks], peer)
         return received
 
     def gather(self, value: Any) -> list[Any]:
         ours = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.empty(self.size, np.int32)
-        _wait([self._world.Iallgather(np.array([ours.size], np.int32), sizes)])
+        self._wait([self._world.Iallgather(np.array([ours.size], np.int32), sizes)])
         every = np.empty(sizes.sum(dtype=np.int64), np.uint8)
-        _wait([self._world.Iallgatherv(ours, [every, sizes])])
+        self._wait([self._world.Iallgatherv(ours, [every, sizes])])
         return [pickle.loads(part.data) for part in np.split(every, np.cumsum(sizes)[:-1])]  # nosec B301
 
     def told(self, value: Any) -> Any:
-        parts: list[Any] = []  # the value without its arrays, and those, which are sent from where they are
+        parts: list[Any] = []  # the value without the memory of its arrays, and that, sent from where it is
         if self.rank == 0:
-            buffers: list[pickle.PickleBuffer] = []
-            head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-            parts = [np.frombuffer(part, np.uint8) for part in (memoryview(head), *(each.raw() for each in buffers))]
-        sizes = np.zeros(self._told(np.array([len(parts)]))[0], np.int64)
-        sizes[:] = [part.size for part in parts] or 0
-        self._told(sizes)
+            arrays: list[pickle.PickleBuffer] = []
+            head = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
+            parts = [np.frombuffer(head, np.uint8), *(_memory(np.asarray(each.raw())) for each in arrays)]
+        (number,) = self._told(np.array([len(parts)]))
+        sizes = self._told(np.array([part.size for part in parts] or [0] * number))
         parts = [self._told(part) for part in parts or [np.empty(size, np.uint8) for size in sizes]]
         return value if self.rank == 0 else pickle.loads(parts[0], buffers=parts[1:])  # nosec B301
 
     def _told(self, array: np.ndarray) -> np.ndarray:
-        """Fill an array with rank 0's."""
-        raw = _bytes(array)
-        for start in range(0, raw.size, CHUNK):
-            _wait([self._world.Ibcast(raw[start : start + CHUNK])])
+        memory = _memory(array)
+        for start in range(0, memory.size, CHUNK):
+            self._wait([self._world.Ibcast(memory[start : start + CHUNK])])
         return array
 
     def together(self, what: Callable[[], T]) -> T:
@@ -96,29 +111,50 @@ class MpiTeam(Team):
         return error is self._error
 
     def abort(self, status: int) -> NoReturn:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        # What has been said is enough; MPICH would add a line of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         MPI.COMM_WORLD.Abort(status)
-        raise SystemExit(status)
+        os._exit(status)  # an abort may return before it comes into effect
 
-    def _leave(self) -> None:
-        """Wait for the others, since MPI's own waiting at exit takes a whole core; an uncaught error ends them."""
+    def leave(self) -> None:
+        """Wait for the others at the exit of the interpreter, where MPI's own waiting would take a whole core.
+
+        An uncaught error that they do not share ends them instead.
+        """
         error = getattr(sys, "last_value", None)
         if error is not None and not self.shared(error):
-            self.abort(1)
-        if not MPI.Is_finalized():
-            _wait([self._world.Ibarrier()])
-            MPI.Finalize()
+            self.abort(130 if isinstance(error, KeyboardInterrupt) else 1)
+        goodbyes = [self._exits.Isend(self._calls, rank) for rank in self._left]
+        _poll([*goodbyes, *self._left.values()])
+
+    def _wait(self, requests: list[Any], peer: int | None = None) -> None:
+        """Wait for an exchange with a peer, or for a call that all processes join."""
+        own = self.rank if peer is None else peer
+        self._calls[own] += 1
+
+        def look_for_leavers() -> None:
+            for rank, left in self._left.items():
+                theirs = rank if peer is None else self.rank
+                if peer in (None, rank) and left.Test() and self._last_calls[rank, theirs] < self._calls[own]:
+                    raise TeamError(f"process {rank} has ended, although {self.where} waits for it")
+
+        _poll(requests, look_for_leavers)
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
-    """The memory of a contiguous array, for messages without types."""
+def _memory(array: np.ndarray) -> np.ndarray:
+    """The bytes of a contiguous array."""
     return array.reshape(-1).view(np.uint8)
 
 
-def _wait(requests: list[Any]) -> None:
-    """Wait without holding a core: MPICH's own waiting spins, and keeps the others from what it waits for."""
+def _poll(requests: list[Any], now_and_then: Callable[[], None] = lambda: None) -> None:
+    """Wait without holding a core: MPICH's own waiting spins, and hinders the processes for which it waits."""
     polls = 0
     while not MPI.Request.Testall(requests):
-        time.sleep(0 if polls < 100 else 50e-6)
+        # A message takes microseconds, a step milliseconds, a checkpoint or an evaluation seconds.
+        time.sleep(0 if polls < 100 else 50e-6 if polls < 4000 else 1e-3)
         polls += 1
+        if polls > 4000:
+            now_and_then()

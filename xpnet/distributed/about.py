@@ -7,6 +7,7 @@ import platform
 from typing import Any
 
 from .agreement import differences
+from .starting import launcher
 from .team import Team
 
 __all__ = ["about", "computes_with"]
@@ -19,7 +20,9 @@ def computes_with() -> dict[str, Any]:
 
     config: Any = np.show_config(mode="dicts")
     extensions = config["SIMD Extensions"]
-    blas: dict[str, Any] = next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    # NumPy's wheels bring their own, which other packages' stand beside.
+    blas: dict[str, Any] = min(found, key=lambda library: "numpy" not in library["filepath"], default={})
     return {
         "type of CPU": " ".join([platform.machine(), *extensions["baseline"][-1:], *extensions["found"]]),
         "BLAS": f"{blas.get('internal_api', 'unknown')} {blas.get('version') or ''}".strip(),
@@ -32,8 +35,8 @@ def about(team: Team, **more: Any) -> dict[str, Any]:
     """What each process of a team runs on; all of them call it.
 
     more : further facts of this process, such as its GPU.
-    Returns the library, mpi4py's version, the facts of the processes by rank, and a line for each fact in which they
-        differ so that the bits of a result depend on which process computes it.
+    Returns the launcher, the library, mpi4py's version, the facts of the processes by rank, and a line for each fact in
+        which they differ so that the bits of a result depend on which process computes it.
     """
     from importlib import metadata
 
@@ -44,6 +47,7 @@ def about(team: Team, **more: Any) -> dict[str, Any]:
     facts = {"rank": team.rank, "host": platform.node(), "cores": cores, **computing}
     known = team.gather((facts, team.where, computing))
     return {
+        "launcher": launcher(),
         "library": team.library,
         "mpi4py": metadata.version("mpi4py") if team.library else "",
         "processes": [each for each, _, _ in known],

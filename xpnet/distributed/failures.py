@@ -1,5 +1,6 @@
 """Errors that travel from one process to the others, pickled: what is read was written by the same program."""
 
+import contextlib
 import pickle  # nosec B403
 import traceback
 from typing import NamedTuple
@@ -25,12 +26,10 @@ class Failure(NamedTuple):
     def error(self) -> BaseException:
         """An equal error of the same type; if that cannot be had, one of the nearest of its bases that can."""
         for twin in self.twins:
-            try:
+            with contextlib.suppress(Exception):  # a type that this process does not have
                 error: BaseException = pickle.loads(twin)  # nosec B301
-            except Exception:  # a type that this process does not have
-                continue
-            error.add_note(f"On the process where it was raised:\n{self.trace}")
-            return error
+                error.add_note(f"On the process where it was raised:\n{self.trace}")
+                return error
         raise AssertionError("a BaseException can always be read")
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import platform
+import sys
+import time
+import warnings
+from importlib.util import find_spec
+from typing import NoReturn
 
-from xpnet.errors import MissingPackageError, TeamError
+from xpnet.errors import MissingPackageError, TeamError, XpnetError
 
 from .team import Team
 
-__all__ = ["launched", "started"]
+__all__ = ["abandon", "engine", "launched", "launcher", "started"]
 
-# Where a launcher says how many processes it started, and which of them this is. An inner launcher leaves the variables
-# of an outer one as they are, so the more special come first: mpiexec starts its own helpers by srun where it can.
-# Slurm sets its number in steps, which srun starts, and not in a batch script or in the shell of salloc. PMIx says no
-# number, but both that use it do.
+# Where a launcher says how many processes it started, and which of them this is. What an outer launcher has set remains
+# in the environment of an inner one, so the more special come first: mpiexec starts its helpers on other nodes by srun.
+# Slurm states it in steps, which srun starts, and neither in a batch script nor in the shell of salloc. PMIx states no
+# number; Open MPI and Slurm, which use it, do so themselves.
 VARIABLES = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMI_SIZE", "PMI_RANK"),
@@ -22,62 +30,103 @@ VARIABLES = (
 
 
 def launched() -> tuple[int, int]:
-    """This process's rank, and the number of processes that a launcher started it with, by the environment alone.
+    """This process's rank, and the number of processes that a launcher started, according to the environment alone.
 
-    (0, 1) where none did. The launcher may be wrong about the library: `started` asks that as well.
+    (0, 1) where none did. Imports nothing.
     """
-    _, rank, size = _launcher()
-    return rank, size
+    for size, rank in VARIABLES:
+        if _number(size) > 1:
+            return _number(rank), _number(size)
+    return 0, 1
+
+
+def launcher() -> str:
+    """The program that started this process as one of several: "mpiexec" or "srun"; "" where none did."""
+    if launched() == (0, 1):
+        return ""
+    return "mpiexec" if _by_open_mpi() or _by_hydra() or _number("SLURM_STEP_NUM_TASKS") <= 1 else "srun"
 
 
 def started() -> Team:
     """The team of the processes that a launcher, such as mpiexec or srun, started together; alone where none did.
 
-    Imports mpi4py only if there are several. To be called once, by a program rather than by a library: at the exit of
-    the interpreter, processes wait for each other, and an uncaught error ends them all.
+    Imports mpi4py only if there are several. A program calls it once, a library never: at the exit of the interpreter
+    the processes wait for each other, and an uncaught error of one ends all.
 
     Raises MissingPackageError without mpi4py; TeamError if it finds no MPI library, if that library does not belong to
-    the launcher, or if the number of processes is no power of two.
+    the launcher, so that each process would train alone, or if the number of processes is not a power of two.
     """
-    launcher, _, size = _launcher()
+    _, size = launched()
     if size == 1:
         return Team()
-    # MPICH's own lines about an abort would follow ours.
-    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
-    from importlib import metadata  # which takes as long to import as all of this file
+    begun = f"{launcher()} started {size} processes"
+    try:
+        library = engine()
+    except XpnetError as error:
+        raise type(error)(f"{begun}, but {error}") from error
+    from ._mpi import MpiTeam, start
 
-    begun = f"{launcher} started {size} processes"
-    try:
-        metadata.version("mpi4py")
-    except metadata.PackageNotFoundError:
-        remedy = 'pip install "xpnet[mpi]"; on a cluster, pip install mpi4py and load its MPI module'
-        raise MissingPackageError(f"{begun}, which need mpi4py to train together: {remedy}") from None
-    try:
-        from ._mpi import MpiTeam
-    except (ImportError, RuntimeError) as error:
-        remedy = 'load the machine\'s MPI module, name the library in MPI4PY_LIBMPI, or pip install "xpnet[mpi]"'
-        raise TeamError(f"{begun}, but mpi4py finds no MPI library: {remedy}") from error
+    by_srun = f"srun --mpi={'pmix' if library.startswith('Open MPI') else 'pmi2'}, or "
+    remedy = f"start them by {by_srun * (launcher() == 'srun')}the mpiexec that belongs to it"
+    stranger = TeamError(f"{begun}, of which {library} knows nothing: {remedy}")
+    # Known beforehand, it is said here: in such a place these libraries fail to start, or say much while they do.
+    if (_by_open_mpi() and library.startswith(("MPICH", "Intel MPI"))) or (
+        _by_hydra() and not _by_open_mpi() and library.startswith("Open MPI")
+    ):
+        raise stranger
+    size = start()
+    if size == 1:
+        raise stranger
+    if size & (size - 1):
+        fewer = 1 << size.bit_length() - 1
+        raise TeamError(f"{begun}, which is not a power of two: start {fewer} or {2 * fewer}")
     team = MpiTeam()
-    if team.size == 1:
-        own = f"the mpiexec that belongs to {team.library}"
-        remedy = (
-            f"srun --mpi={'pmix' if 'Open MPI' in team.library else 'pmi2'}, or {own}" if launcher == "srun" else own
-        )
-        raise TeamError(f"{begun}, of which {team.library} knows nothing: start them by {remedy}")
-    if team.size & (team.size - 1):
-        fewer = 1 << team.size.bit_length() - 1
-        raise TeamError(f"{team.size} processes are no power of two: start {fewer} or {2 * fewer}")
+    atexit.register(team.leave)
     return team
 
 
-def _launcher() -> tuple[str, int, int]:
-    """The launcher's name, the rank that it gave this process, and how many it started."""
-    for name, rank in VARIABLES:
-        size = _number(name)
-        if size > 1:
-            by_srun = _number("SLURM_STEP_NUM_TASKS") == size and not name.startswith("OMPI")
-            return "srun" if by_srun else "mpiexec", _number(rank), size
-    return "", 0, 1
+def abandon(message: str, status: int) -> NoReturn:
+    """Report why this process, one of several, cannot join the others, and end them all with an exit code.
+
+    If none of them can, rank 0 reports it and the others are ended while they give it the time to.
+    """
+    rank, _ = launched()
+    if rank > 0:
+        time.sleep(1)
+        message = f"process {rank} on {platform.node()}: {message}"
+    print(message, file=sys.stderr, flush=True)
+    if _by_hydra():
+        # Other launchers end the others when a process fails; this one not, if that has not started MPI yet.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={status}\n".encode())
+    raise SystemExit(status)
+
+
+def engine() -> str:
+    """The library that connects processes, as in "MPICH 5.0.2", loaded but not started.
+
+    Raises MissingPackageError without mpi4py, and TeamError if that finds no MPI library.
+    """
+    if find_spec("mpi4py") is None:
+        remedy = 'pip install "xpnet[mpi]", or on a cluster pip install mpi4py and load its MPI module'
+        raise MissingPackageError(f"mpi4py, which connects processes, is not installed: {remedy}")
+    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    try:
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of a launcher of another library
+            from ._mpi import library
+    except (ImportError, RuntimeError) as error:
+        remedy = 'pip install "xpnet[mpi]", or load the machine\'s MPI module, or name the library in MPI4PY_LIBMPI'
+        raise TeamError(f"mpi4py finds no MPI library: {remedy}") from error
+    return library()
+
+
+def _by_open_mpi() -> bool:
+    return _number("OMPI_COMM_WORLD_SIZE") > 1
+
+
+def _by_hydra() -> bool:
+    """Whether by the mpiexec of MPICH or of a library made from it."""
+    return _number("PMI_SIZE") > 1 and "MPI_LOCALNRANKS" in os.environ
 
 
 def _number(variable: str) -> int:
