@@ -1,12 +1,17 @@
 """The stand-in and the fused kernels beside the real CuPy, which needs no GPU to be imported, nor for its compiler.
 
-pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime
+pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-nccl-cu13
 """
 
 import importlib
 import inspect
+import pickle
 import re
+import subprocess
+import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +19,13 @@ import pytest
 import xpnet
 from tests.backend.test_graph import TECHNIQUES, trained
 from tests.fake_cupy import Fake, install
+from tests.fake_cupy import nccl as stand_in
 from tests.fake_cupy.kernels import ElementwiseKernel
+from xpnet.backend.cupy import nccl as link
+from xpnet.distributed import Team
 
 # What the stand-in's classes have for their own sake.
-MACHINERY = {"drain", "fake", "give_back", "host", "late", "meet", "submit"}
+MACHINERY = {"drain", "fake", "give_back", "host", "issue", "late", "meet", "submit"}
 ARCHITECTURE = "90"
 
 
@@ -28,6 +36,20 @@ def wheel() -> Any:
         return importlib.import_module("cupy")
     except ImportError as error:
         pytest.skip(f"CuPy's wheel is not installed ({error}): pip install cupy-cuda13x")
+
+
+@pytest.fixture
+def nccl(wheel: Any) -> Any:
+    """The real NCCL, as CuPy has it."""
+    try:
+        with warnings.catch_warnings():  # CuPy's way of saying that there is none
+            warnings.simplefilter("ignore")
+            module = importlib.import_module("cupy.cuda.nccl")
+    except ImportError as error:
+        pytest.skip(f"CuPy's NCCL cannot be imported ({error})")
+    if not module.available:
+        pytest.skip("NCCL is not installed: pip install nvidia-nccl-cu13")
+    return module
 
 
 def parameters(function: Any) -> list[str] | None:
@@ -42,7 +64,7 @@ def parameters(function: Any) -> list[str] | None:
     return [name for name in found if name != "self"]
 
 
-def test_the_stand_in_has_nothing_that_cupy_has_not(wheel: Any) -> None:
+def test_the_stand_in_has_nothing_that_cupy_has_not(wheel: Any, nccl: Any) -> None:
     """Names, and for what it defines itself the parameters."""
     assert wheel.__version__.split(".")[:2] == Fake().cupy.__version__.split(".")[:2]
     unknown, other_parameters = [], []
@@ -67,6 +89,70 @@ def test_the_stand_in_has_nothing_that_cupy_has_not(wheel: Any) -> None:
                         other_parameters.append(f"{module_name}.{label}: {parameters(own)}, not {expected}")
     assert not unknown, unknown
     assert not other_parameters, other_parameters
+
+
+def test_nccl_is_as_the_exchange_takes_it(nccl: Any) -> None:
+    assert nccl.get_version() >= nccl.get_build_version() >= 22707
+    constants = {name: value for name, value in vars(nccl).items() if name in stand_in.CONSTANTS}
+    assert constants == stand_in.CONSTANTS
+    send, receive = (inspect.getdoc(getattr(nccl.NcclCommunicator, name)) for name in ("send", "recv"))
+    assert (
+        send == "NcclCommunicator.send(self, intptr_t sendbuf, size_t count, int datatype, int peer, intptr_t stream)"
+    )
+    assert receive == send.replace("send(", "recv(").replace("sendbuf", "recvbuf")
+    nccl.groupStart()
+    nccl.groupEnd()
+    for status in (1, 2, 4, 5):
+        real, own = nccl.NcclError(status), stand_in.NcclError(status)
+        assert (str(real), real.status) == (str(own), own.status)
+        assert str(pickle.loads(pickle.dumps(real))) == str(real)  # as all processes learn of it
+    with pytest.raises(nccl.NcclError, match="INVALID_USAGE"):
+        nccl.groupEnd()
+    with pytest.raises(ValueError, match="commId length 5 != 128"):
+        nccl.NcclCommunicator(2, b"short", 0)
+
+
+def test_nccl_names_a_team_and_says_what_it_lacks(nccl: Any) -> None:
+    """In a process of its own, since NCCL starts threads."""
+    code = """
+from cupy.cuda import nccl
+name = nccl.get_unique_id()
+assert type(name) is bytes and len(name) == 128 and name != nccl.get_unique_id()
+try:
+    nccl.NcclCommunicator(2, name, 0)
+except nccl.NcclError as error:
+    print(error.status)
+"""
+    if importlib.import_module("cupy").cuda.is_available():
+        pytest.skip("a communicator would wait for the second process")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_the_wheel_without_nccl_is_named(
+    wheel: Any, nccl: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the words of CuPy's warning."""
+    environment = importlib.import_module("cupy._environment")
+
+    def missing(library: str) -> None:
+        raise ImportError("libnccl.so.2: cannot open shared object file")
+
+    monkeypatch.setattr(environment, "_preload_library", missing)
+    monkeypatch.delitem(sys.modules, "cupy.cuda.nccl")
+    monkeypatch.delattr(wheel.cuda, "nccl")
+
+    class Twins(Team):
+        size = 2
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, value]
+
+    assert link.chosen(SimpleNamespace(pci_bus_id="0000:3B:00.0"), "nvidia-nccl-cu13", Twins()) is None
+    assert (
+        "CuPy finds no NCCL (ImportError (libnccl.so.2: cannot open shared object file)): pip install nvidia-nccl-cu13"
+        in caplog.text
+    )
 
 
 def test_nvrtc_compiles_the_kernels_of_training(

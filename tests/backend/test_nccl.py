@@ -3,6 +3,7 @@
 Threads stand for processes here, each with a CuPy of its own; tests/distributed runs real ones.
 """
 
+import importlib
 import logging
 import operator
 import sys
@@ -19,6 +20,7 @@ from tests import fake_cupy
 from tests.fake_cupy import nccl
 from tests.team_of_threads import ThreadTeam, on_threads
 from xpnet.backend import Backend, DeviceError, select
+from xpnet.backend.cupy.nccl import chosen, linked
 from xpnet.distributed import Team
 from xpnet.numerics import shards
 from xpnet.numerics.shards import sum_of_processes, tree_sum
@@ -136,6 +138,22 @@ def test_it_goes_by_the_current_stream_of_its_device(processes: Callable[..., Pr
 
     machines = processes(0, 1)
     assert machines.run(beside) == [[5.0] * 3, [3.0] * 3]
+
+
+@pytest.mark.cuda
+def test_a_process_sends_to_itself() -> None:
+    """On the GPU where there is one, and one is enough for this."""
+    backend = select("cuda")
+    cupy = importlib.import_module("cupy")
+    module = chosen(cupy.cuda.Device(), "nvidia-nccl-cu13", Team())
+    if module is None:
+        pytest.skip("CuPy finds no NCCL: pip install nvidia-nccl-cu13")
+    with backend.active(), linked(cupy, module, Team(), backend.active) as exchange:
+        x = backend.to_device(np.linspace(-1, 1, 1 << 20)) * 3
+        for part in (x, x[5:8], x.reshape(1 << 10, -1).T, x.astype(np.float32)):
+            theirs = exchange(part, 0)
+            assert (theirs.shape, theirs.dtype) == (part.shape, part.dtype)
+            assert backend.to_host(theirs).tobytes() == backend.to_host(part).tobytes()
 
 
 # Through the host
