@@ -151,10 +151,15 @@ def _memory(array: np.ndarray) -> np.ndarray:
 
 def _poll(requests: list[Any], now_and_then: Callable[[], None] = lambda: None) -> None:
     """Wait without holding a core: MPICH's own waiting spins, and hinders the processes for which it waits."""
-    polls = 0
+    # A message takes microseconds, a step milliseconds, a checkpoint or an evaluation seconds.
+    for _ in range(100):
+        if MPI.Request.Testall(requests):
+            return
+        time.sleep(0)
+    patience = time.monotonic() + 0.2
     while not MPI.Request.Testall(requests):
-        # A message takes microseconds, a step milliseconds, a checkpoint or an evaluation seconds.
-        time.sleep(0 if polls < 100 else 50e-6 if polls < 4000 else 1e-3)
-        polls += 1
-        if polls > 4000:
+        if time.monotonic() < patience:
+            time.sleep(50e-6)
+        else:
+            time.sleep(1e-3)
             now_and_then()
