@@ -44,9 +44,12 @@ from xpnet.data import (
     read_npz,
     read_pickle,
     read_table,
+    rows_of,
     write_idx,
+    write_parts,
 )
 from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
+from xpnet.data.formats.parts import MANIFEST
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_archive
 from xpnet.data.pictures import to_form
 from xpnet.data.pictures.decoding import decode
@@ -280,6 +283,36 @@ def _idx_seeds() -> Iterator[bytes]:
         ):
             yield one + SEPARATOR + other
             yield _packed(one) + SEPARATOR + _packed(other)
+
+
+_IN_PARTS = (MANIFEST, "train-00000-of-00001-images.idx", "train-00000-of-00001-labels.idx")
+
+
+def _parts_seeds() -> Iterator[bytes]:
+    images, labels = _arrays()
+    for pictures, classes in ((images, 3), (images.reshape(6, 4), ["a", "b", "c"])):
+        with tempfile.TemporaryDirectory() as folder:
+            write_parts(folder, lambda *_, x=pictures: (x, labels), train=1, classes=classes)
+            yield SEPARATOR.join((Path(folder) / name).read_bytes() for name in _IN_PARTS)
+
+
+def _all_of_parts(path: Path) -> object:
+    """All rows of a set in parts, each of which is checked when it is read."""
+    train = read(path.parent if path.name == MANIFEST else path).train
+    return [rows_of(array, np.arange(len(array))) for array in train]
+
+
+def _recounted(content: bytes, mutate: Mutate) -> bytes:
+    """Change a file of a set in parts, whose manifest has the digest, or the manifest, whose parts have theirs."""
+    files = content.split(SEPARATOR, 2)
+    at = random.randrange(len(files))
+    files[at] = mutate(files[at])
+    with contextlib.suppress(Exception):  # what was changed before may be no manifest any more
+        table = json.loads(files[0])
+        for kind, file in zip(("images", "labels"), files[1:], strict=True):
+            table["train"][0][kind] = hashlib.sha256(file).hexdigest()
+        files[0] = json.dumps(table).encode()
+    return SEPARATOR.join(files)
 
 
 def _npz(dtype: Any, save: Callable[..., None]) -> bytes:
@@ -850,6 +883,7 @@ READERS: dict[str, Reader] = {
         _repacked,
         _IDX_TOKENS,
     ),
+    "parts": Reader(_all_of_parts, _IN_PARTS, xpnet.DataError, _parts_seeds, _recounted, _JSON_TOKENS),
     "npz": Reader(read_npz, ("x.npz",), xpnet.DataError, _npz_seeds, _rezipped, _NPZ_TOKENS),
     "npy": Reader(read_npy, ("x_train.npy", "y_train.npy"), xpnet.DataError, _npy_seeds, _repacked, _NPZ_TOKENS),
     "mat": Reader(read_mat, ("x.mat",), xpnet.DataError, _mat_seeds, _repacked_variable, _MAT_TOKENS),

@@ -483,7 +483,7 @@ def packed_pickle() -> bytes:
     return gzip.compress(pickle.dumps([pair] * 3, 2), 6)
 
 
-DATA = ("idx", "npz", "mat", "zip", "archive", "tar", "pickle", "csv", "arrow")
+DATA = ("idx", "parts", "npz", "mat", "zip", "archive", "tar", "pickle", "csv", "arrow")
 PICTURES = ("png", "jpeg", "webp", "gif", "bmp", "tiff")
 BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
     "idx": {
@@ -493,6 +493,10 @@ BOMBS: dict[str, dict[str, Callable[[], bytes]]] = {
         "50 MB of zeros behind": lambda: gzip.compress(IDX) + bytes(50_000_000),
         "a name of 50 MB": lambda: b"\x1f\x8b\x08\x08\0\0\0\0\0\3" + b"n" * 50_000_000,
         "the most labels": lambda: gzip.compress(b"\0\0\x08\1" + struct.pack(">I", MANY) + bytes(MANY), 6),
+    },
+    "parts": {
+        "five million lists": lambda: b"[" + b"[]," * 5_000_000 + b"[]]",
+        "five million objects": lambda: b'{"format": "xpnet-parts-1", "train": [' + b"{}," * 5_000_000 + b"{}]}",
     },
     "npz": {
         "four gigabytes": lambda: zipped(1000, NPZ),

@@ -1,5 +1,6 @@
-"""xpnet data list, download and show."""
+"""xpnet data list, download, show and split."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,14 +10,16 @@ import numpy as np
 from cyclopts import App, Parameter
 
 from xpnet.backend import select
+from xpnet.backend.arrays import to_numpy
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
-from xpnet.cli.terminal import draw, loading, result_console
-from xpnet.data import SETS, Split, class_names, download, load_data, locate
+from xpnet.cli.terminal import draw, loading, result_console, working
+from xpnet.data import SETS, Split, class_names, download, load_data, locate, rows_of, write_parts
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError, one_line
 from xpnet.numerics.augment import Distortion, distort
 from xpnet.numerics.functional import scale_features
+from xpnet.numerics.shards import bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = App(name="data", help="List, download and view data sets.")
+app = App(name="data", help="List, download, view and split data sets.")
 
 
 @app.command(name="list")
@@ -127,6 +130,48 @@ def show(
             table.add_column(title, width=min(width, console.width), no_wrap=True)
         table.add_row(*(draw(image, console) for _, image in group))
         console.print(table)
+
+
+@app.command(name="split")
+def split_set(
+    name: Annotated[str, Parameter(help="Name or path of a data set of images.")],
+    folder: Annotated[Path, Parameter(help="Folder to write, which --data then takes.")],
+    /,
+    *,
+    parts: Annotated[
+        int,
+        Parameter(converter=whole_numbers, help="Number of parts of the training split; others have as long ones."),
+    ] = 16,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a data set in parts, which stay on the disk while it is used.
+
+    Each part is a pair of IDX files, and a manifest has their SHA-256 sums:
+    each is checked when it is first read. For sets of any size, and to be
+    trained on by many processes, each of which reads its own examples only.
+    """
+    with loading() as bar:
+        data = load_data(name, data_dir=data_dir, progress=bar)
+    if data.task != "classification":
+        raise ConfigError(f"{data.name} is for {data.task}: only sets of images and their classes are written in parts")
+    found = {"train": data.train, "test": data.test, "validation": data.validation}
+    splits = {part: split for part, split in found.items() if split is not None}
+    if not 1 <= parts <= len(data):
+        raise ConfigError(f"--parts must be 1 to {len(data)}, not {parts}")
+    length = math.ceil(len(data) / parts)
+    counts = {part: parts if part == "train" else math.ceil(len(split) / length) for part, split in splits.items()}
+
+    def examples(part: str, i: int) -> "tuple[NDArray[Any], NDArray[Any]]":
+        rows = np.arange(*bounds(len(splits[part]), counts[part], i))
+        return to_numpy(rows_of(splits[part].images, rows)), rows_of(splits[part].targets, rows)
+
+    numbered = data.classes == tuple(range(data.n_classes))
+    with working("writing") as bar:
+        write_parts(
+            folder, examples, **counts, classes=data.n_classes if numbered else [*map(str, data.classes)], progress=bar
+        )
+    shown = " and ".join(f"{count} part{'s'[: count > 1]} of {part}" for part, count in counts.items())
+    print(f"{data.name} is in {folder}: {shown}")
 
 
 def _print_points(part: Split, names: Sequence[str], console: "Console") -> None:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from xpnet.cli.terminal import fill, loading
-from xpnet.data import SETS, Dataset, Split, is_mapped, load_data
+from xpnet.data import SETS, Dataset, Parts, Split, is_mapped, load_data
 from xpnet.data.packed import expanded
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.files import parse_toml, read_text
@@ -126,7 +126,8 @@ def form_of(data: Dataset) -> str:
     """The kind of examples, such as "images of 28x28" or "rows of 6 features", and whether they stay in their file."""
     shape = "x".join(map(str, data.image_shape))
     form = f"images of {shape}" if len(data.image_shape) > 1 else f"rows of {shape} features"
-    return f"{form} streamed from the file" if is_mapped(data.train.images) else form
+    files = "files" if isinstance(data.train.images, Parts) else "file"
+    return f"{form} streamed from the {files}" if is_mapped(data.train.images) else form
 
 
 def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:

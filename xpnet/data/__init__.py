@@ -3,8 +3,9 @@
 from xpnet.errors import DataError
 
 from .arrays import TASKS
-from .dataset import Dataset, Split, is_mapped, rows_of
-from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, read_table, write_idx
+from .dataset import Dataset, Split
+from .formats import read, read_idx, read_mat, read_npy, read_npz, read_pickle, read_table, write_idx, write_parts
+from .mapped import Parts, is_mapped, rows_of
 from .pictures import Found, from_ink, read_page, read_picture, to_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
@@ -17,6 +18,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Found",
+    "Parts",
     "Scaling",
     "Schema",
     "Split",
@@ -38,4 +40,5 @@ __all__ = [
     "rows_of",
     "to_form",
     "write_idx",
+    "write_parts",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend.arrays import is_on_host, namespace_of, to_numpy
+from xpnet.data.mapped import Parts
 from xpnet.errors import DataError
 
 __all__ = [
@@ -67,8 +68,11 @@ def features_of(
     Returns (n, height, width) or (n, k): uint8 where they are whole numbers in 0..255, else float32 or, where that
         would lose digits, float64. Rows of a square number of pixels, at least 5 x 5, become pictures. An array on a
         GPU stays there.
+    Parts, which are so already, stay in their files.
     Raises DataError, naming the first row and column that cannot be used.
     """
+    if isinstance(given, Parts):
+        return given
     names = columns_of(given) or list(columns) or None
     array = given if not is_on_host(given) else _numbers(given, where, "features", names, entry)
     xp = namespace_of(array)

@@ -1,23 +1,21 @@
 """The result of every reader: images and labels in splits, checked once, when they are put together."""
 
 import math
-import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpnet.backend.arrays import is_on_host, namespace_of
+from xpnet.backend.arrays import namespace_of
 from xpnet.checks import check_one_of
 from xpnet.data.arrays import classes_of, columns_of, features_of, in_order, named, positions_of, targets_of
+from xpnet.data.mapped import Parts, rows_of
 from xpnet.data.schema import SCALES, form_of
 from xpnet.display import html_table
 from xpnet.errors import DataError
-from xpnet.files import open_regular
 
-__all__ = ["Dataset", "Split", "is_mapped", "rows_of"]
+__all__ = ["Dataset", "Split"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,11 +23,11 @@ class Split:
     """Examples and their labels; `images, labels = split` takes them apart.
 
     images : (n, height, width) pictures or (n, k) rows of features: in a Dataset uint8, float32 or float64, an
-        np.memmap if they are too large for the memory (to be read by rows_of), or an array on a GPU. Before they are
-        put into a Dataset they may be anything that features_of takes.
+        np.memmap if they are too large for the memory, or Parts (both to be read by rows_of), or an array on a GPU.
+        Before they are put into a Dataset they may be anything that features_of takes.
     labels : as the user calls them, (n,) or (n, k); before, anything that targets_of takes; None if there are none.
     targets : in a Dataset the labels in the form that training takes: classification (n,) int32, the position of each
-        label in Dataset.classes; multilabel and regression (n, k) floats.
+        label in Dataset.classes; multilabel and regression (n, k) floats. Those beside Parts are Parts.
     """
 
     images: Any
@@ -80,51 +78,6 @@ class Split:
 def _described(array: Any) -> str:
     shape = getattr(array, "shape", None)
     return type(array).__name__ if shape is None else f"{array.dtype} {tuple(shape)}"
-
-
-def is_mapped(images: NDArray[Any]) -> bool:
-    """Whether images lie in a file, from which rows_of reads; copies of a mapping, which are np.memmap too, do not."""
-    return (
-        isinstance(images, np.memmap)
-        and isinstance(images.filename, str | os.PathLike)
-        and images.mode != "c"
-        and images.flags.c_contiguous
-    )
-
-
-def rows_of(images: Any, rows: NDArray[np.intp]) -> Any:
-    """Copy some images; those of a mapped file are read from the file, since pages of a mapping stay in memory.
-
-    images : (n, ...).   rows : (k,) integers in 0..n-1; runs of neighbours are read at once.
-    Returns (k, ...), where the images are.   Raises DataError if the file has become shorter or was removed.
-    """
-    if not is_on_host(images):
-        from array_api_compat import device
-
-        xp = namespace_of(images)
-        return xp.take(images, xp.asarray(rows, device=device(images)), axis=0)
-    if not is_mapped(images) or not len(rows):
-        return np.take(np.asarray(images), rows, axis=0)
-    root: Any = images
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    # A part of a mapping calls the whole one's offset its own.
-    offset = root.offset + images.ctypes.data - root.ctypes.data
-    taken = np.empty((len(rows), *images.shape[1:]), images.dtype)
-    flat, size = taken.data.cast("B"), images.nbytes // len(images)
-    ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)).tolist()
-    try:
-        with open_regular(root.filename) as file:
-            start = 0
-            for end in ends:
-                file.seek(offset + int(rows[start]) * size)
-                if file.readinto(flat[start * size : end * size]) != (end - start) * size:
-                    raise OSError("it is shorter than it was")
-                start = end
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{root.filename}: changed while in use ({why}); leave it unchanged") from None
-    return taken
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -318,6 +271,9 @@ def _alike(splits: dict[str, Split]) -> dict[str, Split]:
     images = {part: split.images for part, split in splits.items()}
     if len({(str(a.dtype), a.ndim) for a in images.values()}) == 1:
         return splits
+    for part, array in images.items():
+        if isinstance(array, Parts):
+            raise DataError(f"the {part} split is in parts and stays as it is: images of bytes, unlike other splits")
     xp = namespace_of(images["train"])
     if {a.ndim for a in images.values()} == {2, 3} and len({math.prod(a.shape[1:]) for a in images.values()}) == 1:
         images = {part: xp.reshape(a, (a.shape[0], -1)) for part, a in images.items()}

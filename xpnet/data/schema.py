@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend.arrays import to_numpy
+from xpnet.data.mapped import rows_of
 
 __all__ = ["FORMS", "SCALES", "Scaling", "Schema", "form_of"]
 
@@ -82,7 +83,7 @@ def form_of(images: Any) -> str:
         return "as-is"
     side, n = images.shape[1], images.shape[0]
     every = max(1, n // _LOOKED_AT)
-    sample = to_numpy(images[: min(n, every * _LOOKED_AT) : every, ...]).astype(np.float64)
+    sample = to_numpy(rows_of(images, np.arange(0, min(n, every * _LOOKED_AT), every))).astype(np.float64)
     sample /= max(float(sample.max()), 1e-9)
     ink = sample > 0.25
     seen = sample[ink.any(axis=(1, 2))]

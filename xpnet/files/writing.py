@@ -17,10 +17,13 @@ from pathlib import Path
 __all__ = ["flush", "flush_names", "move_into_place", "remove", "sweep", "write_atomically", "write_folder"]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.   Raises OSError."""
+def write_atomically(path: Path, *contents: bytes | memoryview) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.   Raises OSError.
+
+    contents : what it is to hold, one behind the other.
+    """
     with _beside(path) as temporary:
-        _write(temporary, content)
+        _write(temporary, *contents)
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -116,14 +119,15 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _write(path: Path, content: bytes) -> None:
-    """A new file with this content, on the disk when this returns."""
+def _write(path: Path, *contents: bytes | memoryview) -> None:
+    """A new file with these contents, on the disk when this returns."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        for content in contents:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -42,7 +42,7 @@ WINDOW_BYTES = 1 << 25
 class Examples:
     """Some of a split's examples, on the host.
 
-    images : (n_all, ...), uint8 or float; an np.memmap stays in its file, an array on a GPU there.
+    images : (n_all, ...), uint8 or float; an np.memmap or Parts stay on the disk, an array on a GPU there.
     targets : (n_all,) int32, or (n_all, k) floats.   spread : of these targets in a regression, see spread_of, or None.
     rows : (n,) which of them; None for all.   weights : (n,) of these examples; None if all weigh the same.
     """
@@ -73,7 +73,7 @@ class Examples:
         weights = self.weights if self.weights is None or positions is None else self.weights[positions]
         if rows is None:
             return self.images, self.targets, weights
-        return rows_of(self.images, rows), self.targets[rows], weights
+        return rows_of(self.images, rows), rows_of(self.targets, rows), weights
 
 
 class Window(NamedTuple):
@@ -130,11 +130,12 @@ class Loader:
         self._feed = backend.feed()
         self._whole = None
         self.steps = math.ceil(n / batch_size)
-        self._file = examples.images.filename if is_mapped(examples.images) else None
+        on_disk = is_mapped(examples.images)
+        self._file = getattr(examples.images, "filename", None) if on_disk else None  # Parts watch their files
         free = backend.free_memory()
         if streamed is None:
             moves = free is not None and is_on_host(examples.images)
-            streamed = self._file is not None or (moves and n * image_bytes > MOST_OF_MEMORY * (free or 0))
+            streamed = on_disk or (moves and n * image_bytes > MOST_OF_MEMORY * (free or 0))
         self.streamed = streamed
         of_batch = [bounds(batch_size, shards, i) for i in own]
         self.strides = tuple(end - start if streamed else batch_size for start, end in of_batch)
@@ -148,7 +149,7 @@ class Loader:
                 tuple(start for start, _ in of_batch),
             )
             return
-        if self._file is None:
+        if not on_disk:
             logging.getLogger("xpnet").info(
                 "streaming %s of images to %s, which has %s free",
                 f"{n * image_bytes / 1e9:.1f} GB",

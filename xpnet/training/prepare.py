@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpnet.backend import Backend
 from xpnet.backend.arrays import to_numpy
-from xpnet.data import SETS, Dataset, Schema, Split, is_mapped, rows_of
+from xpnet.data import SETS, Dataset, Parts, Schema, Split, is_mapped, rows_of
 from xpnet.data.formats.named import splits_in_order, splits_of
 from xpnet.distributed import Team
 from xpnet.errors import ConfigError
@@ -121,7 +121,7 @@ def prepare(
     if is_mapped(data.train.images) and batch_size * image_bytes > WINDOW_BYTES:
         raise ConfigError(
             f"batch_size {config.batch_size} needs {batch_size * image_bytes / 1e6:,.0f} MB at once of {data.name}, "
-            f"which is streamed from its file because of its size: choose at most {WINDOW_BYTES // image_bytes:,}",
+            f"whose images stay on the disk: choose at most {WINDOW_BYTES // image_bytes:,}",
             setting="batch_size",
         )
     schema = _schema(splits["train"], data, config, network, start)
@@ -191,11 +191,15 @@ def glimpse(data: Dataset) -> str:
 def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:
     """The SHA-256 of all the data of a run: every split's images and labels, and the weights.
 
+    Parts count by the digests in their manifest.
     over : set as soon as the result is no longer needed.
     """
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
         for array in () if split is None else (split.images, split.targets):
+            if isinstance(array, Parts):
+                digest.update(array.sha256.encode())
+                continue
             n, row = array.shape[0], to_numpy(array[:1, ...] if array.ndim > 1 else array[:1])
             digest.update(f"{row.dtype.str} {tuple(array.shape)} ".encode())
             rows = max(1, BLOCK_BYTES // row.nbytes)

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from .folders import Classes, picture_classes, picture_parts, read_pictures, str
 from .idx import idx_files, idx_name, read_idx_split
 from .mat import read_mat
 from .npz import array_sets, read_array_files, read_npy, read_npz
+from .parts import has_parts, read_parts
 from .pickles import read_pickle  # nosec B403
 from .shared import dataset_of
 from .tables import Table, ordered, read_beside, read_table
@@ -98,10 +99,14 @@ class _How:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was read: the splits of each part, as they are in the files; of a table also what its columns are."""
+    """What was read: the splits of each part, as they are in the files; of a table also what its columns are.
+
+    about : what the Dataset is told of a set in parts, whose labels are not read to find it.
+    """
 
     splits: dict[str, Split]
     table: Table | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 _Reader = Callable[[_How], _Found]
@@ -144,8 +149,10 @@ def read(
             if beside is not None:
                 splits[part] = _beside(expanded(Path(beside)), found, how)
         name = where.name or where.resolve().name  # "." has none of its own
-        classes = () if found.table is None else found.table.classes
-        return dataset_of(where, **splits, name=name, task=task, scale=scale, classes=classes)
+        if found.about and task not in ("auto", found.about["task"]):
+            raise DataError(f"{where}: the labels of a set in parts are classes: its task cannot be {task}")
+        about = {"task": task, "classes": () if found.table is None else found.table.classes} | found.about
+        return dataset_of(where, **splits, name=name, scale=scale, **about)
     except OSError as error:
         raise DataError(f"{error.filename or where}: {error.strerror or error}") from None
 
@@ -163,7 +170,7 @@ def read_split(
     """
     where = expanded(Path(path))
     try:
-        return ordered(_read(where, _How(size=size, progress=progress)).splits["train"], columns, where)
+        return ordered(_alone(_read(where, _How(size=size, progress=progress))), columns, where)
     except OSError as error:
         raise DataError(f"{error.filename or where}: {error.strerror or error}") from None
 
@@ -174,7 +181,12 @@ def _beside(path: Path, found: _Found, how: _How) -> Split:
     shape = tuple(getattr(train.images, "shape", ()))
     if len(shape) == 3 and how.size is None:
         how = replace(how, size=(shape[1], shape[2]))
-    return _read(path, how, found.table).splits["train"]
+    return _alone(_read(path, how, found.table))
+
+
+def _alone(found: _Found) -> Split:
+    """The training or only split, for another set, whose classes its labels have to be compared with."""
+    return replace(found.splits["train"], targets=None, checked=False)
 
 
 def _read(path: Location, how: _How, like: Table | None = None, optional: bool = False) -> _Found:
@@ -295,6 +307,8 @@ def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) 
     """The sets in a folder, by name, or else in the folders in it; what reads each."""
     inside = listed(folder)
     files = [file for file in inside if file.is_file()]
+    if has_parts(files):
+        return {folder.name: _parts_reader(folder)}
     if sets := idx_files(folder) or _idx_apart(inside):
         return {_named(files): _idx_reader(folder, files) for files in sets.values()}
     if arrays := array_sets(folder):
@@ -305,10 +319,8 @@ def _sets(folder: Location, like: Table | None, optional: bool, depth: int = 0) 
                 return {folder.name: _pictures_reader(folder, parts)}
         elif found := [file for file in files if re.search(rf"{step}(\.gz)?$", file.name.lower())]:
             return {file.name: _file_reader(file, like, optional) for file in found}
-    if depth == _MAX_DEPTH:
-        return {}
     sets_below: dict[str, _Reader] = {}
-    for sub in (file for file in inside if file.is_dir()):
+    for sub in (file for file in inside if file.is_dir() and depth < _MAX_DEPTH):
         below = _sets(sub, like, optional, depth + 1)
         sets_below |= {f"{sub.name}/{name}" if len(below) > 1 else sub.name: reader for name, reader in below.items()}
     return sets_below
@@ -334,6 +346,15 @@ def _idx_reader(folder: Location, files: dict[tuple[str, str], Location]) -> _Re
     def read_files(how: _How) -> _Found:
         logger.info("reading %s (idx)", folder)
         return _Found({"train": read_idx_split(files, "train")} | _idx_test(files))
+
+    return read_files
+
+
+def _parts_reader(folder: Location) -> _Reader:
+    def read_files(how: _How) -> _Found:
+        logger.info("reading %s (parts)", folder)
+        splits, about = read_parts(folder)
+        return _Found(splits, about=about)
 
     return read_files
 

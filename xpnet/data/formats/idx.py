@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,7 +20,17 @@ from xpnet.files import open_regular, read_up_to, write_atomically
 
 from .shared import MAX_BYTES, shaped
 
-__all__ = ["MEMORY_LIMITS", "idx_files", "idx_name", "idx_sha256", "read_idx", "read_idx_split", "write_idx"]
+__all__ = [
+    "MEMORY_LIMITS",
+    "big_endian",
+    "idx_files",
+    "idx_header",
+    "idx_name",
+    "idx_sha256",
+    "read_idx",
+    "read_idx_split",
+    "write_idx",
+]
 
 MAPPED_SHARE = 1 / 8
 """A raw IDX file of images larger than this share of the memory, or than MAX_BYTES, is not read but mapped."""
@@ -102,15 +112,17 @@ def _check_size(path: Location, declared: int, found: int) -> None:
         raise DataError(f"{path}: its header declares {declared} bytes, but it holds {wrong}; download the file again")
 
 
-def _header(array: NDArray[Any]) -> bytes:
+def idx_header(dtype: np.dtype[Any], shape: Sequence[int]) -> bytes:
+    """The bytes that an IDX file of such an array begins with.   Raises ValueError if IDX cannot hold it."""
     codes = {dtype: code for code, dtype in _TYPES.items()}
-    code = codes.get(f">{array.dtype.kind}{array.dtype.itemsize}")
-    if code is None or not 1 <= array.ndim <= 4:
-        raise ValueError(f"IDX cannot hold {array.dtype} of shape {array.shape}")
-    return bytes([0, 0, code, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+    code = codes.get(f">{dtype.kind}{dtype.itemsize}")
+    if code is None or not 1 <= len(shape) <= 4:
+        raise ValueError(f"IDX cannot hold {dtype} of shape {tuple(shape)}")
+    return bytes([0, 0, code, len(shape)]) + np.asarray(shape, ">u4").tobytes()
 
 
-def _big_endian(array: NDArray[Any]) -> NDArray[Any]:
+def big_endian(array: NDArray[Any]) -> NDArray[Any]:
+    """An array as IDX has it, without a copy where it is so."""
     return np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
 
 
@@ -121,14 +133,14 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     array : 1 to 4 dimensions; uint8, int8, int16, int32, float32 or float64.
     Raises ValueError if IDX lacks the type or number of dimensions; OSError.
     """
-    content = _header(array) + _big_endian(array).tobytes()
+    content = idx_header(array.dtype, array.shape) + big_endian(array).tobytes()
     write_atomically(Path(path), gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
 
 def idx_sha256(array: NDArray[Any]) -> str:
     """SHA-256 of the raw IDX file that would hold array, whatever format it came in."""
-    digest = hashlib.sha256(_header(array))
-    digest.update(_big_endian(array).data)
+    digest = hashlib.sha256(idx_header(array.dtype, array.shape))
+    digest.update(big_endian(array).data)
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.dataset import Dataset, Split
+from xpnet.data.mapped import is_mapped
 from xpnet.data.packed import MAX_BYTES
 from xpnet.errors import DataError
 
@@ -38,7 +39,7 @@ def dataset_of(
     data = Dataset(
         **{"name": path.name, "source": str(path.resolve())} | about, train=train, test=test, validation=validation
     )
-    if data.task == "classification":
+    if data.task == "classification" and not is_mapped(data.train.targets):
         _warn_of_few(path, data)
     return data
 
