@@ -1,8 +1,8 @@
 """A program: trains with a process on each GPU, or on each of four stand-ins, and prints a digest of the network.
 
-    mpiexec -n 2 python -m tests.distributed.on_gpus [shared]
+    mpiexec -n 2 python -m tests.distributed.on_gpus [shared | broken]
 
-shared : one stand-in for all processes.
+shared : one GPU for all processes.   broken : NCCL does not start on process 1 of the stand-in.
 """
 
 import hashlib
@@ -64,19 +64,21 @@ def running_on(team: Team, fake: Fake) -> None:
         waiting(name)
 
 
-def main(gpus: int) -> None:
+def main(how: str) -> None:
     logging.basicConfig(format="%(message)s")
     team = started()
     with pytest.MonkeyPatch.context() as patch:
         fake = None if has_gpu() else fake_cupy.install(patch)
         if fake is not None:
-            fake.devices, fake.lazy_null = gpus, True
+            fake.devices, fake.lazy_null = 4, True
+            if how == "broken" and team.rank == 1:
+                fake.fail["ncclCommInitRank"] = nccl.NcclError(1)
             if team.size > 1:
                 fake.wire = MpiWire()
                 running_on(team, fake)
         draws = np.random.default_rng(0)
         images, labels = draws.integers(0, 256, (150, 4, 5), np.uint8), draws.integers(0, 3, 150)
-        backend = select("cuda", local_rank=team.local_rank)
+        backend = select("cuda:0") if how == "shared" else select("cuda", local_rank=team.local_rank)
         result = xpnet.fit(
             xpnet.MLP((20, 9, 3), dropout=0.2, batch_norm=True), xpnet.Dataset.from_arrays(images, labels),
             team=team, backend=backend, epochs=2, batch_size=32, shards=4,
@@ -86,9 +88,9 @@ def main(gpus: int) -> None:
         for array in result.model.params + result.model.running:
             digest.update(backend.to_host(array).tobytes())
         print(digest.hexdigest(), flush=True)
-        if fake is not None and 1 < team.size <= gpus:
+        if fake is not None and team.size > 1 and how != "shared":
             assert fake.count["nccl"], "nothing went over NCCL"
 
 
 if __name__ == "__main__":
-    main(1 if "shared" in sys.argv else 4)
+    main(" ".join(sys.argv[1:]))
