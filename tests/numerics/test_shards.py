@@ -57,7 +57,7 @@ def test_flat_and_parted(xp: ArrayLibrary) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("few", [0, 1 << 14])
+@pytest.mark.parametrize("few", [0, 1 << 17])
 def test_all_processes_have_the_bits_of_the_tree(size: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FEW", few)
     draws = np.random.default_rng(size)
@@ -75,7 +75,7 @@ def test_all_processes_have_the_bits_of_the_tree(size: int, few: int, monkeypatc
 @pytest.mark.parametrize("size", [2, 8])
 def test_few_elements_are_sent(size: int) -> None:
     """2 n (size - 1) / size of many, and n log2(size) of few."""
-    for n, expected in ((1 << 16, 2 * (1 << 16) * (size - 1) // size), (64, 64 * (size.bit_length() - 1))):
+    for n, expected in ((1 << 18, 2 * (1 << 18) * (size - 1) // size), (64, 64 * (size.bit_length() - 1))):
         sent = [0] * size
 
         def total(team: ThreadTeam, n: int = n, sent: list[int] = sent) -> Any:

@@ -24,8 +24,8 @@ __all__ = ["bounds", "flat", "parted", "sum_of_processes", "tree_sum"]
 Array = Any
 T = TypeVar("T")
 
-# Elements up to which half as many messages are worth twice the data.
-FEW = 1 << 14
+# Elements up to which half as many messages are worth more data and more additions.
+FEW = 1 << 17
 
 
 def bounds(n: int, shards: int, i: int) -> tuple[int, int]:
