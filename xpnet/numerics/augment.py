@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
@@ -96,9 +96,10 @@ def distort(
     xp = array_namespace(images) if xp is None else xp
     check_shape(shape)
     (height, width), n, dtype = shape, images.shape[0], images.dtype
-    across, down = _affine(n, height, width, distortion, step, seed, first, dtype, xp)
+    place = _Place(step, seed, first)
+    across, down = _affine(n, height, width, distortion, place, dtype, xp)
     if distortion.alpha:
-        field = _field(n, height, width, distortion, step, seed, first, dtype, xp)
+        field = _field(n, height, width, distortion, place, dtype, xp)
         across, down = across + field[0, ...], down + field[1, ...]
     left, right = _cell(across, width, xp)
     top, bottom = _cell(down, height, xp)
@@ -121,18 +122,19 @@ def check_shape(shape: tuple[int, ...]) -> None:
         )
 
 
+class _Place(NamedTuple):
+    """Where in the sequence of draws those of some images are; see distort."""
+
+    step: Array
+    seed: int
+    first: int | Array
+
+
 def _affine(
-    n: int,
-    height: int,
-    width: int,
-    distortion: Distortion,
-    step: Array,
-    seed: int,
-    first: int | Array,
-    dtype: Any,
-    xp: Any,
+    n: int, height: int, width: int, distortion: Distortion, place: _Place, dtype: Any, xp: Any
 ) -> tuple[Array, Array]:
     """The place in the original of each pixel, without the elastic field: x and y, (n, height, width) each."""
+    step, seed, first = place
     draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE, dtype=dtype, start=6 * first, xp=xp) - 1.0
     turn, slant, wide, high, x_shift, y_shift = (draws[i, ...] for i in range(6))
     angle = turn * math.radians(distortion.rotation)
@@ -152,18 +154,9 @@ def _places(n: int, step: Array, dtype: Any, xp: Any) -> Array:
     return xp.reshape(xp.astype(xp.arange(n, device=device(step)), dtype) - (n - 1) / 2, (1, n))
 
 
-def _field(
-    n: int,
-    height: int,
-    width: int,
-    distortion: Distortion,
-    step: Array,
-    seed: int,
-    first: int | Array,
-    dtype: Any,
-    xp: Any,
-) -> Array:
+def _field(n: int, height: int, width: int, distortion: Distortion, place: _Place, dtype: Any, xp: Any) -> Array:
     """The elastic displacements: (2, n, height, width), those of x first."""
+    step, seed, first = place
     size = 2 * n * height * width
     start = first * math.ceil(height * width / 2)
     words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC, start=start, xp=xp)
