@@ -11,6 +11,7 @@ EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependenc
 TESTED = (
     "plot",
     "tune",
+    "postgresql",
     "tensorboard",
     "wandb",
     "mlflow",
@@ -26,7 +27,7 @@ TESTED_EXTRAS = [EXTRAS[name] for name in TESTED]
 def bounds(requirements: list[str]) -> set[tuple[str, str]]:
     """Names and lower bounds."""
     here = [requirement.partition(";")[0] for requirement in requirements if "== 'win32'" not in requirement]
-    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement) for requirement in here]
+    found = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement) for requirement in here]
     assert all(found), requirements
     return {(match[1].lower(), match[2]) for match in found if match}
 
@@ -48,7 +49,7 @@ def test_everything_that_ci_installs_is_pinned() -> None:
     pinned = pins("requirements/dev.lock")
     groups = [requirement for group in GROUPS.values() for requirement in group if isinstance(requirement, str)]
     stated = chain(PROJECT["project"]["dependencies"], *TESTED_EXTRAS, groups)
-    names = {re.split(r"[<>=;]", each)[0].lower() for each in stated if "== 'win32'" not in each}
+    names = {re.split(r"[<>=;[]", each)[0].lower() for each in stated if "== 'win32'" not in each}
     assert names <= set(pinned)
     assert f"torch=={pinned['torch']}" in GROUPS["peers"]
 

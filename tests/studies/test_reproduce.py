@@ -430,7 +430,7 @@ def test_a_narrow_terminal_shows_fewer_columns_and_no_broken_names() -> None:
 
 
 def test_markdown_is_a_line_for_each_row_whatever_a_recipe_says() -> None:
-    (*_, line) = _markdown(tabulate([record(source="A | B\n 1999")])).splitlines()
+    (*_, line) = _markdown([record(source="A | B\n 1999")]).splitlines()
     assert line.startswith(r"| x | 784-10 relu | A \| B 1999 | 1.50 % |")
 
 

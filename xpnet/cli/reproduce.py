@@ -17,9 +17,8 @@ from xpnet.cli.terminal import ask_line, device_line, fill, loading, print_table
 from xpnet.data import Dataset, load_data
 from xpnet.display import duration
 from xpnet.errors import ConfigError
-from xpnet.files import write_atomically
 from xpnet.recipes import Recipe
-from xpnet.studies.records import Record, Row, read_records, tabulate, write_records
+from xpnet.studies.records import Record, read_records, tabulate, write_records
 from xpnet.studies.reproduce import milestones, plan, recipes_of
 from xpnet.studies.reproduce import reproduce as train
 from xpnet.training.progress import Progress
@@ -80,7 +79,10 @@ def reproduce(
     Each recipe is trained with each of its seeds on all training images; the
     test images are used once, at the end of a run. Repeating the command
     continues where it stopped; finished runs are not repeated. Without names,
-    what would be trained is listed, with the time that it would take here.
+    what would be trained is listed, with the time that it would take here. As
+    many processes as you like may do so at once, on any machines that share the
+    folder (srun, mpiexec, ssh): each trains what no other one trains, and
+    continues the run of one that was killed.
     """
     folder = runs or _own_folder()
     out = out or folder / "results.json"
@@ -128,19 +130,15 @@ def _check(folder: Path, out: Path, seeds: int | None, budget: float | None) -> 
 def _record(trained: Iterator[Record], recipes: Mapping[str, Recipe], out: Path) -> int:
     """Write each record as it comes, and print the table of these recipes; returns the exit code."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    table = out.with_suffix(".md")
-    # Both before any work: they may not be writable.
-    write_atomically(table, _markdown(tabulate(write_records(out, []))).encode())
+    write_records(out, [], _markdown)  # before any work: it may not be writable
     status = 0
     try:
         for record in trained:
-            write_records(out, [record])
+            write_records(out, [record], _markdown)
     except KeyboardInterrupt:
         print(fill("xpnet: interrupted; the same command continues from the last finished epoch"), file=sys.stderr)
         status = 130
-    finally:
-        rows = tabulate(read_records(out))  # other processes may have added to them since
-        write_atomically(table, _markdown(rows).encode())
+    rows = tabulate(read_records(out))  # other processes may have added to them since
     if asked := [row.cells() for row in rows if row.recipe in recipes]:
         print_table(asked, COLUMNS, result_console(), right=RIGHT, less=LESS)
     else:
@@ -182,9 +180,11 @@ def _agreed(recipes: Mapping[str, Recipe], data: Dataset, backend: Backend, fold
         return False
 
 
-def _markdown(rows: list[Row]) -> str:
+def _markdown(records: list[Record]) -> str:
     """The table for a README."""
     lines = [COLUMNS, tuple("---:" if name in RIGHT else "---" for name in COLUMNS)]
     # A bar in a cell, or the end of a line, would end it.
-    lines += [tuple(" ".join(text.replace("|", r"\|").split()) for text in row.cells().values()) for row in rows]
+    lines += [
+        tuple(" ".join(text.replace("|", r"\|").split()) for text in row.cells().values()) for row in tabulate(records)
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

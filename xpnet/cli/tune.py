@@ -29,7 +29,7 @@ from xpnet.cli.terminal import device_line, fill, print_header, working
 from xpnet.data import Dataset
 from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
-from xpnet.studies.tune import Trial, Tuned, default_space, parse, read_space
+from xpnet.studies.tune import Trial, Tuned, check_storage, default_space, masked, parse, read_space, working_in
 from xpnet.studies.tune import tune as search
 from xpnet.training.fit import fit
 from xpnet.training.history import Epoch, read_history
@@ -66,8 +66,9 @@ def tune(
         str | None,
         Parameter(
             group=RUN,
-            help="File or URL, such as sqlite:///tune.db, that holds the study; several processes may share it. By "
-            "default study.journal in its directory.",
+            help="File or URL that holds the study, by default study.journal in its directory. Several processes may "
+            "share it: on several machines a file on a shared file system or postgresql://USER@HOST/NAME, but not "
+            "sqlite:///FILE, which fails on network file systems.",
             metavar="FILE|URL",
         ),
     ] = None,
@@ -86,9 +87,9 @@ def tune(
     best.toml and trained once more, on the held-out examples too unless early
     stopping needs them. Only that run is measured on the test set, once, at its
     end. Repeating the command continues an interrupted study, and with more
-    --trials extends a finished one. When several processes share a study, one
-    of them trains the best settings; the others report this and exit with code
-    0.
+    --trials extends a finished one. When several processes share a study (srun,
+    mpiexec, ssh), the last of them to end trains the best settings; the others
+    report this and exit with code 0. A process that is killed holds nobody up.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
@@ -104,30 +105,39 @@ def tune(
     except ConfigError as error:
         named = "search space" if space is None else f"search space {space}"
         raise ConfigError(str(error).replace("search space", named, 1)) from None
+    if storage is not None:
+        if out is not None:
+            check_writable(out, "the study's directory")
+        check_storage(storage)
     backend, data, _ = opened(config, data_dir, download=not no_download)
     out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
     check_writable(out, "the study's directory")
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name
+    place = masked(storage)
     try:
         if not quiet:
-            _print_header(data, backend, f"{study} in {storage}, {trials} trial{'s'[: trials > 1]} in all", searched)
-        with contextlib.nullcontext() if quiet else working("searching") as show:
-            tuned = search(
-                *(data, searched, config),
-                trials=trials,
-                storage=storage,
-                study=study,
-                backend=backend,
-                report=None if show is None else _reporting(show, trials),
-            )
-        _print_best(tuned, {name: getattr(tuned.config, name) for name in searched})
-        _write_best(tuned, study, out)
+            _print_header(data, backend, f"{study} in {place}, {trials} trial{'s'[: trials > 1]} in all", searched)
+        with working_in(out) as leave:
+            with contextlib.nullcontext() if quiet else working("searching") as show:
+                tuned = search(
+                    *(data, searched, config),
+                    trials=trials,
+                    storage=storage,
+                    study=study,
+                    backend=backend,
+                    report=None if show is None else _reporting(show, trials),
+                )
+            _print_best(tuned, {name: getattr(tuned.config, name) for name in searched})
+            _write_best(tuned, study, out)
+            other = leave()
+        if other is not None:
+            ending = f"{other} is still searching; the last process to end trains the best settings, in {out}"
+            print(fill(f"{ending}: the same command reports their test accuracy then"), file=sys.stderr)
+            return 0
         run = out / f"best-trial-{tuned.number}"
         best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
     except KeyboardInterrupt:
-        print(
-            fill(f"xpnet: interrupted; the study is kept in {storage}: the same command continues it"), file=sys.stderr
-        )
+        print(fill(f"xpnet: interrupted; the study is kept in {place}: the same command continues it"), file=sys.stderr)
         return 130
     if best is None:
         return 0

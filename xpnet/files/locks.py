@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from xpnet.errors import InUseError
+from xpnet.errors import ConfigError, InUseError
 
 from .reading import open_regular
 
@@ -23,15 +23,18 @@ _MOST = 1000  # bytes of a lock's file that are read
 
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[str], None] | None = None, *, required: bool = False) -> Iterator[None]:
     """Hold a lock, which the system releases when this process ends, however it ends, so that none is ever stale.
 
     path : of the lock's file, which names its holder; it is removed at the end.
     waiting : called once with a description of the holder, if another process holds it; that process is waited for.
-    Raises InUseError if another process holds it and waiting is None; OSError if the file cannot be written.
+    required : whether a file system without locks is an error, because processes share work by this one; else a line
+        says that there is no lock, and that one process is trusted to be alone.
+    Raises InUseError if another process holds it and waiting is None; ConfigError if it is required and cannot be had;
+    OSError if the file cannot be written.
     """
     reported = False
-    while (descriptor := _hold(path)) is None:
+    while (descriptor := _hold(path, required)) is None:
         holder = _holder(path)
         if waiting is None:
             raise InUseError(holder)
@@ -82,12 +85,23 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _hold(path: Path) -> int | None:
+def _hold(path: Path, required: bool) -> int | None:
     """The descriptor of a lock's file, locked and with this process's name in it; None if another one has it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _try_lock(descriptor):
+            try:
+                free = _try_lock(descriptor)
+            except OSError as error:
+                if required:
+                    os.unlink(path)
+                    raise ConfigError(
+                        f"{path.parent} is on a file system without locks ({error.strerror or error}), by which "
+                        "processes share the work: name a folder on another one"
+                    ) from None
+                logger.info("no lock on this file system (%s); continuing without one", error.strerror)
+                free = True
+            if not free:
                 os.close(descriptor)
                 return None
             with contextlib.suppress(FileNotFoundError):
@@ -112,6 +126,7 @@ def _holder(path: Path) -> str:
 
 
 def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Whether the lock could be had.   Raises OSError where there are none."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -123,6 +138,4 @@ def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError as error:
-        logger.info("no lock on this file system (%s); continuing without one", error.strerror)
     return True

@@ -9,7 +9,7 @@ import math
 import os
 import statistics
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,20 +133,26 @@ def _record(values: Any) -> Record:
     return record
 
 
-def write_records(path: Path, records: Iterable[Record]) -> list[Record]:
+def write_records(
+    path: Path, records: Iterable[Record], table: Callable[[list[Record]], str] | None = None
+) -> list[Record]:
     """Add records to a file, in the place of those of the same runs; several processes may add to one.
 
-    Returns all its records.   Raises OSError; ModelError if the file is damaged.
+    table : what is written into a file .md beside it, of all its records.
+    Returns all its records.   Raises OSError; ModelError if the file is damaged; ConfigError on a file system without
+    locks.
     """
 
     def waiting(holder: str) -> None:
         logger.info("waiting for %s, which is writing to %s", holder, path)
 
-    with locked(path.with_name(f".{path.name}.lock"), waiting):
+    with locked(path.with_name(f".{path.name}.lock"), waiting, required=True):
         known = {_key(record): record for record in (*read_records(path), *records)}
         kept = [known[key] for key in sorted(known)]
         lines = [json.dumps(dataclasses.asdict(record)) for record in kept]
         write_atomically(path, ('{"runs": [\n' + ",\n".join(lines) + "\n]}\n").encode())
+        if table is not None:
+            write_atomically(path.with_suffix(".md"), table(kept).encode())
     return kept
 
 

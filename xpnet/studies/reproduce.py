@@ -2,6 +2,9 @@
 
 A run is identified by its settings, its library and its kind of device: it continues where it was stopped, and recipes
 with the same settings share their runs. Its directory is named after recipe and seed.
+
+Any number of processes, on any number of machines, may share a folder of runs: each trains what no other one trains, by
+the locks of the directories. They need no launcher, and none knows of the others.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.checks import check_range
 from xpnet.data import Dataset
-from xpnet.errors import ConfigError, ModelError, NonFiniteError
+from xpnet.errors import ConfigError, InUseError, ModelError, NonFiniteError
 from xpnet.files import parse_toml, read_text, remove
 from xpnet.model import Ensemble, load
 from xpnet.recipes import Recipe, read_recipe, recipe_names
 from xpnet.studies.records import Record, read_records, settings_of, write_records
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import EPOCHS, TrainConfig
-from xpnet.training.directory import holds_run
+from xpnet.training.directory import RunDirectory, claim, holds_run
 from xpnet.training.estimate import estimate
 from xpnet.training.fit import fit
 from xpnet.training.prepare import prepare
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 SPENT = "the budget is spent"
 MEASURED = 0.2  # seconds of steps from which a plan infers the rest
+PAUSE = 1.0  # seconds between two looks at what other processes train
 
 
 class Planned(NamedTuple):
@@ -92,13 +96,16 @@ def reproduce(
 ) -> Iterator[Record]:
     """Train recipes, or continue their runs, and yield a Record of each run that finishes.
 
+    What another process trains in the same folder is waited for: its record is yielded too, and if that process ends
+    before, its run is continued here.
+
     recipes : as recipes_of returns them.   data : must have a test split, which training does not see.
     backend : where to compute.   folder : holds a directory for each run; it is created.
     seeds : runs of each recipe, from its own seed on; None takes each recipe's own number. A committee has as many
         networks as its recipe says.
     minutes : after which no new epoch is started; None for no limit.   callbacks : see callbacks.py.
-    Raises ConfigError, before any training, for a recipe that does not fit the data; ModelError for a damaged file of a
-    run.
+    Raises ConfigError, before any training, for a recipe that does not fit the data or a folder on a file system
+    without locks; ModelError for a damaged file of a run.
     """
     if minutes is not None:
         check_range("budget", minutes, 0.0, low_open=True)
@@ -107,21 +114,31 @@ def reproduce(
     trainer = _Trainer(data, backend, _Places(folder, data, backend), deadline)
 
     def records() -> Iterator[Record]:
-        for name, configs in runs.items():
-            recipe, members = recipes[name], []
-            for config in configs:
-                record = trainer.run(name, recipe, config, callbacks)
+        finished: dict[str, list[Record]] = {name: [] for name in runs}
+        missing = [(name, config) for name, configs in runs.items() for config in configs]
+        told = ""
+        while missing:
+            elsewhere, waiting = [], ""
+            for name, config in missing:
+                try:
+                    record = trainer.run(name, recipes[name], config, callbacks)
+                except InUseError as holder:
+                    elsewhere.append((name, config))
+                    waiting = waiting or f"waiting for {holder}, which trains {name}, seed {config.seed}"
+                    continue
                 if record is None:
                     logger.info("the budget is spent; the same command continues")
                     return
-                members.append(record)
                 yield record
-            if not recipe.members:
-                continue
-            if failed := sum(record.failure is not None for record in members):
-                logger.warning("%s: no committee, since %d of its %d networks failed", name, failed, len(members))
-            else:
-                yield trainer.committee(name, configs, members)
+                finished[name].append(record)
+                if len(finished[name]) == recipes[name].members:
+                    yield from trainer.committee(name, runs[name], finished[name])
+            if elsewhere == missing:
+                if waiting != told:
+                    logger.info("%s", waiting)
+                told = waiting
+                time.sleep(PAUSE)
+            missing = elsewhere
 
     return records()
 
@@ -216,33 +233,47 @@ class _Trainer:
         self.backend, self.places, self.deadline = backend, places, deadline
 
     def run(self, name: str, recipe: Recipe, config: TrainConfig, callbacks: Sequence[Callback]) -> Record | None:
-        """The record of one run, trained to its end; None where the deadline comes first."""
+        """The record of one run, trained to its end; None where the deadline comes first.
+
+        Raises InUseError, with the description of a process, if that one trains it.
+        """
+        while True:
+            directory = self.places.of(name, config)
+            if (directory / "result.json").exists():
+                return self._finished(name, recipe, config, directory)
+            if time.monotonic() >= self.deadline:
+                return None
+            with claim(directory):
+                # Before it was held, another process may have finished this run, or begun another one in its place.
+                if self.places.of(name, config) == directory and not (directory / "result.json").exists():
+                    return self._train(name, recipe, config, callbacks, directory)
+
+    def _finished(self, name: str, recipe: Recipe, config: TrainConfig, directory: Path) -> Record:
+        """The record of a run that is finished."""
+        remove(directory / "checkpoints")  # if the run was killed between the two
+        # Without its checkpoints, a run is not continued but trained again.
+        path, remedy = directory / "result.json", f"delete {directory} to train it again"
+        known = read_records(path, remedy)
+        if len(known) != 1 or known[0].settings != settings_of(config):
+            raise ModelError(f"{path} is not the result of the run in its directory; {remedy}")
+        # Another recipe with the same settings may have brought it about.
+        return dataclasses.replace(known[0], **_about(name, recipe))
+
+    def _train(
+        self, name: str, recipe: Recipe, config: TrainConfig, callbacks: Sequence[Callback], directory: Path
+    ) -> Record | None:
+        """The record of a run that is trained to its end in a directory that is held; None as in run."""
         network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
-        directory = self.places.of(name, config)
-        finished, checkpoints = directory / "result.json", directory / "checkpoints"
-        if finished.exists():
-            remove(checkpoints)  # if the run was killed between the two
-            # Without its checkpoints, a run is not continued but trained again.
-            remedy = f"delete {directory} to train it again"
-            known = read_records(finished, remedy)
-            if len(known) != 1 or known[0].settings != settings_of(config):
-                raise ModelError(f"{finished} is not the result of the run in its directory; {remedy}")
-            # Another recipe with the same settings may have brought it about.
-            return dataclasses.replace(known[0], **_about(name, recipe))
-        if time.monotonic() >= self.deadline:
-            return None
         logger.info("%s, seed %d: %s, in %s", name, config.seed, network, directory)
-        limit = _Deadline(self.deadline)
+        limit, files = _Deadline(self.deadline), RunDirectory(directory, resume=True, claimed=True)
         try:
             result = fit(
                 network,
                 self.data,
                 config,
                 backend=self.backend,
-                callbacks=[limit, *callbacks],
+                callbacks=[limit, *callbacks, files],
                 progress=False,
-                out=directory,
-                resume=True,
                 keep=1,
             )
         except NonFiniteError as error:
@@ -256,17 +287,24 @@ class _Trainer:
             wrong = np.flatnonzero(result.model.predict(self.images) != self.labels)
             seconds = sum(epoch.seconds for epoch in result.history)
             record = self._record(name, recipe, config, wrong, len(result.history), seconds)
-        write_records(finished, [record])
-        remove(checkpoints)
+        write_records(directory / "result.json", [record])
+        remove(directory / "checkpoints")
         return record
 
-    def committee(self, name: str, configs: Sequence[TrainConfig], members: Sequence[Record]) -> Record:
-        """The record of the networks of several runs, which differ in their seeds, and whose outputs are averaged."""
+    def committee(self, name: str, configs: Sequence[TrainConfig], members: Sequence[Record]) -> Iterator[Record]:
+        """The record of networks that differ in their seeds, and whose outputs are averaged; none if one failed.
+
+        members : the records of the runs, in any order. Whichever process makes it, it is the same.
+        """
+        if failed := sum(record.failure is not None for record in members):
+            logger.warning("%s: no committee, since %d of its %d networks failed", name, failed, len(members))
+            return
+        members = sorted(members, key=lambda record: record.seeds)
         seeds = [config.seed for config in configs]
         directories = [self.places.of(name, config) for config in configs]
         models = [load(d / "model.safetensors", self.backend.device, self.backend.name) for d in directories]
         wrong = np.flatnonzero(Ensemble(models).predict(self.images) != self.labels)
-        return dataclasses.replace(
+        yield dataclasses.replace(
             members[0],
             seeds=seeds,
             network=f"{len(seeds)} x {members[0].network}",

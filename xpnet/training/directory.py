@@ -22,7 +22,7 @@ from xpnet.training.history import read_history, write_history
 from xpnet.training.logs import Writer
 from xpnet.training.run import Run
 
-__all__ = ["RunDirectory", "holds_run", "refuse_run"]
+__all__ = ["RunDirectory", "claim", "holds_run", "refuse_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,26 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Hold a run's directory, which is created, in work that several processes share: no other one trains there.
+
+    Raises InUseError if one does, with its description; ConfigError where the directory cannot be written or locked.
+    """
+    _refuse_file(path)
+    with contextlib.ExitStack() as held:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path / ".lock", required=True))
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write the run directory {path}: {error.strerror or error}; name another directory")
+
+
 def _refuse_file(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"cannot write the run directory {path}: it is a file; name another directory")
@@ -76,6 +96,7 @@ class RunDirectory(Writer):
     path : of the directory, which is created, and in which no other process may train meanwhile.
     resume : whether to continue the run that it holds, from its newest intact checkpoint, or from the start if it was
         stopped before the first one.
+    claimed : whether the caller holds the directory already, by claim.
     Raises ConfigError, before any training, where it cannot be written, already holds a run that is not to continue, or
     one that has other settings or data; ModelError if the run cannot be continued: it has checkpoints, but none is
     intact, or it was trained, but has none.
@@ -85,8 +106,8 @@ class RunDirectory(Writer):
 
     order = -1
 
-    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
-        self.path, self.resume = Path(path), resume
+    def __init__(self, path: str | Path, *, resume: bool = False, claimed: bool = False) -> None:
+        self.path, self.resume, self.claimed = Path(path), resume, claimed
         self.checkpoints = self.path / "checkpoints"
         self._open = contextlib.ExitStack()
         self._thread: ThreadPoolExecutor | None = None
@@ -103,7 +124,8 @@ class RunDirectory(Writer):
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 flush_names(self.path.parent)
-                opened.enter_context(_lock(self.path))
+                if not self.claimed:
+                    opened.enter_context(_lock(self.path))
                 if self.resume:
                     self._continue(run)
                 else:
@@ -113,9 +135,7 @@ class RunDirectory(Writer):
                 self._write_config(run)
                 write_history(self.path / "history.csv", run.history)
             except OSError as error:
-                raise ConfigError(
-                    f"cannot write the run directory {self.path}: {error.strerror or error}; name another directory"
-                ) from None
+                raise _unwritable(self.path, error) from None
             self._thread = opened.enter_context(ThreadPoolExecutor(1, "xpnet-writer"))
             self._open = opened.pop_all()
 

@@ -9,6 +9,8 @@ of label smoothing. No trial sees the test split.
 """
 
 from .space import default_space, parse, read_space
+from .storage import check_storage, masked
 from .study import Trial, Tuned, tune
+from .workers import working_in
 
-__all__ = ["Trial", "Tuned", "default_space", "parse", "read_space", "tune"]
+__all__ = ["Trial", "Tuned", "check_storage", "default_space", "masked", "parse", "read_space", "tune", "working_in"]

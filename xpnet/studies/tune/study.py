@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import logging
-import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,9 +14,10 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.checks import check_range, required
 from xpnet.data import Dataset
-from xpnet.errors import ConfigError, NonFiniteError
-from xpnet.files import open_regular, sha256_of
+from xpnet.errors import ConfigError, NonFiniteError, XpnetError
+from xpnet.files import sha256_of
 from xpnet.studies.tune.space import Dimension, default_space, parse
+from xpnet.studies.tune.storage import masked, open_storage, reason
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.fit import fit
@@ -25,8 +25,6 @@ from xpnet.training.prepare import as_dataset, check_arguments, n_trained_on, pr
 from xpnet.training.run import Run
 
 __all__ = ["Trial", "Tuned", "tune"]
-
-logger = logging.getLogger(__name__)
 
 # Share of the training examples that is held out where neither the settings nor the data say what to judge by.
 VALIDATION = 0.1
@@ -40,6 +38,8 @@ UNPRUNED_TRIALS = 4
 # Attributes that a study keeps: the terms it was begun on, the trial with the settings it started from, and why a trial
 # failed.
 TERMS, START, FAILURE = "terms", "start", "failure"
+
+BEGINNING = 50  # tenths of a second that another process may need to begin a study
 
 
 class Trial(NamedTuple):
@@ -101,7 +101,8 @@ def tune(
     config : the settings to start from; those not searched for keep their values.   trials : to finish in all, >= 1.
     storage : where the study is kept: a file, a URL of Optuna's such as sqlite:///tune.db, or None for the memory.
         An existing study is continued; it must have been begun with the same data, space and config. Several
-        processes may share one; each of them may finish one trial more than requested.
+        processes may share one; each of them may finish one trial more than requested. Processes on several machines
+        share a file (NFS 3 or later) or a server such as PostgreSQL, never SQLite, whose locks fail on NFS.
     study : its name in the storage.   backend : where to compute; None takes config.backend().
     report : called after each trial of this process.
     Returns a Tuned. One process repeats the trials of a seed exactly, at once or in parts that end between trials.
@@ -122,7 +123,8 @@ def tune(
     backend = backend or config.backend()
     terms = _terms(dimensions, _resolved(config, data, backend), data)
     with _silent(optuna), ExitStack() as closing:
-        search = _Search(optuna, _open(optuna, storage, study, terms, closing), data, config, dimensions)
+        search = _Search(optuna, data, config, dimensions)
+        search.begin(storage, study, terms, closing)
         try:
             while search.needs_more(trials):
                 finished = search.run(backend)
@@ -130,17 +132,53 @@ def tune(
                     report(finished)
             return search.result(backend)
         except optuna.exceptions.StorageInternalError as error:
-            reason = str(error.__cause__ or error).partition("\n")[0]
-            raise OSError(f"cannot continue the study {study!r} in {storage}: {reason}") from None
+            raise OSError(f"cannot continue the study {study!r} in {masked(storage)}: {reason(error)}") from None
 
 
 class _Search:
     """A study of Optuna's with what its trials need."""
 
-    def __init__(
-        self, optuna: Any, study: Any, data: Dataset, config: TrainConfig, space: dict[str, Dimension]
+    study: Any
+
+    def __init__(self, optuna: Any, data: Dataset, config: TrainConfig, space: dict[str, Dimension]) -> None:
+        self.optuna, self.data, self.config, self.space = optuna, data, config, space
+
+    def begin(
+        self, storage: str | Path | None, name: str, terms: dict[str, dict[str, Any]], closing: ExitStack
     ) -> None:
-        self.optuna, self.study, self.data, self.config, self.space = optuna, study, data, config, space
+        """Begin a study, or continue one that was begun on the same terms; closing learns what is to be closed."""
+        optuna, new = self.optuna, False
+        options = {"study_name": name, "pruner": optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS)}
+        try:
+            options["storage"] = open_storage(optuna, storage, closing)
+            try:  # first of all, since beginning a study that is there leaves a trace in a journal
+                self.study = optuna.load_study(**options)
+            except KeyError:
+                try:
+                    self.study, new = optuna.create_study(direction="maximize", **options), True
+                except optuna.exceptions.DuplicatedStudyError:
+                    self.study = optuna.load_study(**options)
+            known = self._begun(new, terms)
+        except XpnetError:
+            raise
+        except Exception as error:  # every storage has errors of its own
+            raise ConfigError(
+                f"cannot store the study {name!r} in {masked(storage)} ({reason(error)}): name another storage"
+            ) from None
+        _compare(name, masked(storage), known, terms)
+
+    def _begun(self, new: bool, terms: dict[str, dict[str, Any]]) -> Mapping[str, Any]:
+        """The terms on which the study was begun, by this process if it is new or if whoever created it was killed."""
+        for _ in range(0 if new else BEGINNING):
+            known: Mapping[str, Any] | None = self.study.user_attrs.get(TERMS)
+            if known is not None or any(START not in trial.user_attrs for trial in self.study.trials):
+                return known or {}
+            time.sleep(0.1)
+        # The start comes before the terms: who finds those will not propose it once more.
+        if not self.study.trials:
+            self.study.enqueue_trial(self._start_params(), user_attrs={START: True})
+        self.study.set_user_attr(TERMS, terms)
+        return terms
 
     def needs_more(self, trials: int) -> bool:
         """Whether there is a trial to be run; sees to it that the start is among them.
@@ -257,62 +295,18 @@ def _terms(space: dict[str, Dimension], start: TrainConfig, data: Dataset) -> di
     return plain
 
 
-def _open(
-    optuna: Any, storage: str | Path | None, name: str, terms: dict[str, dict[str, Any]], closing: ExitStack
-) -> Any:
-    """Begin a study, or continue one that was begun on the same terms; closing learns what is to be closed."""
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS)
-    try:
-        place: Any = None
-        if "://" in str(storage):
-            place = optuna.storages.RDBStorage(str(storage))
-            closing.callback(place.engine.dispose)
-        elif storage is not None:
-            journal = optuna.storages.journal
-            # The other kind of lock is a symbolic link, which not everybody may make on Windows.
-            lock = journal.JournalFileOpenLock(str(storage))
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            _drop_torn_line(Path(storage), lock)
-            place = optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage), lock))
-        try:  # first of all, since beginning a study that is there leaves a trace in a journal
-            study = optuna.load_study(storage=place, study_name=name, pruner=pruner)
-        except KeyError:
-            study = optuna.create_study(
-                storage=place, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
-            )
-        known = study.user_attrs.get(TERMS)
-        if known is None and not study.trials:
-            study.set_user_attr(TERMS, terms)
-            known = terms
-    except Exception as error:  # every storage has errors of its own
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"cannot store the study {name!r} in {storage} ({reason}): name another storage") from None
-    for kind, ours in terms.items():
-        theirs = (known or {}).get(kind, {})
+def _compare(name: str, storage: str, theirs: Mapping[str, Any], ours: dict[str, dict[str, Any]]) -> None:
+    """Raise ConfigError unless a study was begun on these terms."""
+    for kind, terms in ours.items():
+        known = theirs.get(kind, {})
         if kind == "settings":  # a study that is older than a setting has its default
-            theirs = {name: SETTINGS[name].default for name in ours} | theirs
-        other = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+            known = {name: SETTINGS[name].default for name in terms} | known
+        other = [key for key in {**known, **terms} if known.get(key) != terms.get(key)]
         if other:
             raise ConfigError(
                 f"the study {name!r} in {storage} differs in its {kind} ({', '.join(other)}): continue it with "
                 "the same ones, or start a study under another name"
             )
-    return study
-
-
-def _drop_torn_line(journal: Path, lock: Any) -> None:
-    """Drop the line that a killed process or a full disk left unfinished: Optuna would glue the next one to it."""
-    if not journal.is_file():
-        return
-    lock.acquire()
-    try:
-        with open_regular(journal) as file:
-            content = file.read()
-        if content.startswith(b'{"op_code"') and not content.endswith(b"\n"):
-            logger.warning("the last line of %s is incomplete: it is dropped, and with it a part of a trial", journal)
-            os.truncate(journal, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
 
 
 @contextmanager
