@@ -1,12 +1,10 @@
 """The backend room: choosing a library and a device, moving arrays, and saying why a device is unusable."""
 
-import ctypes
 import importlib.metadata
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +17,6 @@ from tests import fake_cupy
 from tests.conftest import DEMANDED, ArrayLibrary, open_backend
 from tests.team_of_threads import ThreadTeam, on_threads
 from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select, select_for
-from xpnet.backend._numpy import keep_freed_memory
 from xpnet.backend._torch import TorchBackend
 from xpnet.backend.cupy import gemm
 from xpnet.distributed import Team
@@ -246,35 +243,6 @@ def test_jax_donates_the_state_and_nothing_else() -> None:
 
 
 # Process-wide settings
-
-
-def recorded_mallopt(monkeypatch: pytest.MonkeyPatch, libc_version: Callable[[str], str | None]) -> dict[int, int]:
-    settings: dict[int, int] = {}
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=settings.__setitem__))
-    monkeypatch.setattr(os, "confstr", libc_version, raising=False)
-    keep_freed_memory.__wrapped__()
-    return settings
-
-
-def test_glibc_is_told_to_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = recorded_mallopt(monkeypatch, lambda name: "glibc 2.36")
-    assert settings == {-3: 32 * 2**20, -1: 128 * 2**20}
-
-
-def unknown_name(name: str) -> str:
-    raise ValueError("unrecognized configuration name")
-
-
-@pytest.mark.parametrize("answer", [unknown_name, lambda name: None, lambda name: ""], ids=["macOS", "None", "musl"])
-def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str | None]) -> None:
-    assert recorded_mallopt(monkeypatch, answer) == {}
-
-
-def test_no_confstr_as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_freed_memory.cache_clear()
-    monkeypatch.delattr(os, "confstr", raising=False)
-    assert select("cpu").name == "numpy"
-    keep_freed_memory.cache_clear()
 
 
 def is_glibc() -> bool:

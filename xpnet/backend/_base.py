@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet.display import html_table
 from xpnet.errors import DeviceError
+from xpnet.platforms import usable_cpus
 
 from .arrays import home_of, to_numpy
 
@@ -258,10 +259,7 @@ def first_line(error: BaseException) -> str:
 
 def cpu_threads() -> str:
     """The number of CPU threads this process may run on, in words."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity
-        count = os.cpu_count() or 1
+    count = usable_cpus()
     return f"{count} CPU thread{'s' if count > 1 else ''}"
 
 

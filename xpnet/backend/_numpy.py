@@ -1,17 +1,15 @@
 """NumPy on the CPU: the default backend."""
 
 import functools
-import os
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from ._base import Backend, Exchange, Peers, cpu_threads, worth_threads
+from xpnet.platforms import keep_freed_memory
 
-# parameter numbers of mallopt, <malloc.h>
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+from ._base import Backend, Exchange, Peers, cpu_threads, worth_threads
 
 _SHORT = 32
 """The longest row of which a copy to transpose costs less than a loop of its own."""
@@ -91,25 +89,3 @@ def _thread_pools() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep freed blocks instead of handing them back to the system.
-
-    A training step frees and allocates the same large temporaries again and again, and each one that was handed back
-    costs a page fault for every 4 KiB when it returns: 507 a step at 784-128-10 and batch 256, and 2.2 ms where 1.3
-    would do. Each of the two settings alone changes nothing. Blocks above 32 MiB, the most that glibc takes, are
-    still handed back; 128 MiB of freed memory is twice what a step of batch 4096 at 784-512-10 leaves behind.
-    Other C libraries have no such settings and are left alone.
-    """
-    try:
-        glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, OSError, ValueError):
-        glibc = False
-    if glibc:
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)

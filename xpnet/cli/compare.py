@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import shlex
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from xpnet.data import Split
 from xpnet.errors import ConfigError, ModelError, XpnetError, one_line
 from xpnet.model import Model, load
 from xpnet.numerics.augment import Distortion
+from xpnet.platforms import quoted
 from xpnet.studies.compare import Disagreement, ErrorDifference, compare_errors, compare_right
 from xpnet.studies.runs import RunInfo, read_run
 from xpnet.training.config import SETTINGS
@@ -183,7 +183,7 @@ def _print(
     for letter, pair in zip(LETTERS[1:], pairs, strict=False):
         say(_in_words(letter, pair), console)
     if console.is_terminal and len(found) == 2:
-        names = " ".join(shlex.quote(str(run.path)) for run in found)
+        names = " ".join(quoted(run.path) for run in found)
         say(f"next: xpnet plot {names}", console, style="dim")
 
 

@@ -1,6 +1,5 @@
 """xpnet draw."""
 
-import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from xpnet.cli.datasets import DataDir, DataName, figure, newest_run, test_split
 from xpnet.cli.terminal import fill
 from xpnet.data.formats.folders import user_cache
 from xpnet.model import load
+from xpnet.platforms import has_windows
 
 __all__ = ["draw"]
 
@@ -65,7 +65,4 @@ def _name(runs: Sequence[Path]) -> str:
 
 def _opened(page: Path) -> bool:
     """Show the page in a browser with windows, if there is one: those of a terminal run no script."""
-    windows = sys.platform in ("win32", "darwin")
-    if not windows and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
-        return False
-    return webbrowser.open_new_tab(page.resolve().as_uri())
+    return has_windows() and webbrowser.open_new_tab(page.resolve().as_uri())

@@ -1,7 +1,6 @@
 """xpnet predict: images by index or from files, all at once or one by one at a prompt."""
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -29,6 +28,7 @@ from xpnet.cli.settings import Indices, Pictures, Unsure, span_of
 from xpnet.cli.terminal import ask_line, edit_lines, fill
 from xpnet.errors import ConfigError, ModelError, XpnetError
 from xpnet.model import UNSURE, load
+from xpnet.platforms import split_line
 
 __all__ = ["predict", "told_apart"]
 
@@ -249,7 +249,7 @@ def _words(line: str) -> list[str]:
     if _there(line):
         return [line]
     try:
-        words = shlex.split(line)
+        words = split_line(line)
     except ValueError:  # an odd quote
         words = line.split()
     apart = ([word] if _there(word) else word.split(",") for word in words)

@@ -1,7 +1,6 @@
 """What xpnet train prints around a run: its header, its plan, its results."""
 
 import math
-import shlex
 import statistics
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from xpnet.distributed import Team
 from xpnet.errors import ModelError
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.network import MLP
+from xpnet.platforms import quoted
 from xpnet.training.config import SETTINGS, SMALL, TrainConfig
 from xpnet.training.estimate import estimate
 from xpnet.training.fit import Result
@@ -98,7 +98,7 @@ def print_result(result: Result, data: Dataset, out: Path) -> None:
         raise ModelError(f"the model was trained, but could not be saved: {result.unsaved}")
     _print(f"saved in {out}")
     if sys.stdout.isatty():
-        run = shlex.quote(str(out))
+        run = quoted(out)
         _print(f"next: xpnet predict {run}, or xpnet draw {run}", "dim")
 
 
@@ -127,7 +127,7 @@ def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None
             raise ModelError(f"seed {seed} was trained, but could not be saved: {result.unsaved}")
     _print(f"saved in {out}")
     if sys.stdout.isatty():
-        runs = " ".join(shlex.quote(str(out / f"seed-{seed}")) for seed in results)
+        runs = " ".join(quoted(out / f"seed-{seed}") for seed in results)
         _print(f"next: xpnet evaluate {runs}", "dim")
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from cyclopts import Parameter
 from xpnet.cli.terminal import fill, print_table, result_console, say
 from xpnet.display import duration
 from xpnet.errors import one_line
+from xpnet.platforms import quoted
 from xpnet.studies.runs import RunInfo, best_of, read_runs
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ def _next(found: Sequence[RunInfo], best: set[Path]) -> str:
     """A command that one may want now."""
     for run in reversed(found):
         if run.state == "interrupted" and not run.reason:
-            return f"xpnet train --resume {shlex.quote(str(run.path))}"
+            return f"xpnet train --resume {quoted(run.path)}"
     if not best or len(found) < 2:
         return ""
     first = next(run for run in found if run.path in best)
     others = [run for run in found if run is not first and (run.data, run.split) == (first.data, first.split)]
     other = max(others, key=lambda run: run.began)
-    return f"xpnet compare {shlex.quote(str(first.path))} {shlex.quote(str(other.path))}"
+    return f"xpnet compare {quoted(first.path)} {quoted(other.path)}"

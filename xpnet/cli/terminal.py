@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from xpnet.display import duration
+from xpnet.platforms import line_editor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -279,12 +280,9 @@ def prepare_streams() -> None:
 
 def edit_lines() -> None:
     """Give the lines that ask_line asks for an editor, a history, and completion of file names, where there is one."""
-    try:
-        import readline
-    except ImportError:  # on Windows, whose console edits lines itself
-        return
-    readline.set_completer_delims(" \t\n\"'")
-    readline.parse_and_bind("bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete")
+    if editor := line_editor():
+        editor.set_completer_delims(" \t\n\"'")
+        editor.parse_and_bind("bind ^I rl_complete" if "libedit" in (editor.__doc__ or "") else "tab: complete")
 
 
 def ask_line(prompt: str) -> str:

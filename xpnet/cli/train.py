@@ -1,7 +1,6 @@
 """xpnet train."""
 
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from xpnet.cli.terminal import fill
 from xpnet.data import Dataset
 from xpnet.distributed import Team
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.platforms import ending_signals, quoted
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import newest_checkpoint
 from xpnet.training.config import TrainConfig
@@ -203,7 +203,7 @@ class _Interruption(Callback):
     def __enter__(self) -> Self:
         # A signal that is ignored, as in a shell's background, or is somebody else's stays so.
         if threading.current_thread() is threading.main_thread():
-            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            for number, usual in ending_signals().items():
                 if signal.getsignal(number) is usual:
                     self._replaced[number] = signal.signal(number, self._receive)
         return self
@@ -223,7 +223,7 @@ class _Interruption(Callback):
     def of(self, folder: Path, out: Path, seeds: int | None) -> Self:
         """This callback, for the run in a directory, which is one of several in out if there are seeds."""
         self.run, self.folder = None, folder
-        self.again = f"xpnet train --resume {shlex.quote(str(out))}" + (f" --seeds {seeds}" if seeds else "")
+        self.again = f"xpnet train --resume {quoted(out)}" + (f" --seeds {seeds}" if seeds else "")
         return self
 
     def on_start(self, run: Run) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
+
+from xpnet.platforms import usable_cpus
 
 from .agreement import differences
 from .starting import launcher
@@ -42,9 +43,8 @@ def about(team: Team, **more: Any) -> dict[str, Any]:
 
     import numpy as np
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     computing = {"NumPy": np.__version__, **computes_with(), **more}
-    facts = {"rank": team.rank, "host": platform.node(), "cores": cores, **computing}
+    facts = {"rank": team.rank, "host": platform.node(), "cores": usable_cpus(), **computing}
     known = team.gather((facts, team.where, computing))
     return {
         "launcher": launcher(),

@@ -10,6 +10,8 @@ from importlib import resources
 from io import BufferedReader
 from typing import Protocol
 
+from xpnet.platforms import open_descriptor
+
 __all__ = ["Stream", "open_regular", "package_text", "read_up_to", "read_whole"]
 
 _BLOCK = 1 << 20
@@ -27,9 +29,8 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
     Raises OSError, with a reason in its strerror, for anything that is not a regular file or cannot be opened.
     """
-    unwaiting = getattr(os, "O_NONBLOCK", 0)
     try:
-        file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | unwaiting))  # noqa: SIM115
+        file = open(os.fspath(path), "rb", opener=open_descriptor)  # noqa: SIM115
     except ValueError:  # a NUL, or a surrogate that the file system's encoding lacks
         raise OSError(errno.EINVAL, "no file can have such a name", os.fspath(path)) from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
