@@ -38,6 +38,17 @@ class ThreadTeam(Team):
     def told(self, value: Any) -> Any:
         return self.gather(value)[0]
 
+    def together(self, what: Callable[[], T]) -> T:
+        own: Exception | None = None
+        try:
+            result = what()
+        except Exception as error:
+            own = error
+        for each in self.gather(own):
+            if each is not None:
+                raise each
+        return result
+
     def fail(self, error: BaseException) -> None:
         """Let the others end, instead of waiting."""
         for peer in range(self.size):

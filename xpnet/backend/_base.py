@@ -28,6 +28,7 @@ work takes one of them now and then.
 """
 
 Step = TypeVar("Step", bound=Callable[..., Any])
+T = TypeVar("T")
 Exchange = Callable[[Any, int], Any]
 
 
@@ -41,6 +42,7 @@ class Peers(Protocol):
     def exchange(self, array: np.ndarray, peer: int) -> np.ndarray: ...
     def gather(self, value: Any) -> list[Any]: ...
     def told(self, value: Any) -> Any: ...
+    def together(self, what: Callable[[], T]) -> T: ...
 
 
 class Backend:

@@ -72,14 +72,18 @@ def linked(
                 nccl.groupEnd()
             return theirs
 
+    def name() -> Any:
+        with reporting("to start"):
+            return nccl.get_unique_id() if team.rank == 0 else None
+
+    name_of_team = team.told(team.together(name))
     with reporting("to start"):
-        answer = team.told(_unique_id(nccl) if team.rank == 0 else None)
-        if isinstance(answer, Exception):
-            raise answer
-        communicator = nccl.NcclCommunicator(team.size, answer, team.rank)
+        # Not together: where it fails on one process, the others do not return from it.
+        communicator = nccl.NcclCommunicator(team.size, name_of_team, team.rank)
     try:
         with active():
-            _greet(cupy, team, exchange)
+            strangers = _greet(cupy, team, exchange)
+        team.together(lambda: _check(team, strangers))
         yield exchange
         with active():
             cupy.cuda.get_current_stream().synchronize()
@@ -120,22 +124,17 @@ def _words(version: int | None) -> str:
     return f"{(version or 0) // 10000}.{(version or 0) // 100 % 100}.{(version or 0) % 100}"
 
 
-def _unique_id(nccl: Any) -> Any:
-    """The name under which the processes find each other, or the error that all of them are to raise."""
-    try:
-        return nccl.get_unique_id()
-    except nccl.NcclError as error:
-        return error
-
-
-def _greet(cupy: Any, team: Peers, exchange: Exchange) -> None:
-    """Exchange with each peer of a sum, which opens the connections, and see that what arrives is what was sent."""
+def _greet(cupy: Any, team: Peers, exchange: Exchange) -> list[int]:
+    """Exchange with each peer of a sum, which opens the connections; the peers of which something else arrived."""
     numbers = cupy.arange(FIRST, dtype="int32")
-    distance = 1
-    while (peer := team.rank ^ distance) < team.size and distance < team.size:
-        if not bool((exchange(numbers + team.rank, peer) == numbers + peer).all()):
-            raise DeviceError(
-                f"the GPUs of the processes {team.rank} and {peer} do not get what the other one sends",
-                "try with NCCL_P2P_DISABLE=1",
-            )
-        distance *= 2
+    peers = [team.rank ^ 1 << bit for bit in range(team.size.bit_length() - 1)]
+    arrived = [exchange(numbers + team.rank, peer) for peer in peers]
+    return [peer for peer, theirs in zip(peers, arrived, strict=True) if not bool((theirs == numbers + peer).all())]
+
+
+def _check(team: Peers, strangers: list[int]) -> None:
+    for peer in strangers:
+        raise DeviceError(
+            f"the GPU of process {team.rank} gets something else from that of process {peer} than this one sends",
+            "try with NCCL_P2P_DISABLE=1",
+        )
