@@ -1,5 +1,6 @@
 """A team whose processes are threads of this one: what is asked of many processes, without any."""
 
+import pickle
 import queue
 import threading
 from collections.abc import Callable
@@ -31,9 +32,10 @@ class ThreadTeam(Team):
         return theirs
 
     def gather(self, value: Any) -> list[Any]:
+        sent = pickle.dumps(value)  # to each process its own
         for peer in range(self.size):
-            self._mail[self.rank, peer].put(value)
-        return [self._next_of(peer) for peer in range(self.size)]
+            self._mail[self.rank, peer].put(sent)
+        return [pickle.loads(self._next_of(peer)) for peer in range(self.size)]
 
     def told(self, value: Any) -> Any:
         return self.gather(value)[0]

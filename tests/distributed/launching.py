@@ -10,13 +10,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import xpnet
 
-__all__ = ["Finished", "begin", "finished", "launch", "left_behind", "needs_mpi"]
+__all__ = ["Finished", "begin", "finished", "launch", "left_behind", "needs_mpi", "xpnet_train"]
 
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
 # In the environment of every process that a launch starts, however indirectly.
@@ -94,6 +94,15 @@ def finished(status: int, out: str, err: str, mark: str) -> Finished:
             pytest.fail(f"{len(remaining)} processes were left behind\n{out}\n{err}")
         time.sleep(0.05)
     return Finished(status, out, err)
+
+
+# Pictures take longer than the rest: curves.png is not drawn where matplotlib is missing.
+_PROGRAM = "import sys; sys.modules['matplotlib'] = None; from xpnet.cli import main; sys.exit(main())"
+
+
+def xpnet_train(n: int, *arguments: str, **options: Any) -> Finished:
+    """Run `mpiexec -n N xpnet train ...`, without curves.png.   options : of launch."""
+    return launch(n, ["-c", _PROGRAM, "train", *arguments], **options)
 
 
 def left_behind(mark: str) -> list[int]:

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import xpnet
-from xpnet.training.history import Epoch
+from xpnet.training.checkpoint import newest_checkpoint
+from xpnet.training.history import Epoch, read_history
 from xpnet.training.run import Run
 
 SETTINGS: list[dict[str, Any]] = [
@@ -56,3 +58,19 @@ def assert_same(one: xpnet.Result, other: xpnet.Result) -> None:
     assert figures(one) == figures(other)
     assert (one.model_epoch, one.stop_reason) == (other.model_epoch, other.stop_reason)
     assert all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(other), strict=True))
+
+
+def result(run: Path) -> dict[str, Any]:
+    """All that a run has come to, but for the time it took."""
+    newest, faults = newest_checkpoint(run / "checkpoints")
+    assert newest is not None
+    assert not faults
+    figures = [{n: v for n, v in vars(epoch).items() if "second" not in n} for epoch in read_history(run)]
+    assert not [path for path in run.rglob("*") if path.name.endswith(".tmp") or path.name == ".lock"]
+    return {
+        "model": (run / "model.safetensors").read_bytes(),
+        "history": figures,
+        "config": (run / "config.toml").read_text(),
+        "step": newest.step,
+        **{name: array.tobytes() for name, array in newest.arrays.items()},
+    }

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ import pytest
 import xpnet
 from tests.conftest import write_npz
 from tests.promises.doomed import ROOT, Doomed, serve
+from tests.promises.resuming import result
 from xpnet.training.checkpoint import checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
 from xpnet.training.history import read_history
 
@@ -94,22 +94,6 @@ def assert_whole(run: Path) -> None:
         xpnet.load(run, device="cpu")
     if (run / "history.csv").exists():
         read_history(run)
-
-
-def result(run: Path) -> dict[str, Any]:
-    """All that a run has come to, but for the time it took."""
-    newest, faults = newest_checkpoint(run / "checkpoints")
-    assert newest is not None
-    assert not faults
-    figures = [{n: v for n, v in vars(epoch).items() if "second" not in n} for epoch in read_history(run)]
-    assert not [path for path in run.rglob("*") if path.name.endswith(".tmp") or path.name == ".lock"]
-    return {
-        "model": (run / "model.safetensors").read_bytes(),
-        "history": figures,
-        "config": (run / "config.toml").read_text(),
-        "step": newest.step,
-        **{name: array.tobytes() for name, array in newest.arrays.items()},
-    }
 
 
 @pytest.mark.parametrize("name", RUNS)
