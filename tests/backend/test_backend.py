@@ -184,14 +184,17 @@ def test_a_link_exchanges_what_lies_on_the_device(backend: Backend) -> None:
     assert (of_first.tolist(), of_second.tolist()) == ([10, 11, 12, 13], [14, 15, 16, 17])
 
 
-def test_numpy_hands_its_buffers_to_the_team() -> None:
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_nothing_is_copied_for_a_team_that_takes_the_same_memory(library: str) -> None:
     class Mirror(Team):
         def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
             return array
 
-    own = np.ones(3)
-    with select("cpu").link(Mirror()) as exchange:
-        assert exchange(own, 1) is own
+    need(library)
+    cpu = select("cpu", library)
+    own = cpu.to_device(np.ones(3))
+    with cpu.link(Mirror()) as exchange:
+        assert np.shares_memory(np.asarray(exchange(own, 1)), np.asarray(own))
 
 
 def test_device1_refuses_every_other_door() -> None:
