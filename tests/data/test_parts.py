@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +33,7 @@ from xpnet.data.formats import idx, parts
 from xpnet.files import open_regular
 from xpnet.training import loader
 from xpnet.training.fit import fit
-from xpnet.training.prepare import fingerprint
+from xpnet.training.prepare import fingerprint, glimpse
 
 N, K = 203, 3
 LENGTHS = (70, 1, 100, 32)
@@ -163,6 +165,7 @@ def test_a_file_is_checked_when_it_is_first_read(folder: Path, opened: list[str]
     assert labels[70] == 1
     assert set(opened) == {"train-00001-of-00004-labels.idx"}
     fingerprint(load_data(folder))
+    glimpse(load_data(folder))
     assert "train-00002-of-00004-images.idx" not in opened
 
 
@@ -443,16 +446,41 @@ def test_a_run_is_resumed_with_the_same_parts_only(folder: Path, one_file: Datas
         fit(network, load_data(folder), epochs=4, out=run, resume=True, **options)
 
 
+MEMORY = """
+import resource, sys
+import numpy as np, xpnet
+from xpnet.data import load_data
+from xpnet.training import loader
+loader.WINDOW_BYTES, loader.CHUNK_BYTES = 2**20, 2**15
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+xpnet.fit(xpnet.MLP((784, 3)), load_data("small"), epochs=1, batch_size=500, progress=False)
+before = peak()
+xpnet.fit(xpnet.MLP((784, 3)), load_data("large"), epochs=1, batch_size=500, progress=False)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_the_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    """78 MB go through windows of 1 MB, and nothing of them stays, neither what was checked nor what was read."""
+    images, labels = np.zeros((20_000, 784), np.uint8), np.arange(20_000) % 3
+    write_parts(tmp_path / "small", lambda split, i: (images[:1000], labels[:1000]), train=2, classes=3)
+    write_parts(tmp_path / "large", lambda split, i: (images, labels), train=5, classes=3)
+    grown = float(subprocess.check_output([sys.executable, "-c", MEMORY], cwd=tmp_path, text=True))
+    assert grown < 20
+
+
 def test_what_makes_a_fingerprint(folder: Path) -> None:
     def found() -> Iterator[str]:
         data = load_data(folder)
         yield fingerprint(data)
+        yield glimpse(data)
         yield fingerprint(data.take(100))
         yield fingerprint(dataclasses.replace(data, train=data.train[3:103]))
         yield fingerprint(data, np.ones(N))
 
     before = list(found())
-    assert len(set(before)) == 4
+    assert len(set(before)) == 5
     assert list(found()) == before
     labels = np.array([2], np.uint8)
     rewritten(folder, 1, "labels", header(labels) + labels.tobytes())
@@ -470,6 +498,9 @@ def test_other_splits_beside_parts(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "five.npz", X=IMAGES, y=np.arange(N) % 5)
     with pytest.raises(DataError, match=r"label 3 of .* is not a class of the training split"):
         read(folder, test=tmp_path / "five.npz")
+    write_parts(tmp_path / "fifths", lambda split, i: (IMAGES, np.arange(N) % 5), train=1, classes=5)
+    with pytest.raises(DataError, match="label 3 of row 3 is not a class of the training split"):
+        read(tmp_path / "other.npz", test=tmp_path / "fifths", task="classification")
     np.savez(tmp_path / "floats.npz", X=IMAGES / 7.0, y=LABELS)
     for first, second in ((folder, tmp_path / "floats.npz"), (tmp_path / "floats.npz", folder)):
         with pytest.raises(DataError, match="split is in parts and stays as it is: images of bytes, unlike"):
