@@ -11,6 +11,7 @@ import functools
 import os
 import shlex
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 __all__ = [
     "MEMORY_LIMITS",
+    "cpus",
     "ending_signals",
     "flush_content",
     "flush_names",
@@ -32,7 +34,9 @@ __all__ = [
     "replace",
     "split_line",
     "try_lock",
+    "unread",
     "usable_cpus",
+    "yield_cpu",
 ]
 
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -152,12 +156,37 @@ def ending_signals() -> dict[int, Any]:
     return found
 
 
-def usable_cpus() -> int:
-    """The number of CPUs that this process may run on; macOS and Windows tell only how many there are."""
+def cpus() -> set[int]:
+    """The numbers of the CPUs that this process may run on; macOS and Windows tell only how many there are."""
     if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     else:
-        return os.cpu_count() or 1
+        return set(range(os.cpu_count() or 1))
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(cpus())
+
+
+def yield_cpu() -> None:
+    """Let another process run that waits for this CPU; return at once if none does."""
+    if sys.platform != "win32":
+        os.sched_yield()
+    else:
+        time.sleep(0)
+
+
+def unread(descriptor: int) -> int:
+    """How many bytes nobody has read yet of those written to a pipe; 0 where that is not known."""
+    if sys.platform != "win32":
+        import fcntl
+        import termios
+
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+    return 0
 
 
 def physical_memory() -> int | None:

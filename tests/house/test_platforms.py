@@ -293,6 +293,31 @@ def test_cpus(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert platforms.usable_cpus() == (2 if system == "linux" else 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert platforms.usable_cpus() == (2 if system == "linux" else 8)
+    assert platforms.cpus() == ({0, 3} if system == "linux" else set(range(8)))
+
+
+def test_a_cpu_is_yielded(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(os, "sched_yield", lambda: calls.append("yield"), raising=False)
+    monkeypatch.setattr("xpnet.platforms.time.sleep", lambda seconds: calls.append(f"sleep {seconds}"))
+    platforms.yield_cpu()
+    assert calls == ["sleep 0" if system == "win32" else "yield"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_what_is_unread_in_a_pipe() -> None:
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"abc")
+        assert platforms.unread(writer) == 3
+        os.read(reader, 3)
+        assert platforms.unread(writer) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert platforms.unread(writer) == 0  # closed
+    with open(__file__) as file:
+        assert platforms.unread(file.fileno()) == 0
 
 
 def test_memory(system: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import pickle  # nosec B403
 import sys
@@ -15,8 +13,10 @@ import mpi4py
 import numpy as np
 
 from xpnet.errors import TeamError
+from xpnet.platforms import cpus, yield_cpu
 
 from .failures import Failure
+from .starting import flush
 from .team import Team
 
 mpi4py.rc(initialize=False, finalize=True)
@@ -25,8 +25,6 @@ from mpi4py import MPI  # noqa: E402
 __all__ = ["MpiTeam", "library", "start"]
 
 T = TypeVar("T")
-
-_yield_core: Callable[[], None] = getattr(os, "sched_yield", functools.partial(time.sleep, 0))
 
 # MPI counts in 32 bits.
 CHUNK = 1 << 30
@@ -52,7 +50,10 @@ class MpiTeam(Team):
     def __init__(self) -> None:
         self._world = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
-        self.local_rank = self._world.Split_type(MPI.COMM_TYPE_SHARED).Get_rank()
+        neighbours = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = neighbours.Get_rank()
+        own_cores = neighbours.Get_size() <= len(set().union(*neighbours.allgather(cpus())))
+        self._yielding = 1e-3 if own_cores else 0.0
         self.library = library()
         self._error: BaseException | None = None
         # A process that leaves says how often it has exchanged with each other one, and in the own place how many calls
@@ -114,9 +115,7 @@ class MpiTeam(Team):
         return error is self._error
 
     def abort(self, status: int) -> NoReturn:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        flush()
         # What has been said is enough; MPICH would add a line of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         MPI.COMM_WORLD.Abort(status)
@@ -131,7 +130,7 @@ class MpiTeam(Team):
         if error is not None and not self.shared(error):
             self.abort(130 if isinstance(error, KeyboardInterrupt) else 1)
         goodbyes = [self._exits.Isend(self._calls, rank) for rank in self._left]
-        _poll([*goodbyes, *self._left.values()])
+        self._poll([*goodbyes, *self._left.values()])
 
     def _wait(self, requests: list[Any], peer: int | None = None) -> None:
         """Wait for an exchange with a peer, or for a call that all processes join."""
@@ -144,24 +143,26 @@ class MpiTeam(Team):
                 if peer in (None, rank) and left.Test() and self._last_calls[rank, theirs] < self._calls[own]:
                     raise TeamError(f"process {rank} has ended, although {self.where} waits for it")
 
-        _poll(requests, look_for_leavers)
+        self._poll(requests, look_for_leavers)
+
+    def _poll(self, requests: list[Any], now_and_then: Callable[[], None] = lambda: None) -> None:
+        """Wait without holding a core: MPI's own waiting spins, and hinders the processes for which it waits.
+
+        A message takes microseconds, and moves on only while it is looked at; a step takes milliseconds, a checkpoint
+        or an evaluation seconds. Yielding the core costs nothing where nobody else wants it; but others do where there
+        are fewer cores than processes.
+        """
+        began, waited = time.perf_counter(), 0.0
+        while not MPI.Request.Testall(requests):
+            if waited < self._yielding:
+                yield_cpu()
+            else:
+                time.sleep(min(max(50e-6, waited / 10), 1e-3))
+            waited = time.perf_counter() - began
+            if waited > 0.2:
+                now_and_then()
 
 
 def _memory(array: np.ndarray) -> np.ndarray:
     """The bytes of a contiguous array."""
     return array.reshape(-1).view(np.uint8)
-
-
-def _poll(requests: list[Any], now_and_then: Callable[[], None] = lambda: None) -> None:
-    """Wait without holding a core: MPICH's own waiting spins, and hinders the processes for which it waits."""
-    began, waited = time.perf_counter(), 0.0
-    while not MPI.Request.Testall(requests):
-        # A message takes microseconds, and moves on only while it is looked at; a step takes milliseconds, a checkpoint
-        # or an evaluation seconds. To yield the core costs nothing where nobody else wants it.
-        if waited < 1e-3:
-            _yield_core()
-        else:
-            time.sleep(min(waited / 10, 1e-3))
-        waited = time.perf_counter() - began
-        if waited > 0.2:
-            now_and_then()

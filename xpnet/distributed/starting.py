@@ -13,10 +13,11 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from xpnet.errors import MissingPackageError, TeamError, XpnetError
+from xpnet.platforms import unread
 
 from .team import Team
 
-__all__ = ["abandon", "engine", "launched", "launcher", "started"]
+__all__ = ["abandon", "engine", "flush", "launched", "launcher", "started"]
 
 # Where a launcher says how many processes it started, and which of them this is. What an outer launcher has set remains
 # in the environment of an inner one, so the more special come first: mpiexec starts its helpers on other nodes by srun.
@@ -94,12 +95,24 @@ def abandon(message: str, status: int) -> NoReturn:
     if rank > 0:
         time.sleep(1)
         message = f"process {rank} on {platform.node()}: {message}"
-    print(message, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr)
+    flush()
     if _by_hydra():
         # Other launchers end the others when a process fails; this one not, if that has not started MPI yet.
         with contextlib.suppress(OSError, ValueError, KeyError):
             os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={status}\n".encode())
     raise SystemExit(status)
+
+
+def flush() -> None:
+    """Have what was printed read by the launcher, which loses the rest when it ends a process; for a second at most."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    end = time.monotonic() + 1
+    for descriptor in (1, 2):
+        while unread(descriptor) and time.monotonic() < end:
+            time.sleep(1e-3)
 
 
 def engine() -> str:
