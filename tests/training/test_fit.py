@@ -309,7 +309,7 @@ def test_features_on_the_device_are_not_moved() -> None:
     backend, on_device = xpnet.select("device1"), array_api_strict.Device("device1")
     X = array_api_strict.asarray(PIXELS, device=on_device)
     data = Dataset.from_arrays(X, DIGITS)
-    (window,) = Loader(Examples(data.train.images, data.train.targets), backend)
+    ((_, window),) = Loader(Examples(data.train.images, data.train.targets), backend).windows()
     assert np.shares_memory(window.images._array, X._array)
     result = xpnet.fit(classifier(64), (X, DIGITS), validation=0.2, backend=backend, **QUICK)
     expected = xpnet.fit(classifier(64), (PIXELS, DIGITS), validation=0.2, backend=backend, **QUICK)

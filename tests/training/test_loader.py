@@ -85,7 +85,7 @@ def test_an_epoch_has_every_example_once(mapped: xpnet.Dataset, whole: bool, sub
     assert not np.array_equal(orders[0], orders[1])
     again = [numbers(window)[window.order] for window in found.shuffled(generator(0, 1))]
     assert np.array_equal(np.concatenate(again), orders[0]), "the generator decides"
-    in_order = np.concatenate([numbers(window) for window in found])
+    in_order = np.concatenate([numbers(window) for _, window in found.windows()])
     assert np.array_equal(in_order, np.arange(N) if rows is None else rows)
 
 
@@ -107,7 +107,7 @@ def test_a_window_has_chunks_from_all_over_the_file(mapped: xpnet.Dataset) -> No
 @pytest.mark.parametrize("n", [80, 160, 64, 8, 5, 1])
 def test_sets_that_come_out_even_or_fill_no_window(mapped: xpnet.Dataset, n: int) -> None:
     found = Loader(Examples(mapped.train.images, mapped.train.labels, rows=np.arange(n)), open_backend("numpy"), 8)
-    for windows in (list(found), list(found.shuffled(generator(0)))):
+    for windows in ([window for _, window in found.windows()], list(found.shuffled(generator(0)))):
         assert sorted(np.concatenate([numbers(window) for window in windows])) == list(range(n))
         assert all(len(window.targets) for window in windows)
 
@@ -240,7 +240,7 @@ def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for chosen in (None, rows):
     found = loader.Loader(loader.Examples(images, np.zeros(n, np.int32), chosen), xpnet.select("cpu"), 64)
     before = peak() if chosen is None else before
-    for windows in (found, found.shuffled(np.random.default_rng(0))):
+    for windows in (found.windows(), found.shuffled(np.random.default_rng(0))):
         for _ in windows: pass
 print(peak() - before)
 """
@@ -269,10 +269,10 @@ def test_a_batch_that_no_window_holds(mapped: xpnet.Dataset, monkeypatch: pytest
 def test_a_file_that_is_written_to_is_told(mapped: xpnet.Dataset) -> None:
     path = Path(str(mapped.train.images.filename))
     found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
-    assert len(list(found)) == 13
+    assert len(list(found.windows())) == 13
     write_idx(path, np.zeros((N, 6, 6), np.uint8))
     with pytest.raises(DataError, match=r"some-images\.idx: changed while in use \(it was written to\)"):
-        list(found)
+        list(found.windows())
 
 
 def test_a_file_that_shrinks_is_told(mapped: xpnet.Dataset) -> None:
@@ -413,7 +413,7 @@ def test_shards_of_examples_on_the_device(mapped: xpnet.Dataset) -> None:
 
 def test_windows_are_dealt_out_for_evaluation(mapped: xpnet.Dataset, read_rows: list[int]) -> None:
     found = Loader(Examples(*mapped.train), open_backend("numpy"), 8)
-    expected = [numbers(window).tolist() for window in found]
+    expected = [numbers(window).tolist() for _, window in found.windows()]
     assert len(expected) == 13
     for size in (1, 2, 4, 16):
         read_rows.clear()

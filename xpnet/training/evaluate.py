@@ -56,7 +56,7 @@ def make_evaluate(
 
     def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Any:
         totals, n = nothing(params), 0
-        for window in loader:
+        for _, window in loader.windows():
             for rows in batches(window.targets.shape[0]):
                 totals = step(totals, params, running, *_batch(window, rows))
             n += window.targets.shape[0]

@@ -188,10 +188,6 @@ class Loader:
         plans = (_Plan(np.arange(start, min(start + self._window, n)), None, (0,)) for start in starts)
         yield from zip(itertools.count(rank, size), self._read(plans), strict=False)
 
-    def __iter__(self) -> Iterator[Window]:
-        """The windows as they come in the file, not shuffled."""
-        return (window for _, window in self.windows())
-
     def _plans(self, generator: np.random.Generator, skip: int) -> Iterator[_Plan]:
         """What is read for each window of an epoch, without the first few."""
         n, batch_size, shards = self._examples.n, self._batch_size, self._shards
