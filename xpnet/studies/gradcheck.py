@@ -15,7 +15,17 @@ from xpnet.numerics import functional as F
 from xpnet.numerics.network import MLP
 from xpnet.training.initializers import init_params, init_running
 
-__all__ = ["BOUNDS", "Case", "Comparison", "cases", "check", "finite_differences", "gradients", "relative_error"]
+__all__ = [
+    "BOUNDS",
+    "Case",
+    "Comparison",
+    "cases",
+    "central_differences",
+    "check",
+    "finite_differences",
+    "gradients",
+    "relative_error",
+]
 
 Host = NDArray[Any]
 
@@ -70,19 +80,29 @@ def gradients(case: Case, backend: Backend, dtype: str = "float64") -> list[Host
 
 
 def finite_differences(case: Case, backend: Backend, h: float = 1e-6) -> list[Host]:
-    """The same gradients by central differences, entry by entry, in float64: (f(x + h e) - f(x - h e)) / 2h."""
+    """The same gradients by central differences, in float64."""
 
     def objective(inputs: list[Host]) -> float:
         with backend.active():
             value = backend.to_host(_call(case, inputs, backend, "float64")[0])
         return float(np.sum(_cotangent(value.shape) * value))
 
-    grads = [np.zeros_like(x) for x in case.inputs]
-    for which, x in enumerate(case.inputs):
+    return central_differences(objective, case.inputs, h)
+
+
+def central_differences(objective: Callable[[list[Host]], float], inputs: list[Host], h: float = 1e-6) -> list[Host]:
+    """The gradients of a function of arrays whose value is one number, entry by entry.
+
+        df/dx_i = (f(x + h e_i) - f(x - h e_i)) / 2h,  to an error of the order h^2
+
+    inputs : float64 host arrays.   h : > 0.   Returns an array for each input.
+    """
+    grads = [np.zeros_like(x) for x in inputs]
+    for which, x in enumerate(inputs):
         for entry in np.ndindex(x.shape):
             ends = []
             for sign in (1.0, -1.0):
-                moved = [y.copy() for y in case.inputs]
+                moved = [y.copy() for y in inputs]
                 moved[which][entry] += sign * h
                 ends.append(objective(moved))
             grads[which][entry] = (ends[0] - ends[1]) / (2.0 * h)

@@ -1,0 +1,136 @@
+"""The command line: python -m xpnet.learn."""
+
+import argparse
+import importlib
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import xpnet
+from xpnet.files import package_text, write_atomically
+from xpnet.learn.checking import Report, check
+from xpnet.learn.lessons import LESSONS
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """List the lessons, or write an exercise into the current folder, or check it there.
+
+    argv : the arguments; None takes the process's own.
+    Returns the exit code: 0 done, 1 not all is right yet, or failed, 130 interrupted. Wrong use exits with 2.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m xpnet.learn",
+        description="Eight exercises, from a single neuron to 99 %. Without a number: lists them, and what is done.",
+    )
+    parser.add_argument(
+        "lesson", nargs="?", type=int, choices=LESSONS, help="write exercise_LESSON.py here, or check it if it is there"
+    )
+    parser.add_argument("--solution", action="store_true", help="show how xpnet itself does what the lesson asks for")
+    args = parser.parse_args(argv)
+    if args.solution and args.lesson is None:
+        parser.error("--solution needs the number of a lesson")
+    try:
+        if args.lesson is None:
+            _list()
+            return 0
+        if args.solution:
+            print("\n\n".join(_source(name) for name in LESSONS[args.lesson].solutions))
+            return 0
+        path = _path(args.lesson)
+        if not os.path.lexists(path):
+            write_atomically(path, package_text("xpnet.learn", f"exercises/{path.name}").encode())
+            print(f"{path.name} is written. Fill in its holes, then run this again: {_command(args.lesson)}")
+            return 0
+        report = check(args.lesson, path)
+        _print(args.lesson, path, report)
+        return 0 if report.done else 1
+    except KeyboardInterrupt:
+        print("xpnet.learn: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"xpnet.learn: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _path(number: int) -> Path:
+    return Path(f"exercise_{number}.py")
+
+
+def _command(number: int) -> str:
+    return f"python -m xpnet.learn {number}"
+
+
+def _list() -> None:
+    """A line for each lesson; those of which there is a file are checked."""
+    width = max(len(lesson.title) for lesson in LESSONS.values())
+    following = 0
+    for number, lesson in LESSONS.items():
+        path, state = _path(number), "not begun"
+        if os.path.lexists(path):
+            report = check(number, path)
+            state = "done" if report.done else f"{report.right} of {len(report.findings)} right"
+        following = following or number * (state != "done")
+        print(f"{number}  {lesson.title:{width}}  {state}", flush=True)
+    if not following:
+        print("\nAll eight are done. What brings 99.4 %: xpnet train --recipe best-cpu")
+    else:
+        print(f"\nGo on with: {_command(following)}")
+
+
+def _print(number: int, path: Path, report: Report) -> None:
+    """The verdict, a line for each result, wrapped at the width of the terminal."""
+    print(f"Lesson {number}, {LESSONS[number].title}: {path}\n")
+    for line, text in report.printed:
+        _line(f"line {line}" if line else "", text)
+    if report.more:
+        _line("", f"and {report.more:,} lines more")
+    if report.printed:
+        print()
+    said: dict[str, str] = {}
+    for what, fault, line, _ in report.findings:
+        where = f"line {line}: " if line and fault else ""
+        again = fault in said and len(fault) > 60
+        _line(what, f"{where}wrong in the same way as {said[fault]}" if again else f"{where}{fault or 'right'}")
+        said.setdefault(fault, what)
+    if not report.done:
+        print(f"\n{report.right} of {len(report.findings)} are right.")
+        return
+    paragraphs = [report.reward] if report.reward else []
+    paragraphs.append(f"All is right. How xpnet itself does it: {_command(number)} --solution")
+    paragraphs.append(
+        f"The next lesson: {_command(number + 1)}" if number + 1 in LESSONS else "That was the last lesson."
+    )
+    print()
+    for paragraph in paragraphs:
+        print(textwrap.fill(paragraph, _width()))
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, 100)
+
+
+def _line(what: str, text: str) -> None:
+    """One line of the verdict, its text in a column of its own."""
+    wrapped = textwrap.wrap(text, max(_width() - 16, 30), break_long_words=False, break_on_hyphens=False) or [""]
+    for i, part in enumerate(wrapped):
+        print(f"  {what if i == 0 else '':12}  {part}")
+
+
+def _source(name: str) -> str:
+    """A function of the package, and where it is."""
+    module, _, attribute = name.partition(":")
+    function = reduce(getattr, attribute.split("."), importlib.import_module(module))
+    lines, start = inspect.getsourcelines(function)
+    place = Path(inspect.getfile(function)).relative_to(Path(xpnet.__file__).parents[1])
+    return f"# {place.as_posix()}, line {start}\n\n{textwrap.dedent(''.join(lines)).rstrip()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
