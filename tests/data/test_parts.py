@@ -293,7 +293,8 @@ def test_a_manifest_that_cannot_be_true(folder: Path, change: Callable[[dict[str
         (b"[1, 2]", "not a manifest of parts"),
         (b'{"format": ' + b"9" * 10_000 + b"}", "not JSON"),
         (deep(100_000).encode(), r"manifest\.json: not JSON"),
-        (b" " * ((1 << 24) + 1), r"manifest\.json: larger than the 16,777,216 bytes"),
+        (b" " * ((1 << 25) + 1), r"manifest\.json: larger than the 33,554,432 bytes"),
+        (b"[" + b"[]," * 300_000 + b"[]]", r"manifest\.json: has too many entries; a set has at most 99999 parts"),
         (None, r"manifest\.json: missing, so that this set in parts is not complete; write it again"),
     ],
 )
@@ -348,6 +349,7 @@ def test_a_set_is_complete_or_is_none(tmp_path: Path) -> None:
     [
         (IMAGES[:5] / 255, LABELS[:5], "images must be bytes, .* not float64 of shape"),
         (IMAGES[:5, 0, 0], LABELS[:5], "images must be bytes"),
+        (IMAGES[:5, :, :, None].repeat(3, axis=3), LABELS[:5], "pictures in colour"),
         (IMAGES[:0], LABELS[:0], "images must be bytes"),
         (IMAGES[:5, :5], LABELS[:5], r"images of shape \(5, 6\), but those of the first part are \(6, 6\)"),
         (IMAGES[:5], LABELS[:4], "labels must be a whole number for each of 5, not int64"),
@@ -362,8 +364,8 @@ def test_parts_that_cannot_be_written(tmp_path: Path, images: np.ndarray, labels
 
     with pytest.raises(DataError, match=f"set: part 1 of train: {message}"):
         write_parts(tmp_path / "set", second, train=2, classes=K)
-    for train, test in ((0, 0), (100_000, 0), (1, -1)):
-        with pytest.raises(DataError, match="a split has at most 99999 parts, and train at least one"):
+    for train, test in ((0, 0), (100_000, 0), (50_000, 50_000), (1, -1)):
+        with pytest.raises(DataError, match="a set has at most 99999 parts, and at least one to train on"):
             write_parts(tmp_path / "set", piece, train=train, test=test, classes=K)
 
 

@@ -45,8 +45,9 @@ _LABELS: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "int32": np.dt
 
 _Entry = tuple[int, dict[str, str]]
 
-_MOST_BYTES = 1 << 24  # of a manifest
+_MOST_BYTES = 1 << 25  # of a manifest
 _MOST_PARTS = 99_999
+_MOST_MARKS = 5 * _MOST_PARTS  # braces, brackets and commas: four for each part, and one for each name of a class
 _MOST_CLASSES = 1 << 16
 _MOST_ROWS = (1 << 32) - 1
 
@@ -66,7 +67,10 @@ def read_parts(folder: Location) -> tuple[dict[str, Split], dict[str, Any]]:
         raise DataError(f"{folder}: holds a set in parts, which are read from a folder only; unpack it")
     path = folder / MANIFEST
     try:
-        table = json.loads(read_whole(path, _MOST_BYTES).decode())
+        content = read_whole(path, _MOST_BYTES)
+        if sum(map(content.count, (b"{", b"[", b","))) > _MOST_MARKS:  # each may become an object of Python's
+            raise DataError(f"{path}: has too many entries; a set has at most {_MOST_PARTS} parts")
+        table = json.loads(content.decode())
     except FileNotFoundError:
         raise DataError(f"{path}: missing, so that this set in parts is not complete; write it again") from None
     except OSError as error:
@@ -112,15 +116,15 @@ def write_parts(
     folder : made where it is missing. Each file is written completely or not at all, and the manifest last.
     part : part(split, i) -> (images, labels) makes part i of a split: (n, height, width) or (n, k) uint8, of one shape
         in all parts, and (n,) whole numbers, the positions among the classes; n at least 1.
-    train, test, validation : numbers of parts of the splits, at most 99,999.
+    train, test, validation : numbers of parts of the splits, together at most 99,999.
     classes : how many there are, or their names.   progress : called with (description, parts done, parts in all).
     Raises DataError for a folder that holds a set already, and for parts that cannot be used; OSError.
     """
     folder, counts = Path(folder), {"train": train, "test": test, "validation": validation}
     path = folder / MANIFEST
     names = _classes(path, classes if isinstance(classes, int) else [*classes])
-    if not train >= 1 or not all(0 <= count <= _MOST_PARTS for count in counts.values()):
-        raise DataError(f"{folder}: a split has at most {_MOST_PARTS} parts, and train at least one")
+    if train < 1 or min(counts.values()) < 0 or sum(counts.values()) > _MOST_PARTS:
+        raise DataError(f"{folder}: a set has at most {_MOST_PARTS} parts, and at least one to train on")
     if os.path.lexists(path):
         raise DataError(f"{folder}: holds a set in parts already; name another folder")
     stored = "uint8" if len(names) <= 256 else "int32"
@@ -151,6 +155,7 @@ def write_parts(
 def _check_part(where: str, images: NDArray[Any], labels: NDArray[Any], shape: list[int], n_classes: int) -> None:
     if images.dtype != np.uint8 or not 2 <= images.ndim <= 4 or not images.size:
         raise DataError(f"{where}: images must be bytes, (n, height, width) or (n, k), not {_described(images)}")
+    features_of(images[:1], where)
     if [*images.shape[1:]] != shape:
         raise DataError(f"{where}: images of shape {images.shape[1:]}, but those of the first part are {tuple(shape)}")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
