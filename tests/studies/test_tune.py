@@ -404,6 +404,18 @@ def test_a_study_on_other_terms_is_refused_and_left_as_it_is(hard_data: xpnet.Da
     assert tune(other, RATES, START, trials=1, storage="study.journal", study="another").trials == 1
 
 
+def test_a_study_that_is_older_than_a_setting_is_continued(hard_data: xpnet.Dataset) -> None:
+    tune(hard_data, RATES, START, trials=1, storage="study.journal")
+    begun = opened("study.journal", "xpnet")
+    terms = begun.user_attrs["terms"]
+    for setting in ("shards", "clip_norm", "warmup"):
+        del terms["settings"][setting]
+    begun.set_user_attr("terms", terms)
+    assert tune(hard_data, RATES, START, trials=2, storage="study.journal").trials == 2
+    with pytest.raises(xpnet.ConfigError, match=r"differs in its settings \(shards\)"):
+        tune(hard_data, RATES, START.replace(shards=2), trials=2, storage="study.journal")
+
+
 def test_data_are_told_by_their_numbers_their_shape_and_their_type(hard_data: xpnet.Dataset) -> None:
     labels = hard_data.train.labels
 

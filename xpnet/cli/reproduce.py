@@ -130,11 +130,13 @@ def _check(folder: Path, out: Path, seeds: int | None, budget: float | None) -> 
 def _record(trained: Iterator[Record], recipes: Mapping[str, Recipe], out: Path) -> int:
     """Write each record as it comes, and print the table of these recipes; returns the exit code."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_records(out, [], _markdown)  # before any work: it may not be writable
-    status = 0
+    known, status = write_records(out, [], _markdown), 0  # before any work: it may not be writable
     try:
         for record in trained:
-            write_records(out, [record], _markdown)
+            if record not in known:  # of another process, which may have added it
+                known = read_records(out)
+            if record not in known:
+                known = write_records(out, [record], _markdown)
     except KeyboardInterrupt:
         print(fill("xpnet: interrupted; the same command continues from the last finished epoch"), file=sys.stderr)
         status = 130

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import os
 import statistics
@@ -22,8 +21,6 @@ from xpnet.recipes import read_recipe, recipe_names
 from xpnet.training.config import TrainConfig
 
 __all__ = ["Record", "Row", "read_records", "settings_of", "tabulate", "write_records"]
-
-logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 22  # of the file of records: some three thousand
 
@@ -142,11 +139,7 @@ def write_records(
     Returns all its records.   Raises OSError; ModelError if the file is damaged; ConfigError on a file system without
     locks.
     """
-
-    def waiting(holder: str) -> None:
-        logger.info("waiting for %s, which is writing to %s", holder, path)
-
-    with locked(path.with_name(f".{path.name}.lock"), waiting, required=True):
+    with locked(path.with_name(f".{path.name}.lock"), lambda _: None, required=True):
         known = {_key(record): record for record in (*read_records(path), *records)}
         kept = [known[key] for key in sorted(known)]
         lines = [json.dumps(dataclasses.asdict(record)) for record in kept]
@@ -187,7 +180,7 @@ def tabulate(records: Iterable[Record]) -> list[Row]:
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """What decides a run, but for its seed and what is as ever: a setting that xpnet learns later changes no run."""
     usual = TrainConfig(validation=0.0, augment=Distortion() if config.augment else None)
-    return _changes(*(tomllib.loads(c.to_toml()) for c in (config.deciding().replace(seed=0), usual)))
+    return _changes(*(tomllib.loads(c.deciding().to_toml()) for c in (config.replace(seed=0), usual)))
 
 
 def _changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from xpnet.files import sha256_of
 from xpnet.studies.tune.space import Dimension, default_space, parse
 from xpnet.studies.tune.storage import masked, open_storage, reason
 from xpnet.training.callbacks import Callback
-from xpnet.training.config import SETTINGS, TrainConfig
+from xpnet.training.config import TrainConfig
 from xpnet.training.fit import fit
 from xpnet.training.prepare import as_dataset, check_arguments, n_trained_on, prepare
 from xpnet.training.run import Run
@@ -300,7 +300,8 @@ def _compare(name: str, storage: str, theirs: Mapping[str, Any], ours: dict[str,
     for kind, terms in ours.items():
         known = theirs.get(kind, {})
         if kind == "settings":  # a study that is older than a setting has its default
-            known = {name: SETTINGS[name].default for name in terms} | known
+            usual = dataclasses.asdict(TrainConfig().deciding())
+            known = {name: usual[name] for name in terms} | known
         other = [key for key in {**known, **terms} if known.get(key) != terms.get(key)]
         if other:
             raise ConfigError(
