@@ -140,7 +140,7 @@ def split_set(
     *,
     parts: Annotated[
         int,
-        Parameter(converter=whole_numbers, help="Number of parts of the training split; others have as long ones."),
+        Parameter(converter=whole_numbers, help="Parts of the training split; others are as long.", metavar="N"),
     ] = 16,
     data_dir: DataDir = None,
 ) -> None:

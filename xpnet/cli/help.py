@@ -34,7 +34,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "lr-find": ("xpnet lr-find", "xpnet lr-find --optimizer adam"),
     "tune": ("xpnet tune --trials 20", "xpnet tune --data houses.csv --out tuned"),
     "gradcheck": ("xpnet gradcheck", "xpnet gradcheck --devices cpu cuda"),
-    "data": ("xpnet data list", "xpnet data show fashion-mnist", "xpnet data download kmnist"),
+    "data": ("xpnet data list", "xpnet data show fashion-mnist", "xpnet data split mnist parts --parts 8"),
     "info": ("xpnet info", "xpnet info --json"),
 }
 """How each command is called, and "" for the program."""
