@@ -165,7 +165,7 @@ def test_the_verdict(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = answered(3, ANSWERS[3])
     (here / "exercise_3.py").write_text(source)
     assert program.main(["3"]) == 0
-    assert "--solution\nThe next lesson: python -m xpnet.learn 4\n" in capsys.readouterr().out
+    assert "--solution\nNext: python -m xpnet.learn 4\n" in capsys.readouterr().out
     (here / "exercise_3.py").write_text(source.replace("x.T @ dy", "dy.T @ x"))
     assert program.main(["3"]) == 1
     verdict = " ".join(capsys.readouterr().out.split())

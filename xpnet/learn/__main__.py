@@ -81,7 +81,7 @@ def _list() -> None:
     if not following:
         print("\nAll eight are done. What brings 99.4 %: xpnet train --recipe best-cpu")
     else:
-        print(f"\nGo on with: {_command(following)}")
+        print(f"\nNext: {_command(following)}")
 
 
 def _print(number: int, path: Path, report: Report) -> None:
@@ -104,9 +104,7 @@ def _print(number: int, path: Path, report: Report) -> None:
         return
     paragraphs = [report.reward] if report.reward else []
     paragraphs.append(f"All is right. How xpnet itself does it: {_command(number)} --solution")
-    paragraphs.append(
-        f"The next lesson: {_command(number + 1)}" if number + 1 in LESSONS else "That was the last lesson."
-    )
+    paragraphs.append(f"Next: {_command(number + 1)}" if number + 1 in LESSONS else "That was the last lesson.")
     print()
     for paragraph in paragraphs:
         print(textwrap.fill(paragraph, _width()))
