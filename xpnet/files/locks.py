@@ -94,7 +94,8 @@ def _hold(path: Path, required: bool) -> int | None:
                 free = _try_lock(descriptor)
             except OSError as error:
                 if required:
-                    os.unlink(path)
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
                     raise ConfigError(
                         f"{path.parent} is on a file system without locks ({error.strerror or error}), by which "
                         "processes share the work: name a folder on another one"
