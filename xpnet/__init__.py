@@ -19,6 +19,7 @@ from ._version import __version__
 # Rooms that are used by their names: xpnet.functional.dense, xpnet.plots.curves.
 _MODULES = {
     "augment": "numerics.augment",
+    "distributed": "distributed",
     "export": "export",
     "functional": "numerics.functional",
     "optim": "optim",
