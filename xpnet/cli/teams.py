@@ -27,7 +27,7 @@ def joined() -> Iterator[Team]:
     try:
         team = started()
     except XpnetError as error:
-        abandon(fill(f"xpnet: error: {error}"), 2 if isinstance(error, TeamError) else 1)
+        abandon(str(error), 2 if isinstance(error, TeamError) else 1, title="xpnet: error: ")
     if team.size == 1:
         yield team
         return

@@ -98,16 +98,18 @@ def _report(team: Team, usual: Callable[..., Any], kind: type, error: BaseExcept
         usual(kind, error, trace)
 
 
-def abandon(message: str, status: int) -> NoReturn:
+def abandon(message: str, status: int, *, title: str = "") -> NoReturn:
     """Report why this process, one of several, cannot join the others, and end them all with an exit code.
 
     If none of them can, rank 0 reports it and the others are ended while they give it the time to.
+
+    title : what stands before the message, and before the place if that is not rank 0.
     """
     rank, _ = launched()
     if rank > 0:
         time.sleep(1)
         message = f"process {rank} on {platform.node()}: {message}"
-    print(message, file=sys.stderr)
+    print(f"{title}{message}", file=sys.stderr)
     flush()
     if _by_hydra():
         # Other launchers end the others when a process fails; this one not, if that has not started MPI yet.
