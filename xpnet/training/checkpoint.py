@@ -290,9 +290,10 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     # Before the settings, some of which the data decide.
     if checkpoint.data["sha256"] != run.fingerprint():
         raise ConfigError(
-            f"the run was trained on other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training "
-            f"examples, SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} "
-            f"examples, {run.fingerprint()[:12]}: resume with the same data, or start a new run"
+            f"the run was trained on other data{' or by other teachers' * bool(run.teachers)}: "
+            f"{checkpoint.data['name']}, {checkpoint.data['examples']} training examples, SHA-256 "
+            f"{checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} examples, "
+            f"{run.fingerprint()[:12]}: resume with the same, or start a new run"
         )
     own, theirs = (
         tomllib.loads(c.deciding().to_toml())

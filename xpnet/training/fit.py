@@ -154,13 +154,13 @@ def fit(
     if "validation" in splits:
         observers.append(Calibration(splits["validation"]))
     observers.sort(key=lambda observer: observer.order)
-    run.fingerprint = functools.partial(fingerprint, data, sample_weight)
+    run.fingerprint = functools.partial(fingerprint, data, sample_weight, teachers=run.teachers)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
         if team.told(bool(checkpointers(run, observers))) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)
-            run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over).result
+            run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over, run.teachers).result
         _begin(run, observers, ending)
         ending.enter_context(computing(run))
         if team.size > 1:
