@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+import xpnet
+
 ROOT = Path(__file__).parents[2]
 
-pytest.importorskip("sklearn", reason="scikit-learn, of the extra [sklearn], is not installed")
 
-
-def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def run(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, launcher: tuple[str, ...] = ()
+) -> str:
     """What a script prints."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / name)]
+    command = [*launcher, sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert not list(folder.iterdir())
@@ -26,7 +28,31 @@ def percentages(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"([\d.]+) ?%", text)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_from_scratch(library: str, mnist: xpnet.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In at most 60 lines: 97 % on any library."""
+    pytest.importorskip(library, reason=f"{library}, of the extra [{library}], is not installed")
+    assert len((ROOT / "examples" / "from_scratch.py").read_text().splitlines()) <= 60
+    assert percentages(run("from_scratch.py", tmp_path, monkeypatch, "cpu", library))[-1] >= 97.0
+
+
+def test_own_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert percentages(run("own_optimizer.py", tmp_path, monkeypatch))[-1] > 96
+
+
+def test_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone and as two, the same bits."""
+    alone = run("many_processes.py", tmp_path, monkeypatch)
+    assert percentages(alone)[-1] > 97
+    pytest.importorskip("mpi4py", reason="mpi4py, of the extra [mpi], is not installed")
+    mpiexec = Path(sys.executable).parent / "mpiexec"
+    if mpiexec.exists():
+        assert run("many_processes.py", tmp_path, monkeypatch, launcher=(str(mpiexec), "-n", "2")) == alone
+
+
 def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, of the extra [sklearn], is not installed")
     *searched, best = run("sklearn_pipeline.py", tmp_path, monkeypatch).splitlines()
     assert [line.split(":")[0] for line in searched] == [
         f"hidden_layer_sizes={hidden}, dropout={dropout}" for dropout in (0.0, 0.3) for hidden in ("(10,)", "(100,)")
@@ -36,19 +62,9 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert percentages(best)[0] > 96
 
 
-def test_imbalanced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = run("sklearn_imbalanced.py", tmp_path, monkeypatch).splitlines()
-    (_, recall), (_, weighted_recall) = percentages(lines[1]), percentages(lines[3])
-    (balanced, _), (weighted_balanced, _) = percentages(lines[1]), percentages(lines[3])
-    assert weighted_recall > recall + 20
-    assert weighted_balanced > balanced + 10
-    for line in (lines[2], lines[4]):
-        first, lowest = map(float, re.findall(r"\d\.\d{3}", line))
-        assert lowest < first
-
-
 def test_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no GPU: with torch."""
+    pytest.importorskip("sklearn", reason="scikit-learn, of the extra [sklearn], is not installed")
     pytest.importorskip("torch", reason="torch, of the extra [torch], is not installed")
     out = run("sklearn_gpu.py", tmp_path, monkeypatch)
     *_, X, coefs, predicted, accuracy = out.splitlines()

@@ -148,10 +148,7 @@ def _misused(error: CycloptsError, message: str) -> str:
 
 
 def _as_typed(error: ConfigError) -> str:
-    """A ConfigError's message with the setting that it begins with written as its flag.
-
-    Before the setting may stand the process that raised it, of several.
-    """
+    """A ConfigError's message with the setting that it begins with written as its flag."""
     message = str(error)
     if not error.setting:
         return message
@@ -159,11 +156,10 @@ def _as_typed(error: ConfigError) -> str:
     from xpnet.cli.settings import flag_name
     from xpnet.training.config import SETTINGS
 
-    found = re.match(rf"(process \d+ on \S+: )?{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
+    found = re.match(rf"{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
     if found is None or error.setting not in SETTINGS:
         return message
-    place, part = found.groups(default="")
-    return f"{place}{flag_name(error.setting)}{' ' * bool(part)}{part}{message[found.end() :]}"
+    return flag_name(error.setting) + (f" {found[1]}" if found[1] else "") + message[found.end() :]
 
 
 def _is_follower() -> bool:
