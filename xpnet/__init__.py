@@ -19,6 +19,7 @@ from ._version import __version__
 # Rooms that are used by their names: xpnet.functional.dense, xpnet.plots.curves.
 _MODULES = {
     "augment": "numerics.augment",
+    "distributed": "distributed",
     "export": "export",
     "functional": "numerics.functional",
     "optim": "optim",
@@ -110,6 +111,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from xpnet import export as export
+    from xpnet import optim as optim
+    from xpnet import plots as plots
+    from xpnet import sklearn as sklearn
     from xpnet.backend import Backend, available, select
     from xpnet.data import Dataset, Split, load_data, read_page, read_picture
     from xpnet.errors import (
@@ -123,6 +128,8 @@ if TYPE_CHECKING:
         XpnetError,
     )
     from xpnet.model import Ensemble, Model, Scores, load
+    from xpnet.numerics import augment as augment
+    from xpnet.numerics import functional as functional
     from xpnet.numerics.augment import Distortion
     from xpnet.numerics.network import MLP
     from xpnet.studies.animate import animate
@@ -137,14 +144,16 @@ if TYPE_CHECKING:
     from xpnet.training.run import Run
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"xpnet.{_MODULES[name]}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
-    value = getattr(import_module(f"xpnet.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # which would believe in any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"xpnet.{_MODULES[name]}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+        value = getattr(import_module(f"xpnet.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

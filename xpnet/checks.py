@@ -20,6 +20,7 @@ _WORDS = {
     "str": "a word",
     "bool": "true or false",
     "tuple[int, ...]": "a list of whole numbers",
+    "tuple[str, ...]": "a list of words",
 }
 
 
@@ -33,8 +34,10 @@ def typed(name: str, value: Any, annotation: str) -> Any:
     kinds = annotation.replace("Literal['full']", "full").split(" | ")
     if value is None and "None" in kinds:
         return None
-    if isinstance(value, (list, tuple)) and "tuple[int, ...]" in kinds:
-        return tuple(typed(f"{name}[{i}]", v, "int") for i, v in enumerate(value))
+    if isinstance(value, (list, tuple)):
+        for kind in ("int", "str"):
+            if f"tuple[{kind}, ...]" in kinds:
+                return tuple(typed(f"{name}[{i}]", v, kind) for i, v in enumerate(value))
     setting = _setting(name)
     number, whole = isinstance(value, Real), "int" in kinds
     if isinstance(value, int) and value.bit_length() > 1000:  # beyond what a float holds, and what text may say

@@ -14,12 +14,14 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 __all__ = [
     "MEMORY_LIMITS",
+    "close_and_remove",
     "cpus",
     "ending_signals",
     "flush_content",
@@ -128,6 +130,17 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def close_and_remove(descriptor: int, path: Path) -> None:
+    """Close the file of a lock and remove it, so that it is never another one's; what cannot be removed stays.
+
+    It is removed while it is still held; but Windows removes no open file, not even for others who wait for it.
+    """
+    ends: list[Callable[[], None]] = [functools.partial(os.unlink, path), functools.partial(os.close, descriptor)]
+    for end in reversed(ends) if sys.platform == "win32" else ends:
+        with contextlib.suppress(OSError):
+            end()
 
 
 # Processes, memory and CPUs -------------------------------------------------------------------------------------------

@@ -418,7 +418,7 @@ def test_waiting_for_another_process_does_not_count_as_being_offline(
         clock[0] += 1000
         return next(locks)
 
-    monkeypatch.setattr(files.locks, "_try_lock", try_lock)
+    monkeypatch.setattr(files.locks, "try_lock", try_lock)
     assert is_whole(download("mnist"))
 
 

@@ -10,13 +10,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 import xpnet
 
-__all__ = ["Finished", "begin", "finished", "launch", "left_behind", "needs_mpi", "xpnet_train"]
+__all__ = ["Finished", "begin", "finished", "launch", "left_behind", "needs_mpi", "training"]
 
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
 # In the environment of every process that a launch starts, however indirectly.
@@ -96,13 +96,13 @@ def finished(status: int, out: str, err: str, mark: str) -> Finished:
     return Finished(status, out, err)
 
 
-# Pictures take longer than the rest: curves.png is not drawn where matplotlib is missing.
-_PROGRAM = "import sys; sys.modules['matplotlib'] = None; from xpnet.cli import main; sys.exit(main())"
+def training(*arguments: str, before: str = "") -> list[str]:
+    """The arguments of Python for `xpnet train ...`, without curves.png, which takes longer than a short run.
 
-
-def xpnet_train(n: int, *arguments: str, **options: Any) -> Finished:
-    """Run `mpiexec -n N xpnet train ...`, without curves.png.   options : of launch."""
-    return launch(n, ["-c", _PROGRAM, "train", *arguments], **options)
+    before : what each process does first; it knows its rank.
+    """
+    program = ["import os, sys", "rank = int(os.environ.get('PMI_RANK', 0))", "sys.modules['matplotlib'] = None"]
+    return ["-c", "\n".join([*program, before, "from xpnet.cli import main", "sys.exit(main())"]), "train", *arguments]
 
 
 def left_behind(mark: str) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from xpnet import errors
+from xpnet.cli import outcome_of
 from xpnet.distributed.failures import Failure
 from xpnet.errors import ConfigError, DataError, DeviceError
 
@@ -42,6 +43,7 @@ def test_what_an_error_knows_besides_its_message_arrives() -> None:
     config = travelled(ConfigError("lr must be small", setting="lr"))
     assert isinstance(config, ConfigError)
     assert config.setting == "lr"
+    assert outcome_of(config) == (2, f"{PLACE}: --lr must be small")
     device = travelled(DeviceError("no GPU", "buy one"))
     assert isinstance(device, DeviceError)
     assert (device.what, device.remedy) == ("no GPU", "buy one")

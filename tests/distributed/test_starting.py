@@ -156,7 +156,7 @@ if launched()[0] in {ranks}:
 try:
     started()
 except ImportError as error:
-    abandon("missing", 4)
+    abandon("missing", 4, title="program: ")
 """
 
 
@@ -166,7 +166,7 @@ except ImportError as error:
 )
 def test_a_process_that_cannot_join_ends_the_others(ranks: list[int], message: str) -> None:
     status, out, err = launch(2, MISSING.format(ranks=ranks))
-    assert (status, out, err) == (4, "", f"{message.replace('HOST', os.uname().nodename)}\n")
+    assert (status, out, err) == (4, "", f"program: {message.replace('HOST', os.uname().nodename)}\n")
 
 
 def test_a_process_that_cannot_join_says_so(

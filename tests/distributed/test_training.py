@@ -30,7 +30,7 @@ from xpnet.training.loader import Loader
 from xpnet.training.prepare import prepare
 from xpnet.training.run import Run
 
-from .launching import needs_mpi, xpnet_train
+from .launching import launch, needs_mpi, training
 
 EVERYTHING: dict[str, Any] = {
     "hidden": (12, 7),
@@ -374,7 +374,7 @@ def test_processes_have_the_bits_of_one(patterns: str, sizes: Sequence[int], lib
     said, found = {}, {}
     for size in sizes:
         out = f"of-{size}"
-        status, text, err = xpnet_train(size, *arguments, *several, "--out", out)
+        status, text, err = launch(size, training(*arguments, *several, "--out", out))
         assert (status, err) == (0, ""), err
         said[size] = text.replace(out, "...")
         folders = [Path(out, f"seed-{seed}") for seed in (0, 1)] if several else [Path(out)]

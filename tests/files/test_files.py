@@ -14,7 +14,7 @@ import pytest
 
 import xpnet
 from tests.promises.faults import CALLS, Faults
-from xpnet import files
+from xpnet import files, platforms
 from xpnet.errors import InUseError
 from xpnet.files import locks, writing
 
@@ -199,7 +199,7 @@ def test_a_lock_s_living_holder_is_known_without_taking_it(
     other.wait()
     path.write_text(json.dumps(about))
     with monkeypatch.context() as patch:  # which would get in the way of a process that wants the lock just then
-        patch.setattr(locks, "_try_lock", lambda *_, **__: pytest.fail("the lock of a dead process was tried"))
+        patch.setattr(locks, "try_lock", lambda *_, **__: pytest.fail("the lock of a dead process was tried"))
         assert files.holder_of(path) is None
     path.write_text(json.dumps(about | {"pid": os.getpid()}))
     assert files.holder_of(path) is None, "a living process that does not hold it"
@@ -241,7 +241,7 @@ def test_a_lock_file_of_any_content_is_free_unless_it_is_held(tmp_path: Path, co
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else two would hold one lock: one on the file that is there, one on the file that is gone."""
-    path, try_lock, tries = tmp_path / "lock", locks._try_lock, []
+    path, try_lock, tries = tmp_path / "lock", platforms.try_lock, []
 
     def removed_first(descriptor: int) -> bool:
         tries.append(descriptor)
@@ -249,7 +249,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, m
             path.unlink()
         return try_lock(descriptor)
 
-    monkeypatch.setattr(locks, "_try_lock", removed_first)
+    monkeypatch.setattr(locks, "try_lock", removed_first)
     with files.locked(path):
         assert len(tries) == 2
         assert path.exists()

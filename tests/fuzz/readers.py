@@ -48,7 +48,7 @@ from xpnet.data import (
     write_idx,
     write_parts,
 )
-from xpnet.data.formats import MEMORY_LIMITS, idx_files, read_idx_split
+from xpnet.data.formats import idx_files, read_idx_split
 from xpnet.data.formats.parts import MANIFEST
 from xpnet.data.packed import FREE_BYTES, MAX_RATIO, open_archive
 from xpnet.data.pictures import to_form
@@ -56,6 +56,7 @@ from xpnet.data.pictures.decoding import decode
 from xpnet.export.hdf5 import read_hdf5
 from xpnet.files import read_whole
 from xpnet.model import Stored, save, storage
+from xpnet.platforms import MEMORY_LIMITS
 from xpnet.recipes import read_recipe, recipe_names, recipe_text
 from xpnet.studies import records, tune
 from xpnet.studies.runs import read_run

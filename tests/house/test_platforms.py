@@ -5,6 +5,7 @@ That no function is used which Windows or macOS lacks, mypy sees too, since it c
 """
 
 import ast
+import contextlib
 import ctypes
 import errno
 import os
@@ -19,6 +20,8 @@ import pytest
 
 import xpnet
 from xpnet import platforms
+from xpnet.errors import InUseError
+from xpnet.files import holder_of, locked
 
 PACKAGE = Path(xpnet.__file__).parent
 
@@ -81,15 +84,11 @@ def used(source: str) -> list[str]:
     return found
 
 
-# Not yet brought here: see the list shrink.
-LATER = {"files/locks.py", "files/writing.py", "data/formats/idx.py"}
-
-
 def test_only_one_file_differs_between_systems() -> None:
     paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     found = {name: used(path.read_text(encoding="utf-8")) for name, path in paths.items()}
     assert len(found.pop("platforms.py")) > 20
-    assert {name: names for name, names in found.items() if names and name not in LATER} == {}
+    assert {name: names for name, names in found.items() if names} == {}
 
 
 def test_the_search_finds_what_it_is_for() -> None:
@@ -226,8 +225,15 @@ class Msvcrt:
         assert (mode, n) == (self.LK_NBLCK, 1)
         byte = (os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR))
         assert byte[1] > os.fstat(descriptor).st_size, "it is part of the content, which nobody else could read"
-        if self.held.setdefault(byte, descriptor) != descriptor:
+        if self.is_held(byte[0]) and self.held[byte] != descriptor:
             raise PermissionError(errno.EACCES, "Permission denied")
+        self.held[byte] = descriptor
+
+    def is_held(self, file: int) -> bool:
+        """Whether a byte of a file is locked through a descriptor that is still open."""
+        with contextlib.suppress(OSError):
+            return any(file == held and os.fstat(by).st_ino == file for (held, _), by in self.held.items())
+        return False
 
 
 def test_windows_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +246,28 @@ def test_windows_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert first.read() == b"tent", "the place in the file has changed"
         assert not platforms.try_lock(second.fileno())
         assert not platforms.try_lock(second.fileno(), shared=True)
+
+
+def test_one_process_at_a_time_holds_a_lock_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can remove a file that is open."""
+    play("win32", monkeypatch)
+    windows, unlink = Msvcrt(), os.unlink
+
+    def refuse_open(path: Path) -> None:
+        if windows.is_held(os.stat(path).st_ino):
+            raise PermissionError(errno.EACCES, "used by another process", str(path))
+        unlink(path)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.setattr(os, "unlink", refuse_open)
+    path = tmp_path / "lock"
+    for _ in range(2):
+        with locked(path):
+            assert str(holder_of(path)).startswith(f"process {os.getpid()} on ")
+            with pytest.raises(InUseError, match=f"process {os.getpid()} on "), locked(path):
+                pass
+        assert holder_of(path) is None
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")

@@ -76,4 +76,4 @@ def fault_of(number: int, folder: Path, *changes: tuple[str, str]) -> str:
         assert source.count(old) == 1, f"{old!r} is there {source.count(old)} times"
         source = source.replace(old, new)
     report = report_of(number, source, folder)
-    return "\n".join(f"{f.what}: {f.fault}" for f in report.findings if f.fault)
+    return "\n".join(f"{f.what.split(': ')[-1]}: {f.fault}" for f in report.findings if f.fault)

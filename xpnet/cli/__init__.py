@@ -148,7 +148,10 @@ def _misused(error: CycloptsError, message: str) -> str:
 
 
 def _as_typed(error: ConfigError) -> str:
-    """A ConfigError's message with the setting that it begins with written as its flag."""
+    """A ConfigError's message with the setting that it begins with written as its flag.
+
+    Before the setting may stand the process that raised it, of several.
+    """
     message = str(error)
     if not error.setting:
         return message
@@ -156,10 +159,11 @@ def _as_typed(error: ConfigError) -> str:
     from xpnet.cli.settings import flag_name
     from xpnet.training.config import SETTINGS
 
-    found = re.match(rf"{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
+    found = re.match(rf"(process \d+ on \S+: )?{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
     if found is None or error.setting not in SETTINGS:
         return message
-    return flag_name(error.setting) + (f" {found[1]}" if found[1] else "") + message[found.end() :]
+    place, part = found.groups(default="")
+    return f"{place}{flag_name(error.setting)}{' ' * bool(part)}{part}{message[found.end() :]}"
 
 
 def _is_follower() -> bool:

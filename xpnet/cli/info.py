@@ -35,7 +35,7 @@ def info(
 ) -> None:
     """Show versions, the libraries and devices (and why some are not usable), and the folders searched for data.
 
-    Started as several processes, as by mpiexec -n 2 xpnet info: show also what each of them has to compute with.
+    Started as several processes, as by mpiexec -n 2 xpnet info, it also shows what each of them computes with.
     """
     with joined() as team:
         devices = available()

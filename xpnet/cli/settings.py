@@ -143,9 +143,10 @@ def _flags() -> list[inspect.Parameter]:
         if setting.type == "bool":
             annotation = Annotated[bool | None, described()]
         elif "tuple" in setting.type:
+            several, what = (_numbers, "N...") if "int" in setting.type else (_words, "RUN...")
             annotation = Annotated[
                 tuple[Any, ...] | None,
-                described(converter=_numbers, consume_multiple=(1, None), negative=(), metavar="N..."),
+                described(converter=several, consume_multiple=(1, None), negative=(), metavar=what),
             ]
         elif "Distortion" in setting.type:
             annotation = Annotated[Amounts, described()]
@@ -231,6 +232,12 @@ def _numbers(_: Any, tokens: Sequence[Token]) -> tuple[Any, ...]:
     if [word.lower() for word in words] == ["none"]:
         return ()
     return tuple(_number(None, [Token(value=word)]) for word in words)
+
+
+def _words(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Words apart, as they are typed, or none."""
+    words = tuple(token.value for token in tokens)
+    return () if [word.lower() for word in words] == ["none"] else words
 
 
 def _words_of_amounts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import signal
 import sys
 import time
 import traceback
@@ -11,9 +12,9 @@ from typing import TextIO
 from xpnet.cli import outcome_of
 from xpnet.cli.terminal import fill
 from xpnet.distributed import Team, abandon, started
-from xpnet.errors import NonFiniteError, TeamError, XpnetError
+from xpnet.errors import TeamError, XpnetError
 
-__all__ = ["joined"]
+__all__ = ["ended_by", "joined"]
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def joined() -> Iterator[Team]:
     try:
         team = started()
     except XpnetError as error:
-        abandon(fill(f"xpnet: error: {error}"), 2 if isinstance(error, TeamError) else 1)
+        abandon(str(error), 2 if isinstance(error, TeamError) else 1, title="xpnet: error: ")
     if team.size == 1:
         yield team
         return
@@ -35,11 +36,15 @@ def joined() -> Iterator[Team]:
         with _silent() if team.rank else contextlib.nullcontext():
             yield team
     except BaseException as error:
-        # Numbers that are not finite are found by all, since all have the same.
-        if team.shared(error) or isinstance(error, NonFiniteError):
+        if team.shared(error):
             _leave_to_the_first(team.rank, error)
             raise
         team.abort(_report(error, team, stderr))
+
+
+def ended_by(number: int) -> str:
+    """What a signal, whose number a KeyboardInterrupt may have as its argument, has done to a command."""
+    return "terminated" if number == signal.SIGTERM else "interrupted"
 
 
 @contextlib.contextmanager
@@ -61,16 +66,18 @@ def _leave_to_the_first(rank: int, error: BaseException) -> None:
 
 def _report(error: BaseException, team: Team, stderr: TextIO) -> int:
     """Print what happened to this process alone; returns the exit code."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
         time.sleep(0.5 * bool(team.rank))  # most likely the first was interrupted, too, and ends this one
-        print("xpnet: interrupted", file=stderr, flush=True)
-        return 130
+        number = next(iter(error.args), signal.SIGINT)
+        print(f"xpnet: {ended_by(number)}", file=stderr, flush=True)
+        return 128 + int(number)
     explained = outcome_of(error) if isinstance(error, Exception) else None
+    if isinstance(error, SystemExit):
+        explained = (error.code if isinstance(error.code, int) else 1) or 1, f"left early ({error.code})"
     if explained is None:
         traceback.print_exception(error, file=stderr)
         explained = 1, f"{type(error).__name__}: {error}"
     status, message = explained
-    print(fill(f"xpnet: error: {team.where}: {message}"), file=stderr, flush=True)
+    place = f"{team.where}: " if team.rank or isinstance(error, SystemExit) else ""
+    print(fill(f"xpnet: error: {place}{message}"), file=stderr, flush=True)
     return status

@@ -13,7 +13,7 @@ from xpnet.checks import check_range
 from xpnet.cli.datasets import new_run
 from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
-from xpnet.cli.teams import joined
+from xpnet.cli.teams import ended_by, joined
 from xpnet.cli.terminal import fill
 from xpnet.data import Dataset
 from xpnet.distributed import Team
@@ -123,7 +123,8 @@ def train(
                 raise
             interruption.share(team)
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; {interruption.kept}") from None
+            error.args = (f"{error}; {interruption.kept}",)
+            raise
         if len(results) < (seeds or 1):
             print(fill(f"xpnet: {interruption.what}; {interruption.kept}"), file=sys.stderr)
             return interruption.status
@@ -216,7 +217,7 @@ class _Interruption(Callback):
         # Only a note: a handler that prints may find itself in the middle of another print.
         first, self.signal = self.signal is None, self.signal or number
         if self.run is None or not first:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         if not self.run.finished:
             self.run.stop(self.what, at_once=True)
 
@@ -247,7 +248,7 @@ class _Interruption(Callback):
     @property
     def what(self) -> str:
         """The signal's effect in a word."""
-        return "terminated" if self.signal == signal.SIGTERM else "interrupted"
+        return ended_by(self.signal or signal.SIGINT)
 
     @property
     def kept(self) -> str:

@@ -130,7 +130,10 @@ class MpiTeam(Team):
         if error is not None and not self.shared(error):
             self.abort(130 if isinstance(error, KeyboardInterrupt) else 1)
         goodbyes = [self._exits.Isend(self._calls, rank) for rank in self._left]
-        self._poll([*goodbyes, *self._left.values()])
+        try:
+            self._poll([*goodbyes, *self._left.values()])
+        except KeyboardInterrupt:  # the rest may take long; a traceback would be of no use
+            self.abort(130)
 
     def _wait(self, requests: list[Any], peer: int | None = None) -> None:
         """Wait for an exchange with a peer, or for a call that all processes join."""

@@ -9,8 +9,10 @@ import platform
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xpnet.errors import MissingPackageError, TeamError, XpnetError
 from xpnet.platforms import unread
@@ -52,7 +54,7 @@ def started() -> Team:
     """The team of the processes that a launcher, such as mpiexec or srun, started together; alone where none did.
 
     Imports mpi4py only if there are several. A program calls it once, a library never: at the exit of the interpreter
-    the processes wait for each other, and an uncaught error of one ends all.
+    the processes wait for each other, and an uncaught error of one, which is reported once, ends all.
 
     Raises MissingPackageError without mpi4py; TeamError if it finds no MPI library, if that library does not belong to
     the launcher, so that each process would train alone, or if the number of processes is not a power of two.
@@ -83,19 +85,31 @@ def started() -> Team:
         raise TeamError(f"{begun}, which is not a power of two: start {fewer} or {2 * fewer}")
     team = MpiTeam()
     atexit.register(team.leave)
+    sys.excepthook = partial(_report, team, sys.excepthook)
     return team
 
 
-def abandon(message: str, status: int) -> NoReturn:
+def _report(team: Team, usual: Callable[..., Any], kind: type, error: BaseException, trace: Any) -> None:
+    """Report an uncaught error as usual, unless the first process, which has it too, reports it."""
+    if isinstance(error, KeyboardInterrupt | TeamError):
+        # Most likely others have it, too, and the first to report it ends this one; before that, rank 0 saves a run.
+        time.sleep(min(team.rank, 4) / 2)
+    if team.rank == 0 or not team.shared(error):
+        usual(kind, error, trace)
+
+
+def abandon(message: str, status: int, *, title: str = "") -> NoReturn:
     """Report why this process, one of several, cannot join the others, and end them all with an exit code.
 
     If none of them can, rank 0 reports it and the others are ended while they give it the time to.
+
+    title : what stands before the message, and before the place if that is not rank 0.
     """
     rank, _ = launched()
     if rank > 0:
         time.sleep(1)
         message = f"process {rank} on {platform.node()}: {message}"
-    print(message, file=sys.stderr)
+    print(f"{title}{message}", file=sys.stderr)
     flush()
     if _by_hydra():
         # Other launchers end the others when a process fails; this one not, if that has not started MPI yet.

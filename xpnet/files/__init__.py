@@ -4,12 +4,11 @@ from .digest import sha256_of
 from .locks import holder_of, locked
 from .reading import Stream, open_regular, package_text, read_up_to, read_whole
 from .toml import parse_toml, read_text
-from .writing import flush, flush_names, move_into_place, remove, sweep, write_atomically, write_folder
+from .writing import flush, move_into_place, remove, sweep, write_atomically, write_folder
 
 __all__ = [
     "Stream",
     "flush",
-    "flush_names",
     "holder_of",
     "locked",
     "move_into_place",

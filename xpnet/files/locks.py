@@ -1,17 +1,16 @@
 """Locks that keep two processes from writing to the same place."""
 
 import contextlib
-import functools
 import json
 import logging
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xpnet.errors import ConfigError, InUseError
+from xpnet.platforms import close_and_remove, is_running, open_descriptor, try_lock
 
 from .reading import open_regular
 
@@ -45,10 +44,7 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None, *, required
     try:
         yield
     finally:
-        # While it is held, so that it is not another one's; Windows keeps it as long as somebody waits.
-        for end in (functools.partial(os.unlink, path), functools.partial(os.close, descriptor)):
-            with contextlib.suppress(OSError):
-                end()
+        close_and_remove(descriptor, path)
 
 
 def holder_of(path: Path) -> str | None:
@@ -59,39 +55,22 @@ def holder_of(path: Path) -> str | None:
     try:
         with open_regular(path) as file:
             about = json.loads(file.read(_MOST))
-            if about["host"] == platform.node() and not _alive(int(about["pid"])):
+            if about["host"] == platform.node() and not is_running(int(about["pid"])):
                 return None  # a killed process leaves its file
-            if _try_lock(file.fileno(), shared=True):
+            if try_lock(file.fileno(), shared=True):
                 return None  # nor does its number tell, which another process may have by now
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:  # on Windows, where what is locked cannot be read
-        return "another process" if sys.platform == "win32" else None
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return _holder(path)
 
 
-def _alive(pid: int) -> bool:
-    """Whether there may be a process of that number on this machine."""
-    if sys.platform == "win32":  # where a signal of any number ends the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
 def _hold(path: Path, required: bool) -> int | None:
     """The descriptor of a lock's file, locked and with this process's name in it; None if another one has it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
         try:
             try:
-                free = _try_lock(descriptor)
+                free = try_lock(descriptor)
             except OSError as error:
                 if required:
                     with contextlib.suppress(OSError):
@@ -124,19 +103,3 @@ def _holder(path: Path) -> str:
             about = json.loads(file.read(_MOST))
         return f"process {int(about['pid'])} on {str(about['host'])[:80]}, since {str(about['since'])[:30]}"
     return "another process"
-
-
-def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Whether the lock could be had.   Raises OSError where there are none."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

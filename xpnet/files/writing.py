@@ -5,16 +5,16 @@ process is killed or the power fails, either the old or the new content is there
 """
 
 import contextlib
-import errno
 import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["flush", "flush_names", "move_into_place", "remove", "sweep", "write_atomically", "write_folder"]
+from xpnet.platforms import flush_content, flush_names, open_descriptor, replace
+
+__all__ = ["flush", "move_into_place", "remove", "sweep", "write_atomically", "write_folder"]
 
 
 def write_atomically(path: Path, *contents: bytes | memoryview) -> None:
@@ -39,7 +39,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
 
 def move_into_place(temporary: Path, path: Path) -> None:
     """Give a file or folder that is flushed its name, and flush the name.   Raises OSError."""
-    os.replace(temporary, path)
+    replace(temporary, path)
     flush_names(path.parent)
 
 
@@ -47,7 +47,7 @@ def remove(folder: Path) -> None:
     """Remove a folder of files, completely or not at all; a missing one is ignored.   Raises OSError."""
     temporary = _temporary(folder)
     try:
-        os.replace(folder, temporary)
+        replace(folder, temporary)
     except FileNotFoundError:
         return
     _delete(temporary)
@@ -66,26 +66,9 @@ def sweep(folder: Path, names: str) -> None:
 
 def flush(path: Path) -> None:
     """Flush the content of a file to the disk.   Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    descriptor = open_descriptor(path, os.O_RDWR)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush_names(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where the system supports it: Windows does not.   Raises OSError."""
-    if sys.platform == "win32":
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # one may write into it, but not list it
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have nothing to flush there
-            raise
+        flush_content(descriptor)
     finally:
         os.close(descriptor)
 
@@ -121,13 +104,12 @@ def _temporary(path: Path) -> Path:
 
 def _write(path: Path, *contents: bytes | memoryview) -> None:
     """A new file with these contents, on the disk when this returns."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         for content in contents:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        flush_content(descriptor)
     finally:
         os.close(descriptor)

@@ -87,18 +87,15 @@ def _list() -> None:
 def _print(number: int, path: Path, report: Report) -> None:
     """The verdict, a line for each result, wrapped at the width of the terminal."""
     print(f"Lesson {number}, {LESSONS[number].title}: {path}\n")
-    for line, text in report.printed:
-        _line(f"line {line}" if line else "", text)
-    if report.more:
-        _line("", f"and {report.more:,} lines more")
-    if report.printed:
-        print()
+    rows = [(f"line {line}" if line else "", text) for line, text in report.printed]
+    rows += [("", f"and {report.more:,} lines more")] * bool(report.more)
+    rows += [("", "")] * bool(rows)
     said: dict[str, str] = {}
     for what, fault, line, _ in report.findings:
-        where = f"line {line}: " if line and fault else ""
-        again = fault in said and len(fault) > 60
-        _line(what, f"{where}wrong in the same way as {said[fault]}" if again else f"{where}{fault or 'right'}")
+        text = f"wrong in the same way as {said[fault]}" if len(fault) > 60 and fault in said else fault or "right"
+        rows.append((what, f"line {line}: {text}" if line and fault else text))
         said.setdefault(fault, what)
+    _table(rows)
     if not report.done:
         print(f"\n{report.right} of {len(report.findings)} are right.")
         return
@@ -114,11 +111,12 @@ def _width() -> int:
     return min(shutil.get_terminal_size().columns, 100)
 
 
-def _line(what: str, text: str) -> None:
-    """One line of the verdict, its text in a column of its own."""
-    wrapped = textwrap.wrap(text, max(_width() - 16, 30), break_long_words=False, break_on_hyphens=False) or [""]
-    for i, part in enumerate(wrapped):
-        print(f"  {what if i == 0 else '':12}  {part}")
+def _table(rows: list[tuple[str, str]]) -> None:
+    """Two columns, the second one wrapped."""
+    first = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        lines = textwrap.wrap(text, max(_width() - first - 2, 30), break_long_words=False, break_on_hyphens=False)
+        print("\n".join(f"  {name if i == 0 else '':{first}}{line}".rstrip() for i, line in enumerate(lines or [""])))
 
 
 def _source(name: str) -> str:

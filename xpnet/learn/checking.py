@@ -97,11 +97,11 @@ def examine(number: int, path: Path, report: Report | None = None) -> Report:
         for name, compare in lesson.checks.items():
             try:
                 wrong = ""
-                for finding in compare(exercise):
-                    if not finding.named and wrong:
-                        finding = finding._replace(fault=f"{finding.fault}; perhaps because {wrong} is wrong")  # noqa: PLW2901
-                    wrong = wrong or finding.what * bool(finding.fault)
-                    report.findings.append(finding)
+                for what, wrong_how, line, named in compare(exercise):
+                    title = f"{name}: {what}" if len(lesson.checks) > 1 and what != name else what
+                    because = f"; perhaps because {wrong} is wrong" if wrong and not named else ""
+                    report.findings.append(Finding(title, wrong_how + because, line, named))
+                    wrong = wrong or what * bool(wrong_how)
             except ExerciseError as fault:
                 report.findings.append(Finding(name, str(fault), fault.line))
         if report.done and lesson.reward is not None:

@@ -27,6 +27,8 @@ _ADVICE = {
     "read-only": "this array belongs to the caller: make a new one instead of writing into it",
     "EOFError": "nobody is there to answer input(): leave it out",
     "SystemExit": "this ends Python: leave it out",
+    "only 0-dimensional arrays": "the functions of math take one number: those of NumPy, such as np.exp, take arrays",
+    "only length-1 arrays": "the functions of math take one number: those of NumPy, such as np.exp, take arrays",
     "only integers": "an index is a whole number: np.argmax gives the place of the largest, np.max the largest itself",
     "cannot unpack non-iterable NoneType": "the function called here returns nothing: is its return missing?",
 }
@@ -172,12 +174,13 @@ class Exercise:
             words = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", self._lines[line - 1]))
             arrays = {word: frame.f_locals[word] for word in words if word in frame.f_locals}
             shapes = ", ".join(f"{w} is {_shape(a.shape)}" for w, a in arrays.items() if isinstance(a, np.ndarray))
-            if shapes and ("core dimension" in text or "broadcast" in text):
-                text = f"the shapes do not fit, where {shapes}"
-                if "sum(" in self._lines[line - 1] or "max(" in self._lines[line - 1]:
-                    advice = "keepdims=True leaves an axis of length 1 where it sums or looks for the maximum"
-            elif shapes:
-                advice = f"here, {shapes}"
+            if "core dimension" in text:
+                text = "the shapes do not fit"
+            elif pair := re.search(r"broadcast together with shapes (\((\d+),.*?\)) (\((\d+),\))", text):
+                text = f"the shapes {pair[1]} and {pair[3]} do not fit"
+                summed = pair[2] == pair[4] and re.search(r"\b(sum|max|mean)\(", self._lines[line - 1])
+                shapes += "; keepdims=True leaves an axis of length 1 in place of the one that is gone" * bool(summed)
+            advice = shapes and f"here, {shapes}"
         return ExerciseError(line, f"{text}; {advice}" if advice else text)
 
 
@@ -243,6 +246,10 @@ def _kind(value: Any) -> str:
         return "still ..."
     if value is None:
         return "None: is a return missing?"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__}: np.array makes an array of one"
+    if callable(value):
+        return "a function: are its () missing?"
     if isinstance(value, np.ndarray):
         return f"an array of the shape {_shape(value.shape)}"
     article = "an" if type(value).__name__[0] in "aeiou" else "a"

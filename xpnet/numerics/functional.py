@@ -42,6 +42,7 @@ __all__ = [
     "scale_features",
     "scaled_tanh",
     "sigmoid",
+    "soft_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
@@ -358,14 +359,35 @@ def softmax_cross_entropy(
     Source: Szegedy et al. 2016, section 7, for the smoothing.
     """
     xp = array_namespace(logits, labels) if xp is None else xp
-    n, k = logits.shape
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    e = xp.exp(shifted)
-    total = xp.sum(e, axis=1, keepdims=True)
+    k = logits.shape[1]
     target = one_hot(labels, k, dtype=logits.dtype, xp=xp)
     if label_smoothing:
         target = target * (1.0 - label_smoothing) + label_smoothing / k
-    return _mean(target * (xp.log(total) - shifted), lambda: e / total - target, n, weights, xp)
+    return soft_cross_entropy(logits, target, weights=weights, xp=xp)
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "n k"],
+    targets: Float[Array, "n k"],
+    *,
+    weights: Float[Array, " n"] | None = None,
+    xp: Any = None,
+) -> tuple[Float[Array, ""], Vjp]:
+    """Mean cross-entropy, in nats, between given probabilities and the softmax of the logits.
+
+        loss = -1/n sum_ik w_i t_ik log p_ik,  p = softmax(logits)
+        dlogits = dloss w (p - t) / n
+
+    targets t : of the logits' dtype, >= 0, each row with a sum of 1.
+    weights w : of the logits' dtype, >= 0, the weight of each example; None for 1.
+    Returns the loss and vjp(dloss=1.0) -> dlogits.
+    Source: Bridle 1990.
+    """
+    xp = array_namespace(logits, targets) if xp is None else xp
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    e = xp.exp(shifted)
+    total = xp.sum(e, axis=1, keepdims=True)
+    return _mean(targets * (xp.log(total) - shifted), lambda: e / total - targets, logits.shape[0], weights, xp)
 
 
 def mean_squared_error(

@@ -158,6 +158,8 @@ def cases() -> list[Case]:
         found.append(
             _case(f"{name}, weighted", _weighted(loss.function), [2.0 * normal(n, k)], [targets[name], rng.random(n)])
         )
+    shares = numbers / numbers.sum(axis=1, keepdims=True)
+    found.append(_case("soft cross-entropy", F.soft_cross_entropy, [2.0 * normal(n, k)], [shares]))
     x, step = normal(n, n_in), np.array([3])
     networks = [MLP((n_in, 7, 6, k), activation=activation) for activation in F.ACTIVATIONS]
     networks += [MLP((n_in, 7, k), activation="tanh", loss=loss) for loss in F.LOSSES if loss != "cross-entropy"]

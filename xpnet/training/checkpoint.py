@@ -13,6 +13,7 @@ before memory is requested, checksums before anything is parsed, and parsed valu
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import platform
 import re
@@ -29,11 +30,13 @@ from safetensors.numpy import save as serialize
 
 from xpnet._version import __version__
 from xpnet.backend import Backend
+from xpnet.distributed import computes_with, differences
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_whole, remove, write_folder
+from xpnet.platforms import usable_cpus
 from xpnet.training.config import TrainConfig
 from xpnet.training.history import Epoch
-from xpnet.training.loop import Loop
+from xpnet.training.loop import Loop, computing
 from xpnet.training.run import Run
 
 __all__ = [
@@ -45,11 +48,14 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "restore",
+    "rounding",
     "versions",
     "write_checkpoint",
 ]
 
 Arrays = list[Any]
+
+logger = logging.getLogger("xpnet")
 
 FORMAT = "xpnet checkpoint 2"
 ARRAYS, STATE, MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
@@ -73,7 +79,7 @@ class Checkpoint(NamedTuple):
     arrays : host copies of everything that a step changes, by name; its "step" is the position in the schedule and the
         counter of all random draws. With a validation split also the best epoch's parameters, best.0, best.1, ...;
         within an epoch those of the epoch before it, finished.0, finished.1, ...
-    versions : of xpnet, Python and the libraries that it was trained with.
+    versions : of xpnet, Python and the libraries that it was trained with; in shards also what `rounding` names.
     """
 
     settings: str
@@ -122,7 +128,7 @@ def compose(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
         seconds=seconds,
         rollbacks=list(run.rollbacks),
         arrays=arrays,
-        versions=versions(run.backend),
+        versions=versions(run.backend) | (rounding(run.backend) if run.shards > 1 else {}),
     )
 
 
@@ -134,6 +140,14 @@ def versions(backend: Backend) -> dict[str, str]:
     """The versions of all that decides a result, as a checkpoint keeps them."""
     own = {"xpnet": __version__, "python": platform.python_version(), "numpy": np.__version__}
     return {**own, "safetensors": safetensors.__version__, backend.name: backend.version}
+
+
+def rounding(backend: Backend) -> dict[str, str]:
+    """What decides the last bits of what is computed, besides versions, while it computes."""
+    found = computes_with() | {"device": backend.device if backend.device == "cpu" else backend.description}
+    if backend.name == "jax":  # which splits its work by them
+        found["number of cores"] = usable_cpus()
+    return {name: str(value) for name, value in found.items()}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -276,9 +290,10 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     # Before the settings, some of which the data decide.
     if checkpoint.data["sha256"] != run.fingerprint():
         raise ConfigError(
-            f"the run was trained on other data: {checkpoint.data['name']}, {checkpoint.data['examples']} training "
-            f"examples, SHA-256 {checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} "
-            f"examples, {run.fingerprint()[:12]}: resume with the same data, or start a new run"
+            f"the run was trained on other data{' or by other teachers' * bool(run.teachers)}: "
+            f"{checkpoint.data['name']}, {checkpoint.data['examples']} training examples, SHA-256 "
+            f"{checkpoint.data['sha256'][:12]}; this is {run.config.data}, {run.n_examples} examples, "
+            f"{run.fingerprint()[:12]}: resume with the same, or start a new run"
         )
     own, theirs = (
         tomllib.loads(c.deciding().to_toml())
@@ -297,6 +312,17 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
     run.checkpoint, run.history[:] = checkpoint, checkpoint.history
     for step in checkpoint.rollbacks:
         run.halve_rates(step)
+    if run.shards > 1 and run.team.rank == 0:
+        _warn_of_other_bits(run, checkpoint)
+
+
+def _warn_of_other_bits(run: Run, checkpoint: Checkpoint) -> None:
+    """What a run in shards promises, whichever processes train it, needs machines of one kind."""
+    with computing(run):
+        here = {name: value for name, value in rounding(run.backend).items() if name in checkpoint.versions}
+    there = {name: checkpoint.versions[name] for name in here}
+    if other := differences([("the checkpoint", there), ("this process", here)]):
+        logger.warning("%s: the bits of the result may differ from those of a run never stopped", "; ".join(other))
 
 
 def restore(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:

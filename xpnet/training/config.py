@@ -123,6 +123,7 @@ def _setting(default: Any, help: str, group: str, **about: Any) -> Any:
 
 
 _SHARE = {"low": 0.0, "high": 1.0}
+_SHARE_CLOSED = {"low": 0.0, "high": 1.0, "high_open": False}
 _POSITIVE = {"low": 0.0, "low_open": True}
 
 
@@ -232,6 +233,22 @@ class TrainConfig:
         "balanced: give every class the same total weight. By default every example has the same weight",
         TRAINING,
         known=("balanced",),
+    )
+    teacher: tuple[str, ...] = _setting(
+        (),
+        "Models whose averaged probabilities are learned besides the labels, on the same distorted images: run "
+        "directories or .safetensors files",
+        TRAINING,
+        fixed=True,
+    )
+    teaching: float = _setting(
+        0.9, "Share of the loss that is the teachers'; the rest is that of the labels", TRAINING, **_SHARE_CLOSED
+    )
+    teaching_temperature: float = _setting(
+        2.0,
+        "What the logits of teachers and learner are divided by, so that small probabilities count",
+        TRAINING,
+        **_POSITIVE,
     )
     optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True, common=True)
     lr: float | None = _setting(
@@ -510,6 +527,9 @@ class Settings(TypedDict, total=False):
     loss: str | None
     label_smoothing: float
     class_weight: str | None
+    teacher: tuple[str, ...]
+    teaching: float
+    teaching_temperature: float
     optimizer: str
     lr: float | None
     momentum: float

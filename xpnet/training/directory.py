@@ -14,8 +14,9 @@ from typing import Any
 
 from xpnet import plots
 from xpnet.errors import ConfigError, InUseError, MissingPackageError, ModelError
-from xpnet.files import flush_names, locked, parse_toml, read_text, sweep, write_atomically
+from xpnet.files import locked, parse_toml, read_text, sweep, write_atomically
 from xpnet.model import Stored, save
+from xpnet.platforms import flush_names
 from xpnet.training.checkpoint import Checkpoint, continue_from, newest_checkpoint, prune, write_checkpoint
 from xpnet.training.config import TrainConfig
 from xpnet.training.history import read_history, write_history

@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend
 from xpnet.distributed import agree
 from xpnet.errors import NonFiniteError
+from xpnet.files import sha256_of
 from xpnet.model import scores_of
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import compose, restore
@@ -61,7 +62,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
     rolls_back = run.config.on_nonfinite == "rollback"
     # As the first process has it: all make a checkpoint or none, since it may find numbers that are not finite.
     keeps = run.team.told(bool(keepers)) or rolls_back
-    keep = functools.partial(_keep, run, loop, keepers) if keeps else None
+    keep = partial(_keep, run, loop, keepers) if keeps else None
     if run.checkpoint is not None:
         restore(run, loop, run.checkpoint)
     elif rolls_back:
@@ -81,7 +82,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
                 for observer in observers:
                     observer.on_epoch(run)
         except NonFiniteError as error:
-            _roll_back(run, loop, error)
+            run.team.together(partial(_roll_back, run, loop, error))  # all have found it
         agreed = _agree(run)
     # From here on a signal comes too late, on whichever process.
     run.over = True
@@ -175,6 +176,9 @@ def _measured(
     backend, n, number = run.backend, run.n_examples, run.epoch
     state = loop.state
     params, running = loop.model_on_host()
+    if run.team.size > 1:  # before anything else is computed with them
+        found = {f"network after epoch {number}": sha256_of([*params, *running])[:16]}
+        agree(run.team, found, remedy="one of them computes wrongly: continue the run without it (--resume)")
     loss, hits, healthy = map(backend.to_host, (state.loss, state.hits, state.healthy))
     found = {"train": scores_of(float(loss[0]), hits, n, spread)}
     found |= {name: evaluate(*loop.model, loader) for name, loader in held_out.items()}
@@ -205,7 +209,7 @@ def _keep(run: Run, loop: Loop, keepers: list[Callback], done: int, seconds: flo
     first = run.checkpoint is None
     run.checkpoint = compose(run, loop, done, seconds)
     if first:
-        agree(run.team, {"data": run.fingerprint()})
+        agree(run.team, {"data set": run.fingerprint()})
     for observer in keepers:
         observer.on_checkpoint(run)
 

@@ -9,18 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.display import html_table
-from xpnet.distributed import Team, agree, computes_with
+from xpnet.distributed import Team, agree
 from xpnet.errors import ConfigError
+from xpnet.files import sha256_of
 from xpnet.model import Model
 from xpnet.numerics.network import MLP
 from xpnet.training.calibration import Calibration
 from xpnet.training.callbacks import Callback, EarlyStopping
-from xpnet.training.checkpoint import continue_from, versions
+from xpnet.training.checkpoint import continue_from, rounding, versions
 from xpnet.training.config import Settings, TrainConfig
 from xpnet.training.directory import RunDirectory
 from xpnet.training.epochs import checkpointers, train
@@ -139,7 +141,7 @@ def fit(
         network = network_for(start, data)
     backend = backend or config.backend(team.local_rank)
     run, splits = team.together(lambda: prepare(network, data, config, backend, sample_weight, start, team))
-    _compare(run, data)
+    _compare(run, data, sample_weight)
     observers: list[Callback] = list(callbacks)
     if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
         raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
@@ -152,13 +154,13 @@ def fit(
     if "validation" in splits:
         observers.append(Calibration(splits["validation"]))
     observers.sort(key=lambda observer: observer.order)
-    run.fingerprint = functools.partial(fingerprint, data, sample_weight)
+    run.fingerprint = functools.partial(fingerprint, data, sample_weight, teachers=run.teachers)
     with contextlib.ExitStack() as ending:  # calls every on_end, the last observer's first, even if one raises
         if team.told(bool(checkpointers(run, observers))) or config.on_nonfinite == "rollback":
             over = threading.Event()
             hashing = ending.enter_context(ThreadPoolExecutor(1, "xpnet-fingerprint"))
             ending.callback(over.set)
-            run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over).result
+            run.fingerprint = hashing.submit(fingerprint, data, sample_weight, over, run.teachers).result
         _begin(run, observers, ending)
         ending.enter_context(computing(run))
         if team.size > 1:
@@ -178,17 +180,19 @@ def _begin(run: Run, observers: list[Callback], ending: contextlib.ExitStack) ->
 
     run.team.together(lambda: start(observer for observer in observers if observer.order < 0))
     checkpoint = run.team.told(run.checkpoint)
-    if run.team.rank and checkpoint is not None:
-        continue_from(run, checkpoint)
+    if checkpoint is not None:
+        run.team.together(lambda: continue_from(run, checkpoint) if run.team.rank else None)
     run.team.together(lambda: start(observer for observer in observers if observer.order >= 0))
 
 
-def _compare(run: Run, data: Dataset) -> None:
+def _compare(run: Run, data: Dataset, sample_weight: ArrayLike | None) -> None:
     """Raise TeamError unless all processes of the run's team train the same; warn where they round differently."""
     if run.team.size == 1:
         return
     facts: dict[str, Any] = versions(run.backend)
-    facts |= {name: value for name, value in dataclasses.asdict(run.config.deciding()).items() if name != "data"}
-    devices = {"device": run.backend.device if run.backend.device == "cpu" else run.backend.description}
+    facts |= {name: value for name, value in dataclasses.asdict(run.config).items() if name not in ("data", "device")}
+    facts |= {"data set": glimpse(data), "initial network": sha256_of([*run.params, *run.running])[:16]}
+    if sample_weight is not None:
+        facts["sample_weight"] = sha256_of([np.asarray(sample_weight)])[:16]
     with computing(run):
-        agree(run.team, facts | {"data": glimpse(data)}, computes_with() | devices)
+        agree(run.team, facts, rounding(run.backend))

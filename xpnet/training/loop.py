@@ -14,6 +14,7 @@ from xpnet.numerics.network import MLP
 from xpnet.numerics.shards import bounds, sum_of_processes
 from xpnet.numerics.streams import ORDER
 from xpnet.optim import Update, init_state
+from xpnet.training.distillation import Distillation
 from xpnet.training.evaluate import no_hits
 from xpnet.training.initializers import generator
 from xpnet.training.loader import Examples, Loader
@@ -57,6 +58,8 @@ class Loop:
         average = [backend.to_device(a) for a in run.params + run.running] if config.average else []
         self.state = State(params, running, slots, average, backend.to_device(np.zeros(1, np.int64)), *self._zeros())
         window = self._loader.steps if self._loader.steps < n_steps else None
+        if run.teachers:
+            objective = objective or Distillation(network, run.teachers, run.schema, config)
         step = make_step(
             network,
             config,

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from xpnet.numerics.network import MLP
 from xpnet.numerics.streams import SPLIT
 from xpnet.optim import SCHEDULES
 from xpnet.training.config import TrainConfig
+from xpnet.training.distillation import teachers_of
 from xpnet.training.initializers import generator, init_params, init_running
 from xpnet.training.loader import WINDOW_BYTES, Examples, bytes_of_row
 from xpnet.training.run import Run
@@ -142,6 +143,7 @@ def prepare(
         _rates(config, math.ceil(n / batch_size)),
         params,
         running,
+        teachers=teachers_of(config, network, schema.classes, backend),
         team=team,
     )
     return run, splits
@@ -194,8 +196,13 @@ def glimpse(data: Dataset) -> str:
     return f"{data.name} {' '.join(shapes)} {digest.hexdigest()[:12]}"
 
 
-def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: threading.Event | None = None) -> str:
-    """The SHA-256 of all the data of a run: every split's images and labels, and the weights.
+def fingerprint(
+    data: Dataset,
+    sample_weight: ArrayLike | None = None,
+    over: threading.Event | None = None,
+    teachers: Iterable[Model] = (),
+) -> str:
+    """The SHA-256 of all that a run learns from: every split's images and labels, the weights, the teachers.
 
     Parts count by the digests in their manifest.
     over : set as soon as the result is no longer needed.
@@ -217,6 +224,9 @@ def fingerprint(data: Dataset, sample_weight: ArrayLike | None = None, over: thr
         digest.update(b"|")
     if sample_weight is not None:
         digest.update(np.asarray(sample_weight, np.float64).tobytes())
+    for model in teachers:
+        for array in (*model.params, *model.running):
+            digest.update(model.backend.to_host(array).tobytes())
     return digest.hexdigest()
 
 

@@ -42,6 +42,7 @@ class Run:
     rollbacks : the steps from which the learning rate was halved, one for each time.
     stop_reason : why the run was stopped, or None.   at_once : whether within the epoch.
     over : whether the last step has been done.
+    teachers : the models that it learns from besides the labels.
     team : the processes that train it, all of which have one of these, with the same arrays.
     exchange : between their devices, see Backend.link, while the run is computing; None where there is one process.
     """
@@ -67,6 +68,7 @@ class Run:
     stop_reason: str | None = None
     at_once: bool = False
     over: bool = False
+    teachers: list[Model] = field(default_factory=list)
     team: Team = field(default_factory=Team)
     exchange: Callable[[Any, int], Any] | None = None
 

@@ -8,7 +8,7 @@ its packed size (packed.py); a raw IDX file of images beyond that is mapped, and
 
 from .detect import read, read_split
 from .folders import user_cache
-from .idx import MEMORY_LIMITS, idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
+from .idx import idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .mat import read_mat
 from .npz import read_npy, read_npz, read_npz_arrays
 from .parts import write_parts
@@ -18,7 +18,6 @@ from .tables import read_beside, read_table
 
 __all__ = [
     "MAX_BYTES",
-    "MEMORY_LIMITS",
     "idx_files",
     "idx_name",
     "idx_sha256",

@@ -17,11 +17,11 @@ from xpnet.data.dataset import Split
 from xpnet.data.packed import Gunzip, Location, listed, located, unpacked
 from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to, write_atomically
+from xpnet.platforms import MEMORY_LIMITS, physical_memory
 
 from .shared import MAX_BYTES, shaped
 
 __all__ = [
-    "MEMORY_LIMITS",
     "big_endian",
     "idx_files",
     "idx_header",
@@ -35,8 +35,6 @@ __all__ = [
 MAPPED_SHARE = 1 / 8
 """A raw IDX file of images larger than this share of the memory, or than MAX_BYTES, is not read but mapped."""
 
-MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells a container how much memory it may use."""
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -97,9 +95,7 @@ def _read_idx(path: Location) -> NDArray[Any]:
 
 def _memory() -> float:
     """Bytes of memory that this process may use: the machine's, or less where a container is limited."""
-    limits = [math.inf]
-    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    limits: list[float] = [physical_memory() or math.inf]
     for limit in MEMORY_LIMITS:
         with suppress(OSError, ValueError), open_regular(limit) as file:
             limits.append(int(file.read(32)))  # "max" is not a number

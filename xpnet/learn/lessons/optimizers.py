@@ -67,17 +67,21 @@ def _faults(W: Host, again: Host, other: Host, n_in: int, n_out: int) -> Iterato
 
 def check_momentum(exercise: Exercise) -> Iterator[Finding]:
     """Three steps with a rate that falls, since otherwise lr inside v and outside it are the same."""
-    v = "v <- momentum v + g"
+    v, minus = "v <- momentum v + g", lambda v, g, mu: mu * v - g
     wrong = [
         ("lr is inside v, which remembers the old rate when lr changes: p - lr v", _momentum(scale=_one, inside=True)),
+        (
+            "lr and the minus are inside v, as Keras has it: p - lr v",
+            _momentum(minus, scale=lambda lr: -1, inside=True),
+        ),
         ("lr is applied twice, in v and in p: only p takes it", _momentum(inside=True)),
         (f"g is multiplied by 1 - momentum, as in an average: {v}", _momentum(lambda v, g, mu: mu * v + (1 - mu) * g)),
         (f"the velocity is forgotten from step to step: {v}", _momentum(lambda v, g, mu: g)),
         (f"the velocity never slows down: {v}", _momentum(lambda v, g, mu: v + g)),
         (f"momentum multiplies both: {v}", _momentum(lambda v, g, mu: mu * (v + g))),
         (f"momentum multiplies the gradient: {v}", _momentum(lambda v, g, mu: v + mu * g)),
-        (f"you climb, since v has the gradient with a minus: {v}", _momentum(lambda v, g, mu: mu * v - g)),
-        (f"v has the gradient with a minus, and p adds it: {v}", _momentum(lambda v, g, mu: mu * v - g, scale=_minus)),
+        (f"you climb, since v has the gradient with a minus: {v}", _momentum(minus)),
+        (f"v has the gradient with a minus, and p adds it: {v}", _momentum(minus, scale=_minus)),
         ("you climb: p - lr v", _momentum(scale=_minus)),
         ("p takes the old velocity: first v, then p", _momentum(moves=lambda old, v, g, mu: old)),
         ("that is Nesterov's step, g + momentum v: here, p - lr v", _momentum(moves=lambda old, v, g, mu: g + mu * v)),

@@ -16,6 +16,7 @@ def check_dropout(exercise: Exercise) -> Iterator[Finding]:
     x, uniforms, dy = fixed(rng.normal(size=(6, 5))), fixed(rng.random((6, 5))), fixed(rng.normal(size=(6, 5)))
     kept = (uniforms >= rate) * 1.0
     mask = kept / (1 - rate)
+    above, below = x * (uniforms > 1 - rate), x * (uniforms <= 1 - rate)
     y, vjp = exercise.call("dropout", x, uniforms, rate, True, n=2)
     unscaled = "1 / (1 - rate) is missing: without it, in use, all sums are larger than the next layer is used to"
     mistakes = [
@@ -24,6 +25,8 @@ def check_dropout(exercise: Exercise) -> Iterator[Finding]:
         ("the mask has the wrong side, and is scaled to fit: drop what is below rate", x * (1 - kept) / rate),
         ("the mask has the wrong side, and 1 / (1 - rate) is missing", x * (1 - kept)),
         ("that scales by 1 / rate: the share that stays is 1 - rate", x * kept / rate),
+        ("rate is the share that goes, not the one that stays: keep where uniforms >= rate", above / rate),
+        ("keep where uniforms >= rate: the share is right, but other elements are dropped", below / (1 - rate)),
         ("that scales by 1 - rate: divide by it, so that the mean stays", x * kept * (1 - rate)),
         ("nothing is dropped, although training is True", x),
         ("that is the mask alone: y = x m", mask),
@@ -49,7 +52,7 @@ def check_dropout(exercise: Exercise) -> Iterator[Finding]:
         ("that has x in it: dx = dy m", dy * x),
     ]
     second = exercise.compare("dropout/vjp", "dx", dx, dy * mask, mistakes)
-    same = isinstance(dx, np.ndarray) and dx.shape == dy.shape and bool(((dx == 0) == (kept == 0)).all())
+    same = np.shape(dx) == np.shape(y) and np.array_equal(np.asarray(dx) == 0, np.asarray(y) == 0)
     if (
         second.fault
         and not any(second.fault == text for text, _ in mistakes)

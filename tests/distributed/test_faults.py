@@ -1,0 +1,468 @@
+"""What may go wrong in a team: one line, one exit code, nothing that hangs or is left behind, and nothing lost."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import xpnet
+from tests.promises.resuming import result
+from xpnet.cli import main
+from xpnet.files import locked
+
+from .launching import Finished, begin, finished, launch, left_behind, needs_mpi, training
+
+pytestmark = [needs_mpi, pytest.mark.usefixtures("patterns")]
+
+# 11 steps an epoch, of shards of eight rows.
+RUN = ["--data", "patterns.npz", "--hidden", "8", "--batch-size", "32", "--epochs", "3", "--device", "cpu", "--quiet"]
+SHARDS = ["--shards", "4"]
+
+# What a process does at the end of its second epoch's steps.
+IN_EPOCH_2 = """
+from xpnet.training.loop import Loop
+epoch = Loop.epoch
+def changed(self, number, done=0):
+    yield from epoch(self, number, done)
+    if number == 2 and rank == 1:
+        {}
+Loop.epoch = changed
+"""
+
+# The disk of the first process fails at a call by which files are written, and some more.
+FULL_DISK = """
+if rank == 0:
+    from tests.promises.faults import Faults
+    disk = Faults().failing({}, "ENOSPC", {})
+    disk.__enter__()
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.training.directory.RunDirectory._draw", lambda *_: None)
+
+
+@pytest.fixture
+def whole() -> dict[str, Any]:
+    """What the run comes to if nothing happens to it, here in one process."""
+    assert main(["train", *RUN, *SHARDS, "--out", "whole"]) == 0
+    return result(Path("whole"))
+
+
+def assert_line(found: Finished, status: int, line: str) -> None:
+    """A launch ended with an exit code and one line, a pattern, in which HOST is the name of this machine."""
+    assert found.status == status, found.err
+    assert found.err.endswith("\n")
+    assert re.fullmatch(line.replace("HOST", re.escape(os.uname().nodename)), found.err[:-1]), found.err
+
+
+def assert_goes_on(whole: dict[str, Any]) -> None:
+    """The run in the directory run continues to its end, in one process, with the bits of the whole one."""
+    assert not [path for path in Path("run").rglob("*") if path.name.endswith(".tmp")]
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert result(Path("run")) == whole
+
+
+# --- before the training ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "arguments", "before", "status", "line"),
+    [
+        (2, ["--hiden", "3"], "", 2, "Unknown option: --hiden. Did you mean --hidden?"),
+        (2, ["--optimizer", "sdg"], "", 2, "--optimizer: unknown value 'sdg'; did you mean 'sgd'?.*"),
+        (4, ["--shards", "2"], "", 2, r"--shards 2 cannot be dealt to 4 processes: start 1 or 2"),
+        (3, SHARDS, "", 2, "mpiexec started 3 processes, which is not a power of two: start 2 or 4"),
+        (2, SHARDS, "os.chdir('/') if rank else None", 1, "process 1 on HOST: patterns.npz: no such file or folder.*"),
+        (
+            2,
+            SHARDS,
+            "sys.modules['mpi4py'] = None",
+            1,
+            "mpiexec started 2 processes, but mpi4py.* not installed: .*",
+        ),
+        (2, SHARDS, FULL_DISK.format(0, 10**9), 2, "cannot write the run directory run: No space left on device; .*"),
+        (2, ["--log", "tensorboard"], "sys.modules['tensorboardX'] = None", 1, "the TensorBoard log needs .*"),
+    ],
+    ids=["flag", "value", "shards", "three", "data", "mpi4py", "disk", "log"],
+)
+def test_refused(n: int, arguments: list[str], before: str, status: int, line: str) -> None:
+    found = launch(n, training(*RUN, *arguments, "--out", "run", before=before))
+    line = re.sub(r"(?<=\w)\?$", r"\?", line)
+    assert_line(found, status, f"xpnet: error: {line}")
+    assert found.out == ""
+    assert not Path("run").exists() or not any(Path("run").iterdir())
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_directory_in_use(resumed: bool) -> None:
+    if resumed:
+        assert main(["train", *RUN, *SHARDS, "--out", "run"]) == 0
+    Path("run").mkdir(exist_ok=True)
+    with locked(Path("run", ".lock")):
+        found = launch(2, training("--resume", "run") if resumed else training(*RUN, *SHARDS, "--out", "run"))
+    assert found.err.count("xpnet: error") == 1
+    last = Finished(found.status, found.out, found.err.splitlines(keepends=True)[-1])
+    assert_line(last, 2, rf"xpnet: error: run is in use: process {os.getpid()} on HOST, since .* is training there; .*")
+
+
+def test_processes_that_do_not_know_each_other() -> None:
+    """As srun starts them for a library that it does not know: each of them would train alone."""
+    variables = {**os.environ, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
+    command = [sys.executable, "-m", "xpnet", "train", *RUN, "--out", "run"]
+    found = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    line = "xpnet: error: srun started 2 processes, of which MPICH .* knows nothing: start them by srun --mpi=pmi2, .*"
+    assert_line(Finished(found.returncode, found.stdout, found.stderr), 2, line)
+    assert not Path("run").exists()
+
+
+UNLIKE = """
+import dataclasses, logging, os, sys
+import numpy as np
+import xpnet
+from xpnet.training import fit as fitting
+rank = int(os.environ["PMI_RANK"])
+team = xpnet.distributed.started()
+data = xpnet.load_data("patterns.npz")
+images, labels = data.train
+other = images.copy()
+other[150, 3, 3] ^= 1
+ends = images.copy()
+ends[-1, 3, 3] ^= 1
+there = lambda images: dataclasses.replace(data, train=xpnet.Split(images, labels)) if rank else data
+network = xpnet.MLP((36, 8, 3))
+weights = np.ones(330)
+weights[7] += rank
+versions = fitting.versions
+newer = lambda backend: versions(backend) | {"numpy": f"2.{rank}"}
+for name, arguments in {
+    "settings": {"lr": 0.1 * (rank + 1)},
+    "network": {"network": xpnet.MLP((36, 8 + rank, 3))},
+    "pace": {"checkpoint_every": 5 + rank},
+    "data": {"data": there(ends)},
+    "weights": {"sample_weight": weights},
+    "version": {},
+    "data within": {"data": there(other), "out": "run"},
+}.items():
+    fitting.versions = newer if name == "version" else versions
+    given = {"network": network, "data": data} | arguments
+    try:
+        xpnet.fit(epochs=1, device="cpu", team=team, progress=False, **given)
+    except xpnet.errors.TeamError as error:
+        print(f"{rank} {name}: {error}")
+"""
+
+
+def test_processes_that_would_train_something_else() -> None:
+    """Each difference is found, on all processes, and named; data that differ within at the first checkpoint."""
+    found = launch(2, UNLIKE)
+    assert (found.status, found.err) == (0, "")
+    for rank in range(2):
+        said = [line[2:] for line in found.out.splitlines() if line.startswith(f"{rank} ")]
+        said = [re.sub(r"process (\d) on \S+(?= has|:)", r"process \1", line) for line in said]
+        assert said[:3] == [
+            "settings: process 1 has another lr than process 0: 0.2 and 0.1",
+            "network: process 1 has another hidden than process 0: (9,) and (8,)",
+            "pace: process 1 has another checkpoint_every than process 0: 6 and 5",
+        ]
+        assert re.fullmatch("data: process 1 has another data set than process 0: patterns.npz .* and .*", said[3])
+        assert re.fullmatch("weights: process 1 has another sample_weight than process 0: .* and .*", said[4])
+        assert said[5] == "version: process 1 has another numpy than process 0: 2.1 and 2.0"
+        assert re.fullmatch("data within: process 1 has another data set than process 0: .* and .*", said[6])
+    assert not Path("run", "checkpoints").exists()
+
+
+def test_another_number_of_threads() -> None:
+    """It is a warning, and kept: a run that is continued with another number says so as well."""
+    before = "os.environ['OPENBLAS_NUM_THREADS'] = str(1 + rank)"
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=before))
+    line = "warning: process 1 on HOST has another number of BLAS threads than process 0 on HOST: 2 and 1; .*"
+    assert_line(found, 0, line)
+    resumed = training("--resume", "run", "--quiet", "--epochs", "4")
+    found = launch(2, resumed, env={"OPENBLAS_NUM_THREADS": "2"})
+    line = "warning: this process has another number of BLAS threads than the checkpoint: 2 and 1: .* may differ .*"
+    assert_line(found, 0, line)
+    assert main(["train", "--resume", "run", "--quiet", "--epochs", "5"]) == 0
+
+
+# --- while it trains -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "happens", "status", "line"),
+    [
+        (
+            2,
+            "self.state.params[0][0, 0] += 1e-6",
+            1,
+            "process 1 on HOST has another network after epoch 2 than process 0 on HOST: .* and .*; one of them .*",
+        ),
+        (4, "raise MemoryError", 1, "process 1 on HOST: out of memory"),
+        (2, "raise OSError(5, 'Input/output error', '/data/x')", 1, "process 1 on HOST: /data/x: Input/output error"),
+        (2, "sys.exit(0)", 1, r"process 1 on HOST: left early \(0\)"),
+        pytest.param(4, "sys.exit(7)", 7, r"process 1 on HOST: left early \(7\)", marks=pytest.mark.slow),
+    ],
+    ids=["drift", "memory", "system", "exit", "exit code"],
+)
+def test_what_one_process_raises_ends_all(n: int, happens: str, status: int, line: str, whole: dict[str, Any]) -> None:
+    found = launch(n, training(*RUN, *SHARDS, "--out", "run", before=IN_EPOCH_2.format(happens)))
+    assert_line(found, status, f"xpnet: error: {line}")
+    assert found.out == ""
+    assert_goes_on(whole)
+
+
+def test_a_fault_of_the_program_shows_its_traceback() -> None:
+    found = launch(4, training(*RUN, *SHARDS, "--out", "run", before=IN_EPOCH_2.format("raise KeyError('oh')")))
+    assert (found.status, found.out) == (1, "")
+    assert found.err.count("Traceback") == 1
+    assert found.err.endswith(f"KeyError: 'oh'\nxpnet: error: process 1 on {os.uname().nodename}: KeyError: 'oh'\n")
+
+
+def test_numbers_that_are_not_finite() -> None:
+    """All processes find it, and the first one says so; nothing is rolled back without a word."""
+    found = launch(4, training(*RUN, *SHARDS, "--lr", "1e30", "--out", "run"))
+    assert_line(found, 1, "xpnet: error: the loss stopped being finite in epoch 1 at step 2 of 11, .* are saved in run")
+    assert found.out == ""
+
+
+@pytest.mark.parametrize(("times", "status"), [(10**9, 1), (4, 0)], ids=["for good", "for a while"])
+def test_a_full_disk_of_the_first_process(times: int, status: int, whole: dict[str, Any]) -> None:
+    """The training continues; in the end it says what is missing, or all is there."""
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=FULL_DISK.format(40, times)))
+    warning = "warning: cannot write run/.*: No space left on device; training continues, .* are intact"
+    error = "\nxpnet: error: the model was trained, but could not be saved: run/.*: No space left on device"
+    assert_line(found, status, warning + (error if status else ""))
+    assert found.out.startswith("test accuracy 100.00 %")
+    assert_goes_on(whole)
+
+
+def test_a_process_that_is_killed(whole: dict[str, Any]) -> None:
+    """What is printed is mpiexec's."""
+    before = IN_EPOCH_2.format("os.kill(os.getpid(), 9)")
+    found = launch(4, training(*RUN, *SHARDS, "--out", "run", before=before))
+    assert (found.status, found.err) == (9, "")
+    assert_goes_on(whole)
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+# Each process reports where it is, and waits there, or takes its time from then on.
+STEPPING = """
+import pathlib, time
+from xpnet.training.loop import Loop
+epoch = Loop.epoch
+def slowly(self, number, done=0):
+    if number == 2:
+        pathlib.Path(f"{rank}.pid").write_text(str(os.getpid()))
+    for done in epoch(self, number, done):
+        time.sleep(0.03)
+        yield done
+Loop.epoch = slowly
+"""
+OPENING = """
+import pathlib, time
+import xpnet.cli.train as train
+opened = train.opened
+def slowly(*arguments, **options):
+    pathlib.Path(f"{rank}.pid").write_text(str(os.getpid()))
+    time.sleep(2 * (rank == %d))
+    return opened(*arguments, **options)
+train.opened = slowly
+"""
+
+
+def interrupted(n: int, arguments: list[str], target: int | None, signals: list[int], pause: float = 0.0) -> Finished:
+    """What comes of processes that write their numbers, if one of them, or mpiexec, receives signals then."""
+    process, mark = begin(n, arguments)
+    files = [Path(f"{rank}.pid") for rank in range(n)]
+    while not all(file.exists() and file.read_text() for file in files) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    for number in signals:
+        os.kill(process.pid if target is None else int(files[target].read_text()), number)
+        time.sleep(pause)
+    return ended(process, mark)
+
+
+def ended(process: subprocess.Popen[str], mark: str) -> Finished:
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        for pid in left_behind(mark):
+            os.kill(pid, signal.SIGKILL)
+        pytest.fail(f"the processes hang\n{process.communicate()}")
+    return finished(process.returncode, out, err, mark)
+
+
+@pytest.mark.parametrize(
+    ("n", "target", "number"),
+    [
+        (2, None, signal.SIGINT),
+        (4, 1, signal.SIGTERM),
+        *(
+            pytest.param(n, target, number, marks=pytest.mark.slow)
+            for n, target in ((2, None), (2, 0), (4, 3))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        ),
+    ],
+)
+def test_a_signal_stops_all_after_the_same_step(
+    n: int, target: int | None, number: signal.Signals, whole: dict[str, Any]
+) -> None:
+    """Which of them received it makes no difference: the first one saves the state, in which the run continues."""
+    found = interrupted(n, training(*RUN, *SHARDS, "--out", "run", before=STEPPING), target, [number])
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    assert_line(found, 128 + number, f"xpnet: {what}; the parameters of epoch [12] are saved in run; xpnet train .*")
+    assert found.out == "" or (target, number) == (None, signal.SIGINT), "mpiexec itself reports that one"
+    assert (Path("run", "checkpoints", "step-000000033")).exists() is False
+    assert_goes_on(whole)
+
+
+@pytest.mark.parametrize("target", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_second_signal_ends_all_at_once(target: int, whole: dict[str, Any]) -> None:
+    arguments = training(*RUN, *SHARDS, "--out", "run", before=STEPPING)
+    found = interrupted(2, arguments, target, [signal.SIGTERM, signal.SIGINT])
+    assert found.status in (130, 143), found
+    assert re.fullmatch("xpnet: (interrupted|terminated)(; .*)?\n", found.err), found
+    assert_goes_on(whole)
+
+
+@pytest.mark.parametrize(
+    ("target", "slow", "signals"),
+    [
+        (1, 1, [signal.SIGTERM]),
+        (0, 1, [signal.SIGTERM]),
+        pytest.param(0, 0, [signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow),
+        pytest.param(None, 0, [signal.SIGTERM], marks=pytest.mark.slow),
+        pytest.param(None, 1, [signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow),
+    ],
+)
+def test_signals_before_the_training_begins(target: int | None, slow: int, signals: list[signal.Signals]) -> None:
+    """To a process that is busy, or one that waits for it."""
+    found = interrupted(2, training(*RUN, *SHARDS, "--out", "run", before=OPENING % slow), target, list(signals))
+    assert found.status in {128 + number for number in signals}, found
+    assert re.fullmatch("xpnet: (interrupted|terminated)(; nothing was trained yet)?\n", found.err), found
+    assert not Path("run").exists()
+
+
+# --- killed at any moment --------------------------------------------------------------------------------------------
+
+TECHNIQUES = [
+    *["--data", "patterns.npz", "--hidden", "12", "7", "--batch-size", "33", "--epochs", "12", "--device", "cpu"],
+    *["--optimizer", "adam", "--lr", "0.01", "--batch-norm", "--dropout", "0.2", "--average", "0.9", "--shards", "4"],
+    *["--clip-norm", "1", "--augment", "rotation=5", "--validation", "0.2", "--early-stopping", "9"],
+    *["--schedule", "one-cycle", "--checkpoint-every", "3"],
+]
+
+
+def killed_and_resumed(number: int) -> str:
+    """Kill a random rank at a random moment, and resume with a random number of processes; what happened."""
+    rng = random.Random(number)
+    n, moment, training_already = rng.choice([2, 4]), rng.random(), rng.random() < 0.8
+    rank, then = rng.randrange(n), rng.choice([1, 2, 4])
+    run = Path(f"run-{number}")
+    process, mark = begin(n, training(*TECHNIQUES, "--quiet", "--out", str(run)))
+    while training_already and not run.exists() and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(1.2 * moment)
+    victim = rank_of(mark, rank)
+    if victim is not None:
+        os.kill(victim, signal.SIGKILL)
+    found = ended(process, mark)
+    died = found.status != 0
+    begun = (run / "config.toml").exists()
+    steps = sorted(path.name for path in run.glob("checkpoints/step-*"))[-1:]
+    arguments = ["--resume", str(run)] if begun else [*TECHNIQUES, "--out", str(run)]
+    found = launch(then, training(*arguments, "--quiet"))
+    assert (found.status, found.err) == (0, ""), found
+    return f"{n} processes, {rank} killed {'at ' + steps[0] if steps else 'early'}, {died=}, then {then}"
+
+
+def rank_of(mark: str, rank: int) -> int | None:
+    """The living process of a launch that has a rank."""
+    for pid in left_behind(mark):
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"PMI_RANK={rank}".encode() in variables:
+            return pid
+    return None
+
+
+@pytest.fixture
+def unharmed() -> dict[str, Any]:
+    assert main(["train", *TECHNIQUES, "--quiet", "--out", "unharmed"]) == 0
+    return result(Path("unharmed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_killed_at_any_moment(number: int, unharmed: dict[str, Any]) -> None:
+    said = killed_and_resumed(number)
+    assert result(Path(f"run-{number}")) == unharmed, said
+
+
+# --- programs of users -----------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, pathlib, sys, time
+import numpy as np
+import xpnet
+
+team = xpnet.distributed.started()
+
+class Happens(xpnet.Callback):
+    def on_epoch(self, run):
+        if len(run.history) == 2:
+            {}
+
+X = np.random.default_rng(0).random((400, 5))
+y = (X[:, 0] > X[:, 1]).astype(int)
+result = xpnet.fit(xpnet.MLP((5, 8, 2)), (X, y), epochs=4, batch_size=40, device="cpu", callbacks=[Happens()],
+                   out="run", progress=False, team=team)
+print(result.history[-1].train_loss)
+"""
+
+
+def test_a_program_of_arrays() -> None:
+    found = launch(2, SCRIPT.format("pass"))
+    assert (found.status, found.err) == (0, "")
+    losses = found.out.splitlines()
+    assert len(losses) == 2
+    assert losses[0] == losses[1]
+    assert xpnet.load("run", device="cpu").network.sizes == (5, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("happens", "last"),
+    [
+        ("if team.rank == 1: raise ValueError('alone')", "ValueError: alone"),
+        ("sys.exit(0) if team.rank == 1 else None", "xpnet.errors.TeamError: process 1 has ended, although process .*"),
+        ("run.params[0][:] = np.nan; team.together(lambda: 1 // 0)", "ZeroDivisionError: .*"),
+    ],
+    ids=["raises", "exits", "all"],
+)
+def test_an_uncaught_error_ends_all_with_one_traceback(happens: str, last: str) -> None:
+    found = launch(4, SCRIPT.format(happens))
+    assert (found.status, found.out) == (1, "")
+    assert found.err.count("Traceback") == 1, found.err
+    assert re.fullmatch(last, found.err.splitlines()[-1]), found.err
+
+
+def test_a_program_that_is_interrupted() -> None:
+    """By Ctrl-C: one traceback, and what was trained is there."""
+    ready = "pathlib.Path(f'{team.rank}.pid').write_text(str(os.getpid())); time.sleep(1)"
+    found = interrupted(2, ["-c", SCRIPT.replace("{}", ready)], None, [signal.SIGINT])
+    assert found.status == 130
+    assert found.err.count("Traceback") == 1, found.err
+    assert found.err.endswith("\nKeyboardInterrupt\n")
+    assert xpnet.load("run", device="cpu").network.sizes == (5, 8, 2)
