@@ -20,12 +20,13 @@ def computes_with() -> dict[str, Any]:
     from threadpoolctl import threadpool_info
 
     config: Any = np.show_config(mode="dicts")
-    extensions = config["SIMD Extensions"]
+    extensions = config.get("SIMD Extensions", {})
+    features = [*extensions.get("baseline", [])[-1:], *extensions.get("found", [])]
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
     # NumPy's wheels bring their own, which other packages' stand beside.
     blas: dict[str, Any] = min(found, key=lambda library: "numpy" not in library["filepath"], default={})
     return {
-        "type of CPU": " ".join([platform.machine(), *extensions["baseline"][-1:], *extensions["found"]]),
+        "type of CPU": " ".join([platform.machine(), *features]),
         "BLAS": f"{blas.get('internal_api', 'unknown')} {blas.get('version') or ''}".strip(),
         "BLAS kernel": blas.get("architecture") or "unknown",
         "number of BLAS threads": blas.get("num_threads", 1),
