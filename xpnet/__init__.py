@@ -111,6 +111,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from xpnet import distributed as distributed
     from xpnet import export as export
     from xpnet import optim as optim
     from xpnet import plots as plots

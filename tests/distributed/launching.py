@@ -101,8 +101,15 @@ def training(*arguments: str, before: str = "") -> list[str]:
 
     before : what each process does first; it knows its rank.
     """
-    program = ["import os, sys", "rank = int(os.environ.get('PMI_RANK', 0))", "sys.modules['matplotlib'] = None"]
-    return ["-c", "\n".join([*program, before, "from xpnet.cli import main", "sys.exit(main())"]), "train", *arguments]
+    program = f"""
+import os, sys
+rank = int(os.environ.get("PMI_RANK", 0))
+sys.modules["matplotlib"] = None
+{before}
+from xpnet.__main__ import main
+sys.exit(main())
+"""
+    return ["-c", program, "train", *arguments]
 
 
 def left_behind(mark: str) -> list[int]:

@@ -113,7 +113,7 @@ def test_everything_at_once(tmp_path: Path, small_data: xpnet.Dataset, library: 
     ("settings", "sizes"),
     [
         ({"hidden": (5,), "batch_size": "full", "shards": 2, "epochs": 2, "dropout": 0.2}, (1, 2)),
-        pytest.param(EVERYTHING | {"epochs": 2, "shards": 4}, (1, 2, 4), marks=pytest.mark.slow),
+        pytest.param(EVERYTHING | {"epochs": 1, "shards": 4}, (1, 4), marks=pytest.mark.slow),
         pytest.param(EMPTY_SHARDS | {"epochs": 1}, (1, 4), marks=pytest.mark.slow),
     ],
     ids=["little", "everything", "empty shards"],
@@ -143,7 +143,7 @@ def test_each_task(tmp_path: Path, task: str) -> None:
 def test_more_examples_than_are_evaluated_at_once(tmp_path: Path) -> None:
     """The slices are dealt out, and added in their order: the figures have the bits of one process without shards."""
     rng = np.random.default_rng(4)
-    X, y = rng.normal(size=(5300, 4)), rng.integers(0, 3, 5300)
+    X, y = rng.normal(size=(14300, 4)), rng.integers(0, 3, 14300)
     data = xpnet.Dataset.from_arrays(X[:200], y[:200], test=(X[200:], y[200:]), validation=(X[200:2700], y[200:2700]))
     settings: dict[str, Any] = {"hidden": (6,), "batch_size": 50, "shards": 8, "epochs": 2, "test_each_epoch": True}
     result = assert_same_bits(tmp_path, data, settings)
@@ -175,7 +175,7 @@ def test_data_that_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert_same_bits(tmp_path, data, settings | {"checkpoint_every": 3}, sample_weight=weights)
 
 
-@pytest.mark.parametrize("number", [*range(8), *(pytest.param(n, marks=pytest.mark.slow) for n in range(8, 60))])
+@pytest.mark.parametrize("number", [*range(8), *(pytest.param(n, marks=pytest.mark.slow) for n in range(8, 24))])
 def test_settings_at_random(tmp_path: Path, small_data: xpnet.Dataset, number: int) -> None:
     rng = random.Random(number)
     shards = rng.choice([2, 4, 8, 16])
@@ -358,7 +358,8 @@ def test_the_first_clock_decides_on_checkpoints(
     ("sizes", "library"),
     [
         ((1, 2, 4), "numpy"),
-        *(pytest.param((1, 2, 4), name, marks=pytest.mark.slow) for name in ("array-api-strict", "torch", "jax")),
+        *(pytest.param((1, 4), name, marks=pytest.mark.slow) for name in ("array-api-strict", "torch")),
+        pytest.param((1, 2), "jax", marks=pytest.mark.slow),
     ],
 )
 def test_processes_have_the_bits_of_one(patterns: str, sizes: Sequence[int], library: str) -> None:
