@@ -1,6 +1,8 @@
 """What a learner's file can do to the checker, and what the checker says of it; and the command line."""
 
 import inspect
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -205,6 +207,15 @@ def test_errors_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     for wrong in (["9"], ["--solution"], ["three"]):
         with pytest.raises(SystemExit, match="2"):
             program.main(wrong)
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = [sys.executable, "-m", "xpnet.learn", "3", "--solution"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
+        assert ran.stdout is not None
+        ran.stdout.close()
+        assert ran.stderr is not None
+        assert ran.stderr.read() == b""
 
 
 @pytest.mark.parametrize("number", LESSONS)

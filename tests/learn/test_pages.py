@@ -26,6 +26,8 @@ def test_a_page(path: Path) -> None:
     assert f"python -m xpnet.learn {number}\n" in page
     assert page.count("<details>") == page.count("</details>") == page.count("## A question") == 1
     assert 500 < len(page.split()) < 1000  # five to ten minutes, with the equations
+    for block in re.findall(r"^```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        assert max(map(len, block.splitlines())) <= 80  # what the site has room for
     for link in re.findall(r"\]\((\S+\.md)\)", page):
         assert (FOLDER / link).exists()
     for name in re.findall(r"\{py:\w+\}`(xpnet\.\S+)`", page):
@@ -45,7 +47,7 @@ def test_the_verdict_that_the_front_page_shows(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(program, "check", examine)
-    monkeypatch.setenv("COLUMNS", "130")
+    monkeypatch.setenv("COLUMNS", "80")
     Path("exercise_3.py").write_text(answered(3, ANSWERS[3]).replace("x.T @ dy", "dy.T @ x"))
     assert program.main(["3"]) == 1
     shown = re.search(r"```text\n(.*?)```", (FOLDER / "index.md").read_text(encoding="utf-8"), re.DOTALL)

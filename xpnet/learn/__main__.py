@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import io
 import os
 import shutil
 import sys
@@ -30,33 +31,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Eight exercises, from a single neuron to 99 %. Without a number: lists them, and what is done.",
     )
     parser.add_argument(
-        "lesson", nargs="?", type=int, choices=LESSONS, help="write exercise_LESSON.py here, or check it if it is there"
+        "lesson",
+        nargs="?",
+        type=int,
+        choices=LESSONS,
+        metavar="LESSON",
+        help="1 to 8: write its exercise here, or check it if it is there",
     )
     parser.add_argument("--solution", action="store_true", help="show how xpnet itself does what the lesson asks for")
     args = parser.parse_args(argv)
     if args.solution and args.lesson is None:
         parser.error("--solution needs the number of a lesson")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever a learner prints, on any terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if args.lesson is None:
-            _list()
-            return 0
-        if args.solution:
-            print("\n\n".join(_source(name) for name in LESSONS[args.lesson].solutions))
-            return 0
-        path = _path(args.lesson)
-        if not os.path.lexists(path):
-            write_atomically(path, package_text("xpnet.learn", f"exercises/{path.name}").encode())
-            print(f"{path.name} is written. Fill in its holes, then run this again: {_command(args.lesson)}")
-            return 0
-        report = check(args.lesson, path)
-        _print(args.lesson, path, report)
-        return 0 if report.done else 1
+        status = _run(args.lesson, solution=args.solution)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("xpnet.learn: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not fail once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"xpnet.learn: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _run(number: int | None, *, solution: bool) -> int:
+    """What the arguments ask for; the exit code.   Raises OSError."""
+    if number is None:
+        _list()
+        return 0
+    if solution:
+        print("\n\n".join(_source(name) for name in LESSONS[number].solutions))
+        return 0
+    path = _path(number)
+    if not os.path.lexists(path):
+        write_atomically(path, package_text("xpnet.learn", f"exercises/{path.name}").encode())
+        print(f"{path.name} is written. Fill in its holes, then run this again: {_command(number)}")
+        return 0
+    report = check(number, path)
+    _print(number, path, report)
+    return 0 if report.done else 1
 
 
 def _path(number: int) -> Path:

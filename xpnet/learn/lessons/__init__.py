@@ -26,7 +26,8 @@ class Lesson(NamedTuple):
     reward: Callable[[Exercise], str] | None = None
 
 
-FUNCTIONAL, INITIALIZERS = "xpnet.numerics.functional", "xpnet.training.initializers"
+FUNCTIONAL, NETWORK = "xpnet.numerics.functional", "xpnet.numerics.network:MLP"
+INITIALIZERS, RULES = "xpnet.training.initializers", "xpnet.optim.rules"
 
 LESSONS = {
     1: Lesson(
@@ -48,18 +49,24 @@ LESSONS = {
     5: Lesson(
         "softmax and cross-entropy",
         {"softmax_cross_entropy": softmax.check},
-        (f"{FUNCTIONAL}:softmax_cross_entropy",),
+        (f"{FUNCTIONAL}:softmax_cross_entropy", f"{FUNCTIONAL}:_mean"),
     ),
     6: Lesson(
         "a network learns",
         {"train_step": network.check_step, "epoch": network.check_epoch},
-        ("xpnet.numerics.network:MLP.loss_and_grads", "xpnet.optim.rules:sgd"),
+        (f"{NETWORK}.loss_and_grads", f"{NETWORK}.forward", f"{NETWORK}._hidden_layer", f"{RULES}:sgd"),
         network.reward,
     ),
     7: Lesson(
         "where to start, and how to step",
         {"init": optimizers.check_init, "momentum": optimizers.check_momentum, "adam": optimizers.check_adam},
-        (f"{INITIALIZERS}:he_normal", "xpnet.optim.rules:momentum_sgd", "xpnet.optim.rules:adam"),
+        (
+            f"{INITIALIZERS}:he_normal",
+            f"{INITIALIZERS}:_normal",
+            f"{RULES}:momentum_sgd",
+            f"{RULES}:adam",
+            f"{RULES}:_adam",
+        ),
         optimizers.reward,
     ),
     8: Lesson(
