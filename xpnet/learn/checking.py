@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-import subprocess
+import subprocess  # nosec B404
 import sys
 import threading
 import warnings
@@ -62,7 +62,7 @@ def check(number: int, path: Path, limit: float = _LIMIT) -> Report:
     code = "from xpnet.learn.checking import _serve; _serve()"
     command = [sys.executable, "-c", code, str(number), str(path), str(limit)]
     try:
-        ran = subprocess.run(
+        ran = subprocess.run(  # nosec B603
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit + _STARTING, check=False
         )
         answer = json.loads(ran.stdout)
