@@ -241,7 +241,7 @@ def keep_freed_memory() -> None:
 def quoted(word: str | os.PathLike[str]) -> str:
     """A word as the user's shell takes it, with quotes where it needs them."""
     if sys.platform == "win32":
-        import subprocess
+        import subprocess  # nosec B404
 
         return subprocess.list2cmdline([os.fspath(word)])
     else:
