@@ -113,6 +113,21 @@ def test_a_vjp_that_is_none(tmp_path: Path) -> None:
     assert fault == "vjp must be a function, and is an int"
 
 
+@pytest.mark.parametrize(
+    ("number", "change", "fault"),
+    [
+        (8, ("return train, validation", "return [[1, 2], [3]], validation"), "cannot be compared (ValueError: "),
+        (6, ("x[batch], labels[batch]", "['a'], ['a']"), "cannot be compared (ValueError: "),
+        (7, ("    return p, v", "    return 'p', {}"), "must be an array of numbers, and is a dict"),
+        (5, ("-np.mean(log_p[np.arange(n), labels])", "'much'"), "must be an array of numbers, and is a str"),
+    ],
+)
+def test_whatever_a_function_returns_is_a_finding(
+    number: int, change: tuple[str, str], fault: str, tmp_path: Path
+) -> None:
+    assert fault in fault_of(number, tmp_path, change)
+
+
 def test_a_read_only_input_explains_itself(tmp_path: Path) -> None:
     assert "make a new one instead of writing into it" in fault_of(3, tmp_path, ("x @ W + b", "x @ W; b += 1"))
 

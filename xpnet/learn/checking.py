@@ -8,6 +8,7 @@ import subprocess  # nosec B404
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from xpnet.errors import one_line
 from xpnet.learn.exercise import Exercise, ExerciseError, Finding
 from xpnet.learn.lessons import LESSONS
 
@@ -91,25 +93,33 @@ def examine(number: int, path: Path, report: Report | None = None) -> Report:
         warnings.showwarning = _warned(report, path)
         try:
             exercise = Exercise(path)
-        except ExerciseError as fault:
-            report.findings.append(Finding(path.name, str(fault), fault.line))
+        except ExerciseError as error:
+            report.findings.append(Finding(path.name, str(error), error.line))
             return report
         for name, compare in lesson.checks.items():
-            try:
-                wrong = ""
-                for what, wrong_how, line, named in compare(exercise):
+            wrong = ""
+            with _faults_of(report, name):
+                for what, fault, line, named in compare(exercise):
                     title = f"{name}: {what}" if len(lesson.checks) > 1 and what != name else what
                     because = f"; perhaps because {wrong} is wrong" if wrong and not named else ""
-                    report.findings.append(Finding(title, wrong_how + because, line, named))
-                    wrong = wrong or what * bool(wrong_how)
-            except ExerciseError as fault:
-                report.findings.append(Finding(name, str(fault), fault.line))
+                    report.findings.append(Finding(title, fault + because, line, named))
+                    wrong = wrong or what * bool(fault)
         if report.done and lesson.reward is not None:
-            try:
+            with _faults_of(report, "a trial"):
                 report.reward = lesson.reward(exercise)
-            except ExerciseError as fault:
-                report.findings.append(Finding("a trial", str(fault), fault.line))
     return report
+
+
+@contextlib.contextmanager
+def _faults_of(report: Report, name: str) -> Iterator[None]:
+    """What ends a check is a finding, too."""
+    try:
+        yield
+    except ExerciseError as error:
+        report.findings.append(Finding(name, str(error), error.line))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        fault = f"it returns something so different that it cannot be compared ({type(error).__name__}: {error})"
+        report.findings.append(Finding(name, one_line(fault)))
 
 
 def _serve() -> None:
@@ -142,6 +152,7 @@ def _serve() -> None:
         examine(number, path, report)
     except OSError as error:
         reply(error)
+    timer.cancel()
     reply()
 
 
