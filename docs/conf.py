@@ -32,6 +32,8 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False
 
+smartquotes = False  # --flags are not dashes
+
 html_theme = "furo"
 html_title = "xpnet"
 html_static_path = ["_static"]
