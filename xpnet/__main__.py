@@ -1,17 +1,30 @@
 """The program: python -m xpnet, and the command xpnet."""
 
 import sys
+import traceback
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command line; an interruption while it is still being imported is one line, too."""
+    """Run the command line; an interruption while it is still being imported is one line, too.
+
+    A process of a team that ends before it has joined the others ends them, since they would wait for it.
+    """
     try:
         from xpnet import cli
 
         return cli.main()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        from xpnet.distributed import abandon, launched
+
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if launched()[1] > 1 and sys.argv[1:2] == ["train"]:
+            if interrupted:
+                abandon("interrupted", 130, title="xpnet: ")
+            abandon(traceback.format_exc().rstrip(), 1)
+        if not interrupted:
+            raise
         print("xpnet: interrupted", file=sys.stderr)
         return 130
 

@@ -124,6 +124,30 @@ def test_processes_that_do_not_know_each_other() -> None:
     assert not Path("run").exists()
 
 
+EARLY = """
+import xpnet.cli
+def stop(*_):
+    raise {}
+if rank == 1:
+    xpnet.cli._app = stop
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        ("KeyboardInterrupt", 130, "xpnet: process 1 on HOST: interrupted"),
+        ("KeyError", 1, "process 1 on HOST: Trace.*"),
+    ],
+)
+def test_a_process_that_ends_before_it_joins_the_others(error: str, status: int, said: str) -> None:
+    """They would wait for it where MPI starts, for ever under this launcher."""
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=EARLY.format(error)))
+    assert_line(Finished(found.status, found.out, found.err.splitlines(keepends=True)[0]), status, said)
+    assert found.err.count("\n") == 1 or found.err.endswith("\nKeyError\n")
+    assert not Path("run").exists()
+
+
 UNLIKE = """
 import dataclasses, logging, os, sys
 import numpy as np

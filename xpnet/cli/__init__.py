@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         sys.stdout.flush()
     except KeyboardInterrupt:
+        if command == "train" and _launched()[1] > 1:
+            raise  # to where the others are ended, too
         print("xpnet: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         status, message = explained
-        if not (isinstance(error, CycloptsError) and command == "train" and _is_follower()):
+        if not (isinstance(error, CycloptsError) and command == "train" and _launched()[0] > 0):
             print(fill(f"xpnet: error: {message}"), file=sys.stderr)
     return status if isinstance(status, int) else 0
 
@@ -166,11 +168,11 @@ def _as_typed(error: ConfigError) -> str:
     return f"{place}{flag_name(error.setting)}{' ' * bool(part)}{part}{message[found.end() :]}"
 
 
-def _is_follower() -> bool:
-    """Whether another process of this command, which is misused in the same way, says so."""
+def _launched() -> tuple[int, int]:
+    """This process's rank and the number of those that run this command; what all of them find, rank 0 says."""
     from xpnet.distributed import launched
 
-    return launched()[0] > 0
+    return launched()
 
 
 class _StderrLines(logging.Handler):
