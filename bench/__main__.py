@@ -1,10 +1,12 @@
 """python -m bench NAME [options]: run one of the measurements in this folder."""
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import xpnet
+from bench._log import begin, write_line
 
 
 def main() -> int:
@@ -15,8 +17,12 @@ def main() -> int:
         for name in names:
             print(f"  {name:10} {(import_module(f'bench.{name}').__doc__ or '').splitlines()[0]}")
         return 0 if len(sys.argv) < 2 else 2
+    start = begin()
     try:
-        return int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
+        status = int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
+        if log := write_line(sys.argv[1], sys.argv[2:], start, status):
+            print(f"logged in {os.path.relpath(log)}", file=sys.stderr)
+        return status
     except xpnet.XpnetError as error:
         print(f"bench: error: {error}", file=sys.stderr)
         return 1

@@ -232,6 +232,15 @@ def train(arguments: list[str]) -> TrainRun:
         return TrainRun(seconds, epoch.seconds, epoch.samples_per_second, memory, said)
 
 
+def peak_memory() -> float:
+    """This process's largest resident set so far, in MB; not a number where the system doesn't tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -20,6 +20,7 @@ from bench._peers import SYSTEMS, Trainer
 from bench._rates import Rates, rates
 from xpnet.backend._base import first_line
 from xpnet.data import Dataset
+from xpnet.platforms import usable_cpus
 from xpnet.training.prepare import held_out
 
 # After a parallel loop a library's threads spin for up to 100 ms before they sleep; the next system must not meet them.
@@ -77,7 +78,7 @@ class Server:
         if "torch" in sys.modules:
             return int(sys.modules["torch"].get_num_threads())
         if "jax" in sys.modules:
-            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            return usable_cpus()
         return max(int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas")
 
 

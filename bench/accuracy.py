@@ -14,6 +14,7 @@ import time
 
 import xpnet
 from bench._common import Parser, seconds_to, two_cpus
+from bench._log import note
 from bench._peers import installed
 from bench._workers import SETTLE, PeerError, Worker
 from xpnet.data import Dataset
@@ -60,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     for system, trained in runs.items():
         if trained:
             _print_system(system, trained, options.target)
+            note(f"{data.name}, {system}: test errors", [100 - 100 * epochs[-1][1] for epochs in trained], "%")
+            note(f"{data.name}, {system}: training", [sum(seconds for seconds, _ in epochs) for epochs in trained], "s")
     if len(runs) == 2 and all(runs.values()):
         _print_ratios(runs["xpnet"], runs["PyTorch"], options.target)
     return int(any(len(trained) < options.seeds for trained in runs.values()))

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import xpnet
 from bench._common import Parser, machine, print_machine, spread, write_json
+from bench._log import note
 from xpnet.training import epochs
 
 # What a save may take, in % of an epoch of the default network.
@@ -65,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
                 xpnet.fit(network, data, callbacks=[clock], progress=False, out=Path(folder) / "run", **settings)
             took[kept] += [b - a for a, b in pairwise(clock.ends)]
     without, with_ = (spread([1000 * seconds for seconds in took[kept]]) for kept in (False, True))
+    note("epoch without checkpoints", [1000 * seconds for seconds in took[False]], "ms")
+    note("epoch with one", [1000 * seconds for seconds in took[True]], "ms", against="epoch without checkpoints")
+    note("the save", [1000 * seconds for seconds in saving], "ms")
     save = spread([1000 * seconds for seconds in saving])
     share = 100 * save.median / without.median
     about = machine()

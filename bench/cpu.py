@@ -35,6 +35,7 @@ from bench._common import (
     two_cpus,
     write_json,
 )
+from bench._log import note
 from bench._peers import installed
 from bench._workers import SETTLE, PeerError, Worker
 from xpnet.backend._base import THREAD_SETTINGS
@@ -126,6 +127,9 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows:
             _measure(row, data, systems, options.rounds)
             _print_row(row, systems)
+            for system, result in row.results.items():
+                against = f"{row.name}: products" if system != "products" else ""
+                note(f"{row.name}: {system}", result.seconds, "s", against=against)
     if options.json is not None:
         write_json(options.json, about | {"rows": _as_json(rows)})
     if options.chart is not None:

@@ -1,13 +1,13 @@
 """The generated set digits: how long it takes to draw, and how well a network trained on it alone classifies MNIST."""
 
 import statistics
-import sys
 import time
 
 import numpy as np
 
 import xpnet
-from bench._common import Parser
+from bench._common import Parser, peak_memory
+from bench._log import note
 from xpnet.data import digits
 
 
@@ -19,10 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(argv)
 
-    before, start = _peak_memory(), time.perf_counter()
+    before, start = peak_memory(), time.perf_counter()
     train, test = digits.draw(60_000, seed=0), digits.draw(10_000, seed=1)
     seconds = time.perf_counter() - start
-    print(f"70,000 digits in {seconds:.1f} s; peak memory {before:.0f} MB before, {_peak_memory():.0f} MB after")
+    print(f"70,000 digits in {seconds:.1f} s; peak memory {before:.0f} MB before, {peak_memory():.0f} MB after")
 
     data = xpnet.Dataset("digits", xpnet.Split(*train), xpnet.Split(*test), None, 10, "drawn by xpnet")
     real = xpnet.load_data(options.data).test
@@ -40,17 +40,9 @@ def main(argv: list[str] | None = None) -> int:
             f"seed {seed}: {accuracies[-1]:.2f} % of {options.data}, {100 * own.accuracy:.2f} % of digits", flush=True
         )
         np.add.at(confusion, (real.labels, model.predict(real.images)), 1)
+    note(f"errors on {options.data}", [100 - accuracy for accuracy in accuracies], "%")
+    note("drawing 70,000 digits", [seconds], "s")
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
     print(f"mean {statistics.mean(accuracies):.2f} %, standard deviation {spread:.2f}")
     print(f"true digit (row) and predicted digit (column), all seeds together\n{confusion}")
     return 0
-
-
-def _peak_memory() -> float:
-    """The process's largest resident set so far, in MB; not a number where the system doesn't tell."""
-    try:
-        import resource
-    except ModuleNotFoundError:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)

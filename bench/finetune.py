@@ -11,6 +11,7 @@ import numpy as np
 
 import xpnet
 from bench._common import Parser, machine, print_machine, write_json
+from bench._log import note
 
 SYSTEMS = ("digits alone", "the few alone", "digits, then the few")
 
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, accuracies in found.items():
         error = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else 0.0
         print(f"  {name:22}{statistics.mean(accuracies):6.2f} % +- {error:.2f}")
+    for name, accuracies in found.items():
+        note(f"{name}: errors", [100 - accuracy for accuracy in accuracies], "%")
     _, alone, both = found.values()
     if options.json is not None:
         write_json(options.json, about | {"data": data.name, "images": options.images, "accuracies": found})

@@ -46,6 +46,7 @@ from bench._common import (
     three,
     write_json,
 )
+from bench._log import note
 from bench._peers import installed
 from bench._rates import Rates
 from bench._workers import Budget, PeerError, Worker
@@ -229,6 +230,10 @@ def _measure_all(options: argparse.Namespace, budget: Budget) -> int:
     for i, row in enumerate(rows):
         _measure(row, data, systems, options, rows_budget.part(1 / (len(rows) - i)), faults)
         _print_row(row, options, rates)
+        for system, result in row.results.items():
+            took = [1e6 * seconds / row.n_steps for seconds in result.seconds]
+            against = f"{row.name}: {TORCH_GRAPH}" if system != TORCH_GRAPH else ""
+            note(f"{row.name}: {system}", took, "us", against=against)
         report["rows"].append(_as_json(row, rates))
         _write(report, options)
     report["races"] = races = _race(data, systems, options.device, budget, faults)

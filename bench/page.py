@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import xpnet
 from bench._common import Parser
+from bench._log import note
 from xpnet.data import from_ink
 from xpnet.export.page import content
 
@@ -64,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     off = float(np.abs(found.outputs - outputs).max())
     right = 100 * float(np.mean(found.outputs.argmax(axis=1) == model.targets(data.test.labels[:n])))
     median, most = np.quantile(found.took, (0.5, 0.95)).tolist()
+    note("size", [len(page)], "bytes")
+    note("an answer", found.took.tolist(), "ms")
     print(f"page: {len(page):,} bytes")
     print(f"{n:,} test images of {options.data}, redrawn: forms equal {alike:,}, classes equal {same:,}")
     print(f"largest difference of an output {off:.1e}; read right {right:.1f} %")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import xpnet
 from bench._common import Parser, machine, print_machine, train, write_json
+from bench._log import note
 
 IMAGES = (60_000, 250_000, 1_000_000, 8_000_000)
 WIDTHS = (32, 128, 512, 2048, 8192)
@@ -85,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, sizes, hidden, what in shapes:
         arguments = {size: ["--data", options.data, "--hidden", *map(str, hidden(size))] for size in sizes}
         found[name] = _measure(arguments, options.rounds)
+        for measured in found[name]:
+            note(f"{name} {measured.size}: training", [1e6 / rate for rate in measured.rates], "us")
+            note(f"{name} {measured.size}: memory", measured.memory, "MB")
         _print(name, f"{what}, batches of 64, {options.data}", found[name])
     if options.json is not None:
         columns = ("size", "rates", "rate", "memory", "gflops", "streamed")

@@ -24,6 +24,7 @@ import numpy as np
 
 import xpnet
 from bench._common import Parser, machine, print_machine, write_json
+from bench._log import note
 from bench._rates import rates
 from xpnet.data import Dataset, Split
 from xpnet.distributed import Team, started
@@ -166,6 +167,8 @@ def _steps(row: str, shards: int, processes: Sequence[int], rounds: int) -> list
     for p in processes:
         best = min((block[p] for block in blocks), key=lambda block: float(block["step"]))
         found.append({"row": row, "shards": shards, "processes": p, **best, "digest": blocks[-1][p]["digest"]})
+        name, alone = (f"{row}, {shards} shards, {n} processes" for n in (p, processes[0]))
+        note(name, [block[p]["step"] for block in blocks], "us", against=alone if p != processes[0] else "")
     return found
 
 

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 import xpnet
 from bench._common import Parser, machine, print_machine, spread, three, two_cpus, write_json
+from bench._log import note
 from bench._workers import SETTLE, PeerError, Worker
 from bench.tabular import System, Table, load, measure, standard_error
 from xpnet.backend._base import THREAD_SETTINGS
@@ -166,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 for row in MEASURES[part](options):
                     _print_row(row)
+                    _note_row(row)
                     rows.append(row)
             except PeerError as error:
                 faults.append(f"{part} failed: {error}")
@@ -176,6 +178,15 @@ def main(argv: list[str] | None = None) -> int:
     missed = [row.name for row in rows if not row.reached]
     print(f"NOT REACHED: {'; '.join(missed)}" if missed else "all goals reached")
     return 1 if missed or faults else 0
+
+
+def _note_row(row: Row) -> None:
+    """For the log: times in times of the peer's, and errors for scores."""
+    if row.unit == "%":
+        note(row.name, [100 - score for score in row.numbers[OWN]], "%")
+    else:
+        for system, numbers in row.numbers.items():
+            note(f"{row.name}: {system}", numbers, row.unit, against=f"{row.name}: {PEER}" if system == OWN else "")
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import time
 
 import xpnet
 from bench._common import Parser, TrainRun, train
+from bench._log import note
 
 PROGRAMS = {
     "import numpy": ["-c", "import numpy"],
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
                 times[name].append(time.perf_counter() - start)
     reference = statistics.median(times["import numpy"])
     for name, seconds in times.items():
+        note(name, seconds, "s", against="import numpy" if name != "import numpy" else "")
         median = statistics.median(seconds)
         print(f"{name:13} {1000 * median:5.0f} ms, {median / reference:.2f} times import numpy")
     quick = statistics.median(times["xpnet --help"]) < HELP * reference
@@ -47,6 +49,8 @@ def _print_train(data: str) -> int:
     """A whole run of one epoch, the median of three by its wall time."""
     try:
         runs = sorted(train(["--data", data]) for _ in range(3))
+        note(f"train {data}: seconds", [run.seconds for run in runs], "s")
+        note(f"train {data}: memory", [run.memory for run in runs], "MB")
     except xpnet.DataError as error:
         print(f"xpnet train: not measured: {error}")
         return 0

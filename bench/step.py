@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 import xpnet
 from bench._common import Parser
+from bench._log import note
 from xpnet.data import Schema
 from xpnet.numerics.augment import STANDARD, distort
 from xpnet.numerics.functional import LOSSES, scale_features
@@ -55,10 +56,13 @@ def main(argv: list[str] | None = None) -> int:
         if round_ >= 5:
             for name, each in seconds.items():
                 times[name].append(1e6 * each)
+    row = f"{'-'.join(map(str, sizes))}@{batch_size} {config.optimizer}"
     print(
         f"{'-'.join(map(str, sizes))}, batch {batch_size}, {config.optimizer}, weight decay {config.weight_decay:g}, "
         f"float32, NumPy {np.__version__}, {threads} of {_blas_threads()} BLAS threads"
     )
+    for name in measured:
+        note(f"{row}: {name}", times[name], "us", against=f"{row}: products" if name != "products" else "")
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, values in times.items():
         low, _, high = statistics.quantiles(values, n=4)

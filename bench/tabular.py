@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 import xpnet
 from bench._common import Parser, machine, print_machine, three, write_json
+from bench._log import note
 from xpnet.checks import required
 
 HIDDEN = 100
@@ -88,6 +89,9 @@ def _run(options: argparse.Namespace) -> int:
             sizes[name] = len(table.y)
             found[name] = measure(table, _systems(table.regression), options.folds, options.seeds)
             _print_set(name, table, found[name])
+            for system, measured in found[name].items():
+                note(f"{name}, {system}: errors", [100 - 100 * score for score in measured.scores], "%")
+                note(f"{name}, {system}: a fit", measured.seconds, "s")
     reached = _print_summary(found, sizes)
     if options.json is not None:
         sets = {

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import xpnet
 from bench._common import Parser
+from bench._log import note
 from xpnet.checks import required
 from xpnet.data import DataError, to_form
 from xpnet.model import UNSURE, calibration_error
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     for name in rows[0]:
         values = [row[name] for row in rows]
+        if name == "expected calibration error":
+            note(name, values, "")
         print(f"{name:40} {statistics.mean(values):.4f}  ({', '.join(f'{value:.4f}' for value in values)})")
     return 0
 

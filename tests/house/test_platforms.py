@@ -89,6 +89,9 @@ def test_only_one_file_differs_between_systems() -> None:
     found = {name: used(path.read_text(encoding="utf-8")) for name, path in paths.items()}
     assert len(found.pop("platforms.py")) > 20
     assert {name: names for name, names in found.items() if names} == {}
+    # The measurements share one, too.
+    for path in sorted((PACKAGE.parent / "bench").glob("*.py")):
+        assert path.name == "_common.py" or used(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_the_search_finds_what_it_is_for() -> None:
