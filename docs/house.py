@@ -21,6 +21,7 @@ import xpnet
 from xpnet import errors
 from xpnet.cli import COMMANDS, _app
 from xpnet.cli.help import EXAMPLES
+from xpnet.numerics import functional
 from xpnet.training.config import GROUPS, SETTINGS
 
 # Docstrings -----------------------------------------------------------------------------------------------------------
@@ -121,6 +122,11 @@ def process_signature(
 ) -> tuple[str | None, str | None]:
     """Sphinx's hook: NumPy's ArrayLike by its name."""
     return signature and re.sub(r"_Buffer \| .*?complex \| bytes \| str\]", "ArrayLike", signature), returns
+
+
+def skip_member(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Sphinx's hook: the fields of a named tuple are described by the tuple."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
 # Commands and settings ------------------------------------------------------------------------------------------------
@@ -258,8 +264,9 @@ def display(self: Any, node: nodes.math_block) -> None:
 def check_names(app: Sphinx, env: Any) -> None:
     """Sphinx's hook: every public name is somewhere in the reference."""
     documented = {name.rpartition(".")[2] for name in env.domains.python_domain.objects}
-    for name in sorted(set(xpnet.__all__) - documented - {"__version__"}):
-        logging.getLogger(__name__).warning("xpnet.%s is not in the reference", name)
+    public = {*xpnet.__all__, *functional.__all__} - {"__version__", "ACTIVATIONS", "LOSSES"}
+    for name in sorted(public - documented):
+        logging.getLogger(__name__).warning("%s is not in the reference", name)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -267,6 +274,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("autodoc-process-signature", process_signature)
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("source-read", borrow)
     app.connect("env-check-consistency", check_names)
     app.add_directive("commands", Commands)

@@ -1,9 +1,11 @@
 """Where models go, and come from: a trained network as a file for other programs, chosen by its suffix, and back.
 
-import xpnet
+    import xpnet
 
-xpnet.export.export(xpnet.load("runs/mnist"), "mnist.onnx")
-model = xpnet.export.read("mnist.onnx")
+    xpnet.export.export(xpnet.load("runs/mnist"), "mnist.onnx")
+    model = xpnet.export.read("mnist.onnx")
+
+Nothing in a file that is read is executed.
 """
 
 from collections.abc import Mapping
