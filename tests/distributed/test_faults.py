@@ -102,7 +102,7 @@ def test_refused(n: int, arguments: list[str], before: str, status: int, line: s
     assert not Path("run").exists() or not any(Path("run").iterdir())
 
 
-@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_directory_in_use(resumed: bool) -> None:
     if resumed:
         assert main(["train", *RUN, *SHARDS, "--out", "run"]) == 0
@@ -229,7 +229,7 @@ def test_another_number_of_threads() -> None:
             1,
             "process 1 on HOST has another network after epoch 2 than process 0 on HOST: .* and .*; one of them .*",
         ),
-        (4, "raise MemoryError", 1, "process 1 on HOST: out of memory"),
+        (2, "raise MemoryError", 1, "process 1 on HOST: out of memory"),
         (2, "raise OSError(5, 'Input/output error', '/data/x')", 1, "process 1 on HOST: /data/x: Input/output error"),
         (2, "sys.exit(0)", 1, r"process 1 on HOST: left early \(0\)"),
         pytest.param(4, "sys.exit(7)", 7, r"process 1 on HOST: left early \(7\)", marks=pytest.mark.slow),
@@ -244,7 +244,7 @@ def test_what_one_process_raises_ends_all(n: int, happens: str, status: int, lin
 
 
 def test_a_fault_of_the_program_shows_its_traceback() -> None:
-    found = launch(4, training(*RUN, *SHARDS, "--out", "run", before=IN_EPOCH_2.format("raise KeyError('oh')")))
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=IN_EPOCH_2.format("raise KeyError('oh')")))
     assert (found.status, found.out) == (1, "")
     assert found.err.count("Traceback") == 1
     assert found.err.endswith(f"KeyError: 'oh'\nxpnet: error: process 1 on {os.uname().nodename}: KeyError: 'oh'\n")
@@ -252,7 +252,7 @@ def test_a_fault_of_the_program_shows_its_traceback() -> None:
 
 def test_numbers_that_are_not_finite() -> None:
     """All processes find it, and the first one says so; nothing is rolled back without a word."""
-    found = launch(4, training(*RUN, *SHARDS, "--lr", "1e30", "--out", "run"))
+    found = launch(2, training(*RUN, *SHARDS, "--lr", "1e30", "--out", "run"))
     assert_line(found, 1, "xpnet: error: the loss stopped being finite in epoch 1 at step 2 of 11, .* are saved in run")
     assert found.out == ""
 

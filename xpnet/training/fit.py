@@ -192,6 +192,8 @@ def _compare(run: Run, data: Dataset, sample_weight: ArrayLike | None) -> None:
     facts: dict[str, Any] = versions(run.backend)
     facts |= {name: value for name, value in dataclasses.asdict(run.config).items() if name not in ("data", "device")}
     facts |= {"data set": glimpse(data), "initial network": sha256_of([*run.params, *run.running])[:16]}
+    if run.teachers:
+        facts["teacher"] = sha256_of([run.backend.to_host(a) for model in run.teachers for a in model.params])[:16]
     if sample_weight is not None:
         facts["sample_weight"] = sha256_of([np.asarray(sample_weight)])[:16]
     with computing(run):
