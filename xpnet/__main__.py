@@ -1,5 +1,6 @@
 """The program: python -m xpnet, and the command xpnet."""
 
+import signal
 import sys
 import traceback
 
@@ -20,6 +21,7 @@ def main() -> int:
 
         interrupted = isinstance(error, KeyboardInterrupt)
         if launched()[1] > 1 and sys.argv[1:2] == ["train"]:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it takes a second or two
             if interrupted:
                 abandon("interrupted", 130, title="xpnet: ")
             abandon(traceback.format_exc().rstrip(), 1)

@@ -125,8 +125,10 @@ def test_processes_that_do_not_know_each_other() -> None:
 
 
 EARLY = """
+import signal, threading
 import xpnet.cli
 def stop(*_):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     raise {}
 if rank == 1:
     xpnet.cli._app = stop
@@ -141,7 +143,7 @@ if rank == 1:
     ],
 )
 def test_a_process_that_ends_before_it_joins_the_others(error: str, status: int, said: str) -> None:
-    """They would wait for it where MPI starts, for ever under this launcher."""
+    """They would wait for it where MPI starts, for ever under this launcher. Another signal comes too late."""
     found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=EARLY.format(error)))
     assert_line(Finished(found.status, found.out, found.err.splitlines(keepends=True)[0]), status, said)
     assert found.err.count("\n") == 1 or found.err.endswith("\nKeyError\n")
