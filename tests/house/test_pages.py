@@ -1,4 +1,4 @@
-"""The pages of the site: their code runs, and prints what they show."""
+"""The README and the pages of the site: their code runs, and prints what they show."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from xpnet import functional
 
 from .pages import ROOT, blocks, differs, ran
 
-PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "learn")
+SITE = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "learn")
+PAGES = [ROOT / "README.md", *SITE]
 CODE = [path.relative_to(ROOT).as_posix() for path in PAGES if any(blocks(path.read_text(encoding="utf-8")))]
 
 NEEDS = {
@@ -55,3 +56,9 @@ def test_every_vjp_is_derived() -> None:
     for name in set(functional.__all__) - without:
         if name.islower():
             assert f"F.{name}(" in page, f"docs/explanation/derivations.md does not check {name}"
+
+
+def test_the_front_door_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 900
+    assert len(text.splitlines()) <= 120
