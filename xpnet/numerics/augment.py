@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace, device
 
@@ -82,10 +82,13 @@ def distort(
 
         out(p) = in(c + A (p - c) + t + d(p)),   p = (x, y),   c the centre,   in() interpolated linearly
         A = rotation(angle) [[1, tan shear], [0, 1]] diag(1 / scale_x, 1 / scale_y),   t the shift
-        d = alpha G (u_x, u_y) G^T,   u independent in (-1, 1) for every pixel,   G the unit-sum Gaussian of sd sigma
+        d = alpha G_y (u_x, u_y) G_x^T,   u independent in (-1, 1) at the nodes of a grid,   G the unit-sum Gaussian of
+        sd sigma from the nodes of a line to its pixels, times sqrt(h);   h, from node to node, is at most sigma
 
-    Beyond the image's edge lies more of its edge; the field's noise ends there, so that it is weaker at the edges. For
-    sigma 4 and alpha 34 the displacement in the middle has a standard deviation of alpha / (2 sigma sqrt(3 pi)) = 1.38.
+    Smoothed that much, noise at the nodes is as good as noise at every pixel, whose variance and correlation it has to
+    2 in 10,000. Beyond the image's edge lies more of its edge; the noise ends there, so that it is weaker at the edges.
+    For sigma 4 and alpha 34 the displacement in the middle has a standard deviation of alpha / (2 sigma sqrt(3 pi)) =
+    1.38.
 
     images : the pixels of an image row by row.   shape : (height, width).
     step : >= 0, on the images' device, which selects the draws.   seed : likewise.
@@ -95,17 +98,13 @@ def distort(
     """
     xp = array_namespace(images) if xp is None else xp
     check_shape(shape)
-    (height, width), n, dtype = shape, images.shape[0], images.dtype
-    place = _Place(step, seed, first)
-    across, down = _affine(n, height, width, distortion, place, dtype, xp)
-    if distortion.alpha:
-        field = _field(n, height, width, distortion, place, dtype, xp)
-        across, down = across + field[0, ...], down + field[1, ...]
-    left, right = _cell(across, width, xp)
-    top, bottom = _cell(down, height, xp)
+    (height, width), n = shape, images.shape[0]
+    places = _places(n, shape, distortion, step, seed, first, images.dtype, xp)
+    left, right = _cell(places[0, ...], width, xp)
+    top, bottom = _cell(places[1, ...], height, xp)
     # As a float of the image's own size the index is exact, and is converted once.
-    first = xp.reshape(xp.arange(n, device=device(images)), (n, 1, 1)) * (height * width)
-    index = xp.reshape(first + xp.astype(top * width + left, first.dtype), (-1,))
+    start = xp.reshape(xp.arange(n, device=device(images)), (n, 1, 1)) * (height * width)
+    index = xp.reshape(start + xp.astype(top * width + left, start.dtype), (-1,))
     flat = xp.reshape(images, (-1,))
     corners = [xp.take(flat[offset:], index, axis=0) for offset in (0, 1, width, width + 1)]
     a, b, c, d = (xp.reshape(corner, (n, height, width)) for corner in corners)
@@ -122,67 +121,81 @@ def check_shape(shape: tuple[int, ...]) -> None:
         )
 
 
-class _Place(NamedTuple):
-    """Where in the sequence of draws those of some images are; see distort."""
+def _places(
+    n: int,
+    shape: tuple[int, ...],
+    distortion: Distortion,
+    step: Array,
+    seed: int,
+    first: int | Array,
+    dtype: Any,
+    xp: Any,
+) -> Array:
+    """The place in the original of each pixel: (2, n, height, width), x before y.
 
-    step: Array
-    seed: int
-    first: int | Array
+        B_y M B_x^T,  B the pixels of a line, ones, and the Gaussians of its nodes;  M the map's coefficients, and noise
+
+    All the terms of a place are added within two small products.
+    """
+    counts = [min(length, math.ceil(length / distortion.sigma)) if distortion.alpha else 0 for length in shape]
+    draws = 2.0 * uniform((6, n), step, seed=seed, stream=AFFINE, dtype=dtype, start=6 * first, xp=xp) - 1.0
+    coefficients = _coefficients(draws, shape, distortion, xp)
+    if distortion.alpha:
+        noise = _noise((*counts, 2 * n), step, seed, first, dtype, xp)
+        zeros = (xp.zeros_like(coefficients[:, :1, :]), xp.zeros_like(noise[:, :1, :]))
+        coefficients = xp.concat([coefficients, *[zeros[0]] * counts[1]], axis=1)
+        coefficients = xp.concat([coefficients, xp.concat([zeros[1], zeros[1], noise], axis=1)])
+    down, across = (_line(n_pixels, k, distortion, step, dtype, xp) for n_pixels, k in zip(shape, counts, strict=True))
+    # Each product takes away the axis in front and brings it back as the last one: two of them leave both axes in
+    # order, without a transposed copy.
+    places = xp.reshape(coefficients, (2 + counts[0], -1))
+    places = xp.reshape(xp.matmul(xp.matrix_transpose(places), down), (2 + counts[1], -1))
+    return xp.reshape(xp.matmul(xp.matrix_transpose(places), across), (2, n, *shape))
 
 
-def _affine(
-    n: int, height: int, width: int, distortion: Distortion, place: _Place, dtype: Any, xp: Any
-) -> tuple[Array, Array]:
-    """The place in the original of each pixel, without the elastic field: x and y, (n, height, width) each."""
-    step, seed, first = place
-    draws = 2.0 * uniform((6, n, 1), step, seed=seed, stream=AFFINE, dtype=dtype, start=6 * first, xp=xp) - 1.0
-    turn, slant, wide, high, x_shift, y_shift = (draws[i, ...] for i in range(6))
+def _coefficients(draws: Array, shape: tuple[int, ...], distortion: Distortion, xp: Any) -> Array:
+    """The affine map of each image, (2, 2, 2 n): the factors of y x, y, x, 1 in the place's x and, behind, in its y."""
+    turn, slant, wide, high, x_shift, y_shift = (draws[i, :] for i in range(6))
     angle = turn * math.radians(distortion.rotation)
     cos, sin = xp.cos(angle), xp.sin(angle)
     tan = xp.tan(slant * math.radians(distortion.shear))
-    x = _places(width, step, dtype, xp) / (1.0 + distortion.scaling * wide)
-    y = _places(height, step, dtype, xp) / (1.0 + distortion.scaling * high)
-    x_shift = (width - 1) / 2 + distortion.shift * x_shift
-    y_shift = (height - 1) / 2 + distortion.shift * y_shift
-    across = (cos * x)[:, None, :] + ((cos * tan - sin) * y + x_shift)[:, :, None]
-    down = (sin * x)[:, None, :] + ((sin * tan + cos) * y + y_shift)[:, :, None]
-    return across, down
+    wide, high = 1.0 + distortion.scaling * wide, 1.0 + distortion.scaling * high
+    x_shift = (shape[1] - 1) / 2 + distortion.shift * x_shift
+    y_shift = (shape[0] - 1) / 2 + distortion.shift * y_shift
+    none = xp.zeros_like(cos)
+    factors = [none, none, (cos * tan - sin) / high, (sin * tan + cos) / high, cos / wide, sin / wide, x_shift, y_shift]
+    return xp.reshape(xp.concat(factors), (2, 2, -1))
 
 
-def _places(n: int, step: Array, dtype: Any, xp: Any) -> Array:
-    """The pixels of a line, counted from its middle: (1, n)."""
-    return xp.reshape(xp.astype(xp.arange(n, device=device(step)), dtype) - (n - 1) / 2, (1, n))
-
-
-def _field(n: int, height: int, width: int, distortion: Distortion, place: _Place, dtype: Any, xp: Any) -> Array:
-    """The elastic displacements: (2, n, height, width), those of x first."""
-    step, seed, first = place
-    size = 2 * n * height * width
-    start = first * math.ceil(height * width / 2)
+def _noise(shape: tuple[int, ...], step: Array, seed: int, first: int | Array, dtype: Any, xp: Any) -> Array:
+    """Independent numbers in (-1, 1) for each node of each image, those of x before those of y."""
+    size = math.prod(shape)
+    start = first * math.ceil(shape[0] * shape[1] / 2)
     words = bits(math.ceil(size / 4), step, seed=seed, stream=ELASTIC, start=start, xp=xp)
-    # Four numbers from the bytes of each word: smoothed over a hundred pixels, 256 levels are as good as any.
+    # Four numbers from the bytes of each word: added up by the dozen, 256 levels are as good as any.
     bytes_ = xp.reshape(xp.stack([(words >> shift) & 255 for shift in (0, 8, 16, 24)]), (-1,))[:size]
-    noise = xp.astype(bytes_, dtype) - 127.5
-    # Each product takes away the axis in front and brings it back smoothed as the last one: two of them leave both
-    # axes smoothed, in order, without a transposed copy.
-    noise = xp.reshape(noise, (height, width * 2 * n))
-    noise = xp.matmul(xp.matrix_transpose(noise), _gaussian(height, distortion.sigma, 1 / 128, step, dtype, xp))
-    noise = xp.reshape(noise, (width, 2 * n * height))
-    noise = xp.matmul(xp.matrix_transpose(noise), _gaussian(width, distortion.sigma, distortion.alpha, step, dtype, xp))
-    return xp.reshape(noise, (2, n, height, width))
+    return xp.reshape((xp.astype(bytes_, dtype) - 127.5) * (1 / 128), shape)
 
 
-def _gaussian(n: int, sigma: float, factor: float, step: Array, dtype: Any, xp: Any) -> Array:
-    """The symmetric matrix (n, n) that smooths a line of n pixels, times a factor; beyond the line's ends lies 0."""
-    reach = math.ceil(8 * sigma)
-    total = sum(math.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1))
-    places = _places(n, step, dtype, xp)
-    distances = (places - xp.matrix_transpose(places)) / sigma
-    return xp.exp(-0.5 * distances * distances) * (factor / total)
+def _line(n: int, nodes: int, distortion: Distortion, step: Array, dtype: Any, xp: Any) -> Array:
+    """What a place on a line of n pixels is made of, (2 + nodes, n): the pixels, ones, the Gaussians of the nodes."""
+    pixels = _middled(n, 1.0, step, dtype, xp)
+    rows = [pixels, xp.ones_like(pixels)]
+    if nodes:
+        h, sigma = n / nodes, distortion.sigma
+        reach = math.ceil(8 * sigma)
+        total = sum(math.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1))
+        distances = (pixels - xp.matrix_transpose(_middled(nodes, h, step, dtype, xp))) / sigma
+        rows.append(xp.exp(-0.5 * distances * distances) * (math.sqrt(distortion.alpha * h) / total))
+    return xp.concat(rows)
+
+
+def _middled(n: int, h: float, step: Array, dtype: Any, xp: Any) -> Array:
+    """Points that are h apart on a line, counted from its middle: (1, n)."""
+    return xp.reshape(xp.astype(xp.arange(n, device=device(step)), dtype) * h - (n - 1) * h / 2, (1, n))
 
 
 def _cell(places: Array, n: int, xp: Any) -> tuple[Array, Array]:
     """The pixel before each place on a line of n, at most the last but one, and how far on it is, in [0, 1]."""
-    places = xp.minimum(xp.maximum(places, 0.0), n - 1.0)
-    pixel = xp.minimum(xp.floor(places), n - 2.0)
-    return pixel, places - pixel
+    pixel = xp.clip(xp.floor(places), 0.0, n - 2.0)
+    return pixel, xp.clip(places - pixel, 0.0, 1.0)
