@@ -146,7 +146,8 @@ def relative(name: str, figure: Figure, figures: dict[str, Figure]) -> tuple[str
     rounds = np.array(figure.rounds)
     other = figures.get(figure.against)
     if other is not None and len(other.rounds) == len(rounds):
-        name, rounds = f"{name} / {figure.against}", rounds / np.array(other.rounds)
+        row, _, _ = name.rpartition(": ")
+        name, rounds = f"{name} / {figure.against.removeprefix(f'{row}: ')}", rounds / np.array(other.rounds)
     return name, rounds
 
 

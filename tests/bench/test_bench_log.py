@@ -146,6 +146,12 @@ def test_what_became_slower_is_found_through_a_machine_s_moods() -> None:
     assert change.low < 1.15 < change.high
 
 
+def test_a_row_is_named_once() -> None:
+    row = {"row: a": Figure([2.0], "us", "row: b"), "row: b": Figure([1.0], "us")}
+    found = compare.figures_of([run("c", [1])._replace(figures={**row, "alone": Figure([3.0], "s", "row")})])
+    assert [(name, *figure.runs) for name, figure in found.items()] == [("step: row: a / b", 2), ("step: alone", 3)]
+
+
 def test_the_raw_times_of_such_a_machine_tell_nothing() -> None:
     def raw(entries: list[Entry]) -> list[Entry]:
         return [run(entry.commit, entry.figures["step"].rounds) for entry in entries]

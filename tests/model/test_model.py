@@ -73,6 +73,7 @@ def test_predict_takes_images_of_any_layout() -> None:
     assert np.array_equal(classes, model.predict(images.reshape(5, 36)))
     assert np.array_equal(classes, model.predict(images / 255.0))
     assert model.outputs(images[:0]).shape == (0, 3)
+    assert model.hidden(images[:0]).shape == (0, model.network.sizes[-2])
     for wrong in (np.zeros((2, 5, 5), np.uint8), np.zeros(36, np.uint8)):
         with pytest.raises(ModelError, match="36 features"):
             model.predict(wrong)

@@ -55,8 +55,8 @@ def select(
     Choosing a library also makes the settings that it needs, for all of the process and until something else sets them:
         JAX computes with 64 bits (jax_enable_x64), PyTorch and JAX on CUDA multiply at the precision that tf32 names,
         CuPy's current device becomes this one, and with NumPy on glibc malloc keeps the memory that was freed.
-    Raises DeviceError where the library or the device cannot be used. "auto" never raises for an unusable GPU, and
-        no other device is ever replaced by a different one.
+    Raises DeviceError where the library or the device cannot be used. "auto" raises none for an unusable GPU, unless
+        the library is cupy, which has no CPU; and no other device is ever replaced by a different one.
     """
     kind, index = _parse(device)
     if library is not None and library not in _BACKENDS:

@@ -95,7 +95,8 @@ class Dataset:
     form : the form of its pictures, as read_picture takes it; "" to recognise it.
     columns : names of the features, where they have some.
     Raises DataError, naming the split, if a split is empty, features and labels differ in number, shapes differ between
-    splits, a feature is not a finite number, a label is not a class, or all labels are the same.
+    splits, a feature is not a finite number, a label is not a class, all labels are the same, or they are so many that
+    they are hardly classes.
     """
 
     name: str

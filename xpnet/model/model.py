@@ -39,7 +39,7 @@ BATCH_SIZE = 1000
 
 
 class Measured(NamedTuple):
-    """The results of a model or an ensemble on labelled images.
+    """The results of a model or an ensemble on labelled examples.
 
     scores : Scores, or RegressionScores.   outputs : (n, n_outputs), on the host.
     targets : the labels as (n,) positions of the classes, or (n, k) floats.
@@ -97,7 +97,10 @@ class Model:
         return self._outputs(self.logits(X))
 
     def logits(self, X: Any) -> NDArray[Any]:
-        """The outputs before the output activation, (n, n_outputs) on the host; X and errors as in outputs."""
+        """What the network computes before the output activation, (n, n_outputs) on the host; X, errors as in outputs.
+
+        A classifier's outputs are those of logits / schema.temperature, which calibrates them.
+        """
 
         def of_batch(x: Array, rows: slice) -> NDArray[Any]:
             logits, _, _ = self.network.forward(self.params, x, running=self.running, xp=self.backend.xp)
@@ -111,9 +114,11 @@ class Model:
     def hidden(self, X: Any) -> NDArray[Any]:
         """The last hidden layer's activations, or the scaled features where there is no hidden layer.
 
-        X, errors : as in outputs; at least one example.   Returns a host array (n, n_units).
+        X, errors : as in outputs.   Returns a host array (n, n_units).
         """
-        return np.concatenate(self._by_batches(self._flat(X), lambda x, _: self._last_hidden(x)))
+        if parts := self._by_batches(self._flat(X), lambda x, _: self._last_hidden(x)):
+            return np.concatenate(parts)
+        return np.empty((0, self.network.sizes[-2]), self.backend.to_host(self.params[-1]).dtype)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each example, as the labels were called in training.
@@ -128,7 +133,7 @@ class Model:
         return self.measure(X, y).scores
 
     def measure(self, X: Any, y: Any) -> Measured:
-        """Scores and outputs, by one pass over the examples.
+        """Scores and outputs, by one pass over the examples; the loss is that of the logits, without calibration.
 
         X : as in outputs, at least one example.   y : labels as in training, anything that targets_of takes.
         Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a

@@ -45,7 +45,7 @@ class MLP:
     label_smoothing : share of the target spread evenly over all classes, in [0, 1); for losses on class labels.
     dropout, input_dropout : drop rates of the hidden units and of the inputs while training, in [0, 1).
     batch_norm : whether hidden layers are normalised over the batch.
-    initializer : one of INITIALIZERS; "auto" is he-normal for rectifiers, glorot-uniform for the rest.
+    initializer : one of INITIALIZERS; "auto" is he-normal for relu, leaky-relu and gelu, glorot-uniform for the rest.
     Raises ConfigError for a value that is unknown or out of range.
     """
 

@@ -9,7 +9,7 @@ make a new array for each of its operations.
 ``params`` and ``grads`` are lists of float arrays of equal shapes pairwise. ``state`` is a flat list, made by
 ``init_state``. ``lr`` is a Python float, or an array of one element of the params' dtype (a rate that changes inside a
 compiled step must be an array). ``weight_decay`` >= 0 adds weight_decay * p to the gradient (L2), except in adamw,
-which shrinks the weights separately from the gradient (decoupled). All return (params, state).
+which shrinks the weights separately from the gradient (decoupled). Optimizers return (params, state).
 """
 
 import math
@@ -371,7 +371,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def init_state(name: str, params: Arrays, *, xp: Any = None) -> Arrays:
-    """The state with which an optimizer starts: zeros, one or two per parameter, and a count of 0 where it counts.
+    """The state with which an optimizer starts: zeros, none to two per parameter, and a count of 0 where it counts.
 
     name : a key of OPTIMIZERS.   params : list of float arrays.
     Returns a flat list of arrays on the params' device.   Raises KeyError for an unknown name.

@@ -119,9 +119,9 @@ def fit(
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
     DataError for arrays that cannot be used; ModelError if that run was trained but has no intact checkpoint;
     NonFiniteError when the loss or a parameter stops being finite; TeamError where the processes of a team have other
-    settings, data or versions. However a run ends, KeyboardInterrupt included, the files of out hold the parameters as
-    of the last finished epoch, or of the best one with early stopping. A disk that fails is reported, and training
-    continues: see Result.unsaved.
+    settings, data or versions; TypeError for a callback that is none. However a run ends, KeyboardInterrupt included,
+    the files of out hold the parameters as of the last finished epoch, or of the best one with early stopping. A disk
+    that fails is reported, and training continues: see Result.unsaved.
     """
     team = team or Team()
     check_arguments(network, config, backend)
