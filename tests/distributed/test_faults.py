@@ -2,32 +2,22 @@
 
 import os
 import platform
-import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import xpnet
-from tests.promises.resuming import result
 from xpnet.cli import main
 from xpnet.files import locked
 
-from .launching import Finished, begin, finished, launch, left_behind, needs_mpi, training
+from .launching import Finished, launch, needs_mpi, training
+from .runs import RUN, SCRIPT, SHARDS, assert_goes_on, assert_line
 
-pytestmark = [needs_mpi, pytest.mark.usefixtures("patterns")]
-
-# 11 steps an epoch, of shards of eight rows.
-RUN = ["--data", "patterns.npz", "--hidden", "8", "--batch-size", "32", "--epochs", "3", "--device", "cpu", "--quiet"]
-SHARDS = ["--shards", "4"]
-
-# Seconds after which processes that are to end count as hanging.
-PATIENCE = 120
+pytestmark = [needs_mpi, pytest.mark.usefixtures("patterns", "no_picture")]
 
 # What a process does at the end of its second epoch's steps.
 IN_EPOCH_2 = """
@@ -49,39 +39,13 @@ if rank == 0:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnet.training.directory.RunDirectory._draw", lambda *_: None)
-
-
-@pytest.fixture
-def whole() -> dict[str, Any]:
-    """What the run comes to if nothing happens to it, here in one process."""
-    assert main(["train", *RUN, *SHARDS, "--out", "whole"]) == 0
-    return result(Path("whole"))
-
-
-def assert_line(found: Finished, status: int, line: str) -> None:
-    """A launch ended with an exit code and one line, a pattern, in which HOST is the name of this machine."""
-    assert found.status == status, found.err
-    assert found.err.endswith("\n")
-    assert re.fullmatch(line.replace("HOST", re.escape(platform.node())), found.err[:-1]), found.err
-
-
-def assert_goes_on(whole: dict[str, Any]) -> None:
-    """The run in the directory run continues to its end, in one process, with the bits of the whole one."""
-    assert not [path for path in Path("run").rglob("*") if path.name.endswith(".tmp")]
-    assert main(["train", "--resume", "run", "--quiet"]) == 0
-    assert result(Path("run")) == whole
-
-
 # --- before the training ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("n", "arguments", "before", "status", "line"),
     [
-        (2, ["--hiden", "3"], "", 2, "Unknown option: --hiden. Did you mean --hidden?"),
+        (2, ["--hiden", "3"], "", 2, r"Unknown option: --hiden\. Did you mean --hidden\?"),
         (2, ["--optimizer", "sdg"], "", 2, "--optimizer: unknown value 'sdg'; did you mean 'sgd'?.*"),
         (4, ["--shards", "2"], "", 2, r"--shards 2 cannot be dealt to 4 processes: start 1 or 2"),
         (3, SHARDS, "", 2, "mpiexec started 3 processes, which is not a power of two: start 2 or 4"),
@@ -100,7 +64,6 @@ def assert_goes_on(whole: dict[str, Any]) -> None:
 )
 def test_refused(n: int, arguments: list[str], before: str, status: int, line: str) -> None:
     found = launch(n, training(*RUN, *arguments, "--out", "run", before=before))
-    line = re.sub(r"(?<=\w)\?$", r"\?", line)
     assert_line(found, status, f"xpnet: error: {line}")
     assert found.out == ""
     assert not Path("run").exists() or not any(Path("run").iterdir())
@@ -282,192 +245,7 @@ def test_a_process_that_is_killed(whole: dict[str, Any]) -> None:
     assert_goes_on(whole)
 
 
-# --- signals ---------------------------------------------------------------------------------------------------------
-
-# Each process says that it is there, and waits until the signals have been sent, where it begins or within epoch 2.
-WAIT = """
-import pathlib, time
-def wait(whether=True):
-    pathlib.Path(f"{rank}.pid").write_text(str(os.getpid()))
-    while whether and not pathlib.Path("sent").exists():
-        time.sleep(0.01)
-"""
-STEPPING = f"""
-{WAIT}
-from xpnet.training.loop import Loop
-epoch = Loop.epoch
-def slowly(self, number, done=0):
-    for done in epoch(self, number, done):
-        if number == 2:
-            wait()
-        yield done
-Loop.epoch = slowly
-"""
-OPENING = f"""
-{WAIT}
-import xpnet.cli.train as train
-opened = train.opened
-def slowly(*arguments, **options):
-    wait(rank == %d)
-    return opened(*arguments, **options)
-train.opened = slowly
-"""
-
-
-def interrupted(n: int, arguments: list[str], target: int | None, signals: list[int]) -> Finished:
-    """What comes of processes that wait as above, if one of them, or mpiexec, receives signals then."""
-    process, mark = begin(n, arguments)
-    files = [Path(f"{rank}.pid") for rank in range(n)]
-    end = time.monotonic() + PATIENCE
-    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < end:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    for number in signals:
-        os.kill(process.pid if target is None else int(files[target].read_text()), number)
-    if target is None:
-        time.sleep(0.5)  # it passes them on
-    Path("sent").touch()
-    return ended(process, mark)
-
-
-def ended(process: subprocess.Popen[str], mark: str) -> Finished:
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        for pid in left_behind(mark):
-            os.kill(pid, signal.SIGKILL)
-        pytest.fail(f"the processes hang\n{process.communicate()}")
-    return finished(process.returncode, out, err, mark)
-
-
-@pytest.mark.parametrize(
-    ("n", "target", "number"),
-    [
-        (2, None, signal.SIGINT),
-        (4, 1, signal.SIGTERM),
-        pytest.param(2, None, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(2, 0, signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(2, 0, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(4, 3, signal.SIGINT, marks=pytest.mark.slow),
-    ],
-)
-def test_a_signal_stops_all_after_the_same_step(
-    n: int, target: int | None, number: signal.Signals, whole: dict[str, Any]
-) -> None:
-    """Which of them received it makes no difference: the first one saves the state, in which the run continues."""
-    found = interrupted(n, training(*RUN, *SHARDS, "--out", "run", before=STEPPING), target, [number])
-    what = "interrupted" if number == signal.SIGINT else "terminated"
-    assert_line(found, 128 + number, f"xpnet: {what}; the parameters of epoch [12] are saved in run; xpnet train .*")
-    assert found.out == "" or (target, number) == (None, signal.SIGINT), "mpiexec itself reports that one"
-    assert (Path("run", "checkpoints", "step-000000033")).exists() is False
-    assert_goes_on(whole)
-
-
-@pytest.mark.parametrize("target", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_second_signal_ends_all_at_once(target: int, whole: dict[str, Any]) -> None:
-    arguments = training(*RUN, *SHARDS, "--out", "run", before=STEPPING)
-    found = interrupted(2, arguments, target, [signal.SIGTERM, signal.SIGINT])
-    assert found.status in (130, 143), found
-    assert re.fullmatch("xpnet: (interrupted|terminated)(; .*)?\n", found.err), found
-    assert_goes_on(whole)
-
-
-@pytest.mark.parametrize(
-    ("target", "slow", "signals"),
-    [
-        (1, 1, [signal.SIGTERM]),
-        (0, 1, [signal.SIGTERM]),
-        pytest.param(0, 0, [signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow),
-        pytest.param(None, 0, [signal.SIGTERM], marks=pytest.mark.slow),
-        pytest.param(None, 1, [signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow),
-    ],
-)
-def test_signals_before_the_training_begins(target: int | None, slow: int, signals: list[signal.Signals]) -> None:
-    """To a process that is busy, or one that waits for it."""
-    found = interrupted(2, training(*RUN, *SHARDS, "--out", "run", before=OPENING % slow), target, list(signals))
-    assert found.status in {128 + number for number in signals}, found
-    assert re.fullmatch("xpnet: (interrupted|terminated)(; nothing was trained yet)?\n", found.err), found
-    assert not Path("run").exists()
-
-
-# --- killed at any moment --------------------------------------------------------------------------------------------
-
-TECHNIQUES = [
-    *["--data", "patterns.npz", "--hidden", "12", "7", "--batch-size", "33", "--epochs", "12", "--device", "cpu"],
-    *["--optimizer", "adam", "--lr", "0.01", "--batch-norm", "--dropout", "0.2", "--average", "0.9", "--shards", "4"],
-    *["--clip-norm", "1", "--augment", "rotation=5", "--validation", "0.2", "--early-stopping", "9"],
-    *["--schedule", "one-cycle", "--checkpoint-every", "3"],
-]
-
-
-def killed_and_resumed(number: int) -> str:
-    """Kill a random rank at a random moment, and resume with a random number of processes; what happened."""
-    rng = random.Random(number)
-    n, moment, training_already = rng.choice([2, 4]), rng.random(), rng.random() < 0.8
-    rank, then = rng.randrange(n), rng.choice([1, 2, 4])
-    run = Path(f"run-{number}")
-    process, mark = begin(n, training(*TECHNIQUES, "--quiet", "--out", str(run)))
-    while training_already and not run.exists() and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(1.2 * moment)
-    victim = rank_of(mark, rank)
-    if victim is not None:
-        os.kill(victim, signal.SIGKILL)
-    found = ended(process, mark)
-    died = found.status != 0
-    begun = (run / "config.toml").exists()
-    steps = sorted(path.name for path in run.glob("checkpoints/step-*"))[-1:]
-    arguments = ["--resume", str(run)] if begun else [*TECHNIQUES, "--out", str(run)]
-    found = launch(then, training(*arguments, "--quiet"))
-    assert (found.status, found.err) == (0, ""), found
-    return f"{n} processes, {rank} killed {'at ' + steps[0] if steps else 'early'}, {died=}, then {then}"
-
-
-def rank_of(mark: str, rank: int) -> int | None:
-    """The living process of a launch that has a rank."""
-    for pid in left_behind(mark):
-        try:
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"PMI_RANK={rank}".encode() in variables:
-            return pid
-    return None
-
-
-@pytest.fixture
-def unharmed() -> dict[str, Any]:
-    assert main(["train", *TECHNIQUES, "--quiet", "--out", "unharmed"]) == 0
-    return result(Path("unharmed"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(6))
-def test_killed_at_any_moment(number: int, unharmed: dict[str, Any]) -> None:
-    said = killed_and_resumed(number)
-    assert result(Path(f"run-{number}")) == unharmed, said
-
-
 # --- programs of users -----------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import os, pathlib, sys, time
-import numpy as np
-import xpnet
-
-team = xpnet.distributed.started()
-
-class Happens(xpnet.Callback):
-    def on_epoch(self, run):
-        if len(run.history) == 2:
-            {}
-
-X = np.random.default_rng(0).random((400, 5))
-y = (X[:, 0] > X[:, 1]).astype(int)
-result = xpnet.fit(xpnet.MLP((5, 8, 2)), (X, y), epochs=4, batch_size=40, device="cpu", callbacks=[Happens()],
-                   out="run", progress=False, team=team)
-print(result.history[-1].train_loss)
-"""
 
 
 def test_a_program_of_arrays() -> None:
@@ -493,13 +271,3 @@ def test_an_uncaught_error_ends_all_with_one_traceback(happens: str, last: str) 
     assert (found.status, found.out) == (1, "")
     assert found.err.count("Traceback") == 1, found.err
     assert re.fullmatch(last, found.err.splitlines()[-1]), found.err
-
-
-def test_a_program_that_is_interrupted() -> None:
-    """By Ctrl-C: one traceback, and what was trained is there."""
-    program = f"import os\nrank = int(os.environ['PMI_RANK'])\n{WAIT}\n{SCRIPT.format('wait()')}"
-    found = interrupted(2, ["-c", program], None, [signal.SIGINT])
-    assert found.status == 130
-    assert found.err.count("Traceback") == 1, found.err
-    assert found.err.endswith("\nKeyboardInterrupt\n")
-    assert xpnet.load("run", device="cpu").network.sizes == (5, 8, 2)
