@@ -86,10 +86,14 @@ def test_the_project_has_one_address(metadata: Message) -> None:
         assert set(re.findall(r"https://(?:www\.)?git(?:hub|lab)[^\s)\"'>]*/xpnet\b", text)) <= {SOURCE}, path
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_the_changelog_and_the_citation_are_of_this_version() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [__version__]
     assert re.findall(r"^repository-code: (.+)$", text, re.MULTILINE) == [SOURCE]
+    newest, date = re.findall(
+        r"^## (\d\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )[0]
+    assert (newest, [date]) == (__version__, re.findall(r"^date-released: (.+)$", text, re.MULTILINE))
 
 
 CONSUMER = ROOT / "tests" / "house" / "consumer.py"

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -432,3 +433,28 @@ def test_desktops(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert platforms.has_windows() == (system != "linux")
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     assert platforms.has_windows()
+
+
+# Windows's encoding ---------------------------------------------------------------------------------------------------
+
+COMMANDS = """
+import sys, warnings
+warnings.filterwarnings("error", category=EncodingWarning, module=r"xpnet(\\.|$)")
+from xpnet.cli import main
+for line in sys.stdin:
+    assert main(line.split()) == 0, line
+"""
+
+
+def test_commands_need_neither_utf_8_nor_the_locale_s_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is opened with an encoding that is named, and all that is printed can be had in cp1252."""
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
+    lines = "train --data moons --epochs 1 --out run --device cpu\nevaluate run\nsummary run\npredict run --index 3\n"
+    lines += "explain run --index 3\nexport run model.html\nexport run model.json\nruns .\nrecipes\ndata show moons\n"
+    command = [sys.executable, "-X", "utf8=0", "-X", "warn_default_encoding", "-c", COMMANDS]
+    ran = subprocess.run(command, cwd=tmp_path, input=lines.encode(), capture_output=True, check=False)
+    said = (ran.stdout + ran.stderr).decode("cp1252")
+    assert ran.returncode == 0, said
+    assert "test accuracy" in said
+    assert "\\u" not in said
