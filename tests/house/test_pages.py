@@ -13,14 +13,13 @@ PAGES = [ROOT / "README.md", *SITE]
 CODE = [path.relative_to(ROOT).as_posix() for path in PAGES if any(blocks(path.read_text(encoding="utf-8")))]
 
 NEEDS = {
-    "sklearn": "sklearn",
-    "torch": "torch",
-    "optuna": "tune",
-    "onnx": "onnx",
-    "matplotlib": "plot",
-    "mpi4py": "mpi",
+    "sklearn": ("sklearn", "sklearn"),
+    "torch": ("torch", "torch"),
+    "xpnet tune": ("optuna", "tune"),
+    "xpnet.plots": ("matplotlib", "plot"),
+    "mpiexec": ("mpi4py", "mpi"),
 }
-"""What a page that names it needs, and the extra that brings it."""
+"""What is in the code of a page that needs a package, which, and the extra that brings it."""
 
 SLOW = ("docs/start.md", "docs/tutorials/own-data.md", "docs/tutorials/regression.md")
 
@@ -31,8 +30,8 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(
 ) -> None:
     page = (ROOT / name).read_text(encoding="utf-8")
     code = "\n".join(block.code for block in blocks(page))
-    for package, extra in NEEDS.items():
-        if package in code:
+    for words, (package, extra) in NEEDS.items():
+        if words in code:
             pytest.importorskip(package, reason=f"{package}, of the extra [{extra}], is not installed")
     if "mnist" in code:
         request.getfixturevalue("mnist")
