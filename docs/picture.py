@@ -7,12 +7,14 @@ Nothing in it is painted by hand but the digit, which the mouse draws on the pag
 
 import base64
 import html
+import io
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
@@ -60,8 +62,9 @@ def main() -> None:
         shot = base64.b64encode(drawn_on(page)).decode()
         page = browser.new_page(viewport={"width": 1600, "height": 900})
         page.set_content(BOTH.format(terminal=terminal, page=shot))
-        page.screenshot(path=HERE / "xpnet.png", full_page=True)
+        shown = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         browser.close()
+    shown.quantize(128, dither=Image.Dither.NONE).save(HERE / "xpnet.png", optimize=True)
 
 
 if __name__ == "__main__":
