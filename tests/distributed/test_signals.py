@@ -14,6 +14,7 @@ import pytest
 import xpnet
 from tests.promises.resuming import result
 from xpnet.cli import main
+from xpnet.training.checkpoint import checkpoints
 
 from .launching import Finished, begin, finished, launch, left_behind, needs_mpi, training
 from .runs import RUN, SCRIPT, SHARDS, assert_goes_on, assert_line
@@ -152,24 +153,26 @@ TECHNIQUES = [
 def killed_and_resumed(number: int) -> str:
     """Kill a random rank at a random moment, and resume with a random number of processes; what happened."""
     rng = random.Random(number)
-    n, moment, training_already = rng.choice([2, 4]), rng.random(), rng.random() < 0.8
-    rank, then = rng.randrange(n), rng.choice([1, 2, 4])
+    n, then = rng.choice([2, 4]), rng.choice([1, 2, 4])
+    rank, step, delay = rng.randrange(n), rng.randrange(-15, 80), rng.random()
     run = Path(f"run-{number}")
     process, mark = begin(n, training(*TECHNIQUES, "--quiet", "--out", str(run)))
-    while training_already and not run.exists() and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(1.2 * moment)
-    victim = rank_of(mark, rank)
-    if victim is not None:
-        os.kill(victim, signal.SIGKILL)
+    # Of 96 steps, or before the first.
+    while step > max(checkpoints(run / "checkpoints"), default=0) and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(0.01 * delay if step > 0 else 0.2 + 0.6 * delay)
+    while (victim := rank_of(mark, rank)) is None and process.poll() is None:
+        time.sleep(0.001)
+    assert victim is not None, f"{n} processes are done before the moment comes"
+    os.kill(victim, signal.SIGKILL)
     found = ended(process, mark)
-    died = found.status != 0
+    assert found.status != 0
     begun = (run / "config.toml").exists()
-    steps = sorted(path.name for path in run.glob("checkpoints/step-*"))[-1:]
+    died_at = max(checkpoints(run / "checkpoints"), default=0)
     arguments = ["--resume", str(run)] if begun else [*TECHNIQUES, "--out", str(run)]
     found = launch(then, training(*arguments, "--quiet"))
     assert (found.status, found.err) == (0, ""), found
-    return f"{n} processes, {rank} killed {'at ' + steps[0] if steps else 'early'}, {died=}, then {then}"
+    return f"{n} processes, {rank} killed after step {died_at}, then {then}"
 
 
 def rank_of(mark: str, rank: int) -> int | None:

@@ -33,7 +33,7 @@ def joined() -> Iterator[Team]:
         return
     stderr = sys.stderr
     try:
-        with _silent() if team.rank else contextlib.nullcontext():
+        with _deaf_afterwards(), _silent() if team.rank else contextlib.nullcontext():
             yield team
     except BaseException as error:
         if team.shared(error):
@@ -45,6 +45,16 @@ def joined() -> Iterator[Team]:
 def ended_by(number: int) -> str:
     """What a signal, whose number a KeyboardInterrupt may have as its argument, has done to a command."""
     return "terminated" if number == signal.SIGTERM else "interrupted"
+
+
+@contextlib.contextmanager
+def _deaf_afterwards() -> Iterator[None]:
+    """Ignore signals from the end of a context on: all that is left is to say what happened, and to leave together."""
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
