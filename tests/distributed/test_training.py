@@ -358,8 +358,7 @@ def test_the_first_clock_decides_on_checkpoints(
     ("sizes", "library"),
     [
         ((1, 2, 4), "numpy"),
-        *(pytest.param((1, 4), name, marks=pytest.mark.slow) for name in ("array-api-strict", "torch")),
-        pytest.param((1, 2), "jax", marks=pytest.mark.slow),
+        *(pytest.param((1, 2), name, marks=pytest.mark.slow) for name in ("array-api-strict", "torch", "jax")),
     ],
 )
 def test_processes_have_the_bits_of_one(patterns: str, sizes: Sequence[int], library: str) -> None:
