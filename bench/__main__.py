@@ -20,8 +20,11 @@ def main() -> int:
     start = begin()
     try:
         status = int(import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:]))
-        if log := write_line(sys.argv[1], sys.argv[2:], start, status):
-            print(f"logged in {os.path.relpath(log)}", file=sys.stderr)
+        try:
+            if log := write_line(sys.argv[1], sys.argv[2:], start, status):
+                print(f"logged in {os.path.relpath(log)}", file=sys.stderr)
+        except OSError as error:
+            print(f"bench: not logged: {error.filename}: {error.strerror}", file=sys.stderr)
         return status
     except xpnet.XpnetError as error:
         print(f"bench: error: {error}", file=sys.stderr)

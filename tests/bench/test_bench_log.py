@@ -71,6 +71,17 @@ def test_a_run_leaves_a_line(log: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert len(first.figures[f"{name}: step"].rounds) == 2
 
 
+def test_a_log_that_cannot_be_written_loses_no_result(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(_log.ENVIRONMENT, str(log / "none" / "log.jsonl"))
+    monkeypatch.setattr(sys, "argv", ["bench", "step", "--rounds", "2", "--hidden", "4"])
+    assert __main__.main() == 0
+    out, err = capsys.readouterr()
+    assert "step / products" in out
+    assert err == f"bench: not logged: {log / 'none' / 'log.jsonl'}: No such file or directory\n"
+
+
 def test_the_line_has_the_commit_of_what_was_measured(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
