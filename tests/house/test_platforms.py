@@ -458,3 +458,38 @@ def test_commands_need_neither_utf_8_nor_the_locale_s_encoding(tmp_path: Path, m
     assert ran.returncode == 0, said
     assert "test accuracy" in said
     assert "\\u" not in said
+
+
+AS_ON_WINDOWS = """
+import ctypes, os, signal, sys
+from types import SimpleNamespace
+from tests.house.test_platforms import Msvcrt
+from xpnet import platforms
+from xpnet.cli import main
+
+for name in ("confstr", "fork", "geteuid", "mkfifo", "sched_getaffinity", "sched_yield", "sysconf", "O_NONBLOCK"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in ("fcntl", "grp", "pwd", "readline", "resource", "termios"):
+    sys.modules[name] = None
+sys.modules["msvcrt"] = Msvcrt()
+signal.SIGBREAK = signal.SIGINT
+kernel32 = SimpleNamespace(GlobalMemoryStatusEx=lambda pointer: 0)
+ctypes.windll = SimpleNamespace(kernel32=kernel32)
+# Only xpnet is to believe it: the standard library has chosen its own branches long ago.
+platforms.sys = SimpleNamespace(platform="win32", byteorder=sys.byteorder)
+for line in sys.stdin:
+    assert main(line.split()) == 0, line
+"""
+
+
+def test_a_run_without_anything_of_posix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is trained, continued, listed and used; and its lock is removed."""
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
+    lines = "train --data moons --epochs 1 --out run --device cpu --quiet\ntrain --resume run --epochs 2 --quiet\n"
+    lines += "evaluate run\npredict run --index 3\nruns .\nexport run model.html\n"
+    command = [sys.executable, "-c", AS_ON_WINDOWS]
+    ran = subprocess.run(command, cwd=tmp_path, input=lines.encode(), capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"checkpoints", "history.csv", "model.safetensors"}
+    assert not (tmp_path / "run" / ".lock").exists()
