@@ -26,10 +26,10 @@ class ThreadTeam(Team):
         self.rank = self.local_rank = rank
         self.size, self._mail = size, mail
 
-    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
+    def exchange(self, array: np.ndarray, peer: int, both: bool = False) -> np.ndarray:
         self._mail[self.rank, peer].put(array.copy())
         theirs: np.ndarray = self._next_of(peer)
-        return theirs
+        return np.concatenate([array, theirs] if self.rank < peer else [theirs, array]) if both else theirs
 
     def gather(self, value: Any) -> list[Any]:
         sent = pickle.dumps(value)  # to each process its own

@@ -175,6 +175,8 @@ def test_a_link_exchanges_what_lies_on_the_device(backend: Backend) -> None:
         own = backend.to_device(np.arange(8.0)[4 * team.rank :][:4])
         with backend.link(team) as exchange:
             theirs = exchange(own, 1 - team.rank)
+            both = exchange(own, 1 - team.rank, both=True)
+        np.testing.assert_array_equal(backend.to_host(both), np.arange(8.0))
         assert type(theirs) is type(own)
         theirs += 10  # new on both sides
         return backend.to_host(own), backend.to_host(theirs)
@@ -187,7 +189,7 @@ def test_a_link_exchanges_what_lies_on_the_device(backend: Backend) -> None:
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_nothing_is_copied_for_a_team_that_takes_the_same_memory(library: str) -> None:
     class Mirror(Team):
-        def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
+        def exchange(self, array: np.ndarray, peer: int, both: bool = False) -> np.ndarray:
             return array
 
     need(library)

@@ -54,9 +54,9 @@ def running_on(team: Team, fake: Fake) -> None:
     def waiting(name: str) -> None:
         method = getattr(team, name)
 
-        def drained(*arguments: Any) -> Any:
+        def drained(*arguments: Any, **options: Any) -> Any:
             fake.cupy.cuda.Device().synchronize()
-            return method(*arguments)
+            return method(*arguments, **options)
 
         setattr(team, name, drained)
 

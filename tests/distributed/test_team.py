@@ -40,6 +40,9 @@ def check(shape, dtype, layout=np.asarray, bit=1):
     ours, expected = layout(whole(team.rank, shape, dtype)), whole(peer, shape, dtype)
     ours.flags.writeable = False
     theirs = team.exchange(ours, peer)
+    both = team.exchange(ours.ravel(), peer, both=True)
+    in_order = (ours, theirs) if team.rank < peer else (theirs, ours)
+    assert np.array_equal(both, np.concatenate([each.ravel() for each in in_order]))
     assert (theirs.dtype, theirs.shape, theirs.flags.writeable) == (expected.dtype, shape, True)
     assert np.array_equal(theirs, expected), (shape, dtype)
     assert np.array_equal(ours, whole(team.rank, shape, dtype))

@@ -79,9 +79,9 @@ def test_few_elements_are_sent(size: int) -> None:
         sent = [0] * size
 
         def total(team: ThreadTeam, n: int = n, sent: list[int] = sent) -> Any:
-            def counted(array: Any, peer: int) -> Any:
+            def counted(array: Any, peer: int, both: bool = False) -> Any:
                 sent[team.rank] += array.size
-                return team.exchange(array, peer)
+                return team.exchange(array, peer, both)
 
             return sum_of_processes(np.ones(n, np.float32), team.rank, size, counted, xp=np)
 

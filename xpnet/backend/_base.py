@@ -29,7 +29,7 @@ work takes one of them now and then.
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 T = TypeVar("T")
-Exchange = Callable[[Any, int], Any]
+Exchange = Callable[..., Any]
 
 
 class Peers(Protocol):
@@ -39,7 +39,7 @@ class Peers(Protocol):
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
-    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray: ...
+    def exchange(self, array: np.ndarray, peer: int, both: bool = False) -> np.ndarray: ...
     def gather(self, value: Any) -> list[Any]: ...
     def told(self, value: Any) -> Any: ...
     def together(self, what: Callable[[], T]) -> T: ...
@@ -166,11 +166,14 @@ class Backend:
         """A context in which this process exchanges arrays of its device with the others of its team.
 
         team : the processes; all of them enter the context, and leave it.
-        Yields exchange(array, peer), which sends a C-contiguous array to the process of that rank, and returns a new
-            one, the array of the same shape and dtype that it sends. Of two processes each must call it for the other.
+        Yields exchange(array, peer, both=False), which sends a C-contiguous array to the process of that rank, and
+            returns a new one: the array of the same shape and dtype that it sends or, of both, of one axis, the lower
+            rank's and the other's as one. Of two processes each must call it for the other.
         Raises DeviceError where the engine between the devices fails.
         """
-        return nullcontext(lambda array, peer: self.to_device(team.exchange(self.to_host(array), peer)))
+        return nullcontext(
+            lambda array, peer, both=False: self.to_device(team.exchange(self.to_host(array), peer, both))
+        )
 
     def threads_for(self, flops: int) -> AbstractContextManager[object]:
         """A context in which matrix products up to a size run on as many threads as pay.

@@ -64,7 +64,9 @@ class TorchBackend(Backend):
         if self.device != "cpu":
             return super().link(team)
         # the same memory for both libraries: two copies of 16 MB take three times as long as the exchange
-        return nullcontext(lambda array, peer: self._torch.from_numpy(team.exchange(array.numpy(), peer)))
+        return nullcontext(
+            lambda array, peer, both=False: self._torch.from_numpy(team.exchange(array.numpy(), peer, both))
+        )
 
     def to_device(self, host_array: np.ndarray) -> Any:
         # the copy is NumPy's: torch refuses read-only memory and negative strides

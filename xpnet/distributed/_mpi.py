@@ -65,13 +65,18 @@ class MpiTeam(Team):
             rank: self._exits.Irecv(self._last_calls[rank], rank) for rank in range(self.size) if rank != self.rank
         }
 
-    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
-        received = np.empty(array.shape, array.dtype)
-        ours, theirs = _memory(np.ascontiguousarray(array)), _memory(received)
+    def exchange(self, array: np.ndarray, peer: int, both: bool = False) -> np.ndarray:
+        if both:  # received where it stays: a copy of a large array takes as long as its way here
+            received = np.empty((2, *array.shape), array.dtype)
+            own, other = received if self.rank < peer else received[::-1]
+            own[...] = array
+        else:
+            other = received = np.empty(array.shape, array.dtype)
+        ours, theirs = _memory(np.ascontiguousarray(array)), _memory(other)
         chunks = [slice(start, start + CHUNK) for start in range(0, ours.size, CHUNK)]
         receiving = [self._world.Irecv(theirs[chunk], peer) for chunk in chunks]
         self._wait(receiving + [self._world.Isend(ours[chunk], peer) for chunk in chunks], peer)
-        return received
+        return received.reshape(-1) if both else received
 
     def gather(self, value: Any) -> list[Any]:
         ours = np.frombuffer(pickle.dumps(value), np.uint8)

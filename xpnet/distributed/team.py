@@ -31,8 +31,11 @@ class Team:
         """This process in a message, as in "process 1 on node17"."""
         return f"process {self.rank} on {platform.node()}"
 
-    def exchange(self, array: np.ndarray, peer: int) -> np.ndarray:
-        """Send an array to another process, and return the one of the same shape and dtype that it sends."""
+    def exchange(self, array: np.ndarray, peer: int, both: bool = False) -> np.ndarray:
+        """Send an array to another process, and return the one of the same shape and dtype that it sends.
+
+        both : return the two of them, of one axis, as one array, the lower rank's in front.
+        """
         raise ValueError(f"there is no process {peer} to exchange with")
 
     def gather(self, value: Any) -> list[Any]:

@@ -70,7 +70,7 @@ def parted(row: Float[Array, " n"], shapes: Sequence[tuple[int, ...]], *, xp: An
 
 
 def sum_of_processes(
-    x: Float[Array, " n"], rank: int, size: int, exchange: Callable[[Array, int], Array], *, xp: Any = None
+    x: Float[Array, " n"], rank: int, size: int, exchange: Callable[..., Array], *, xp: Any = None
 ) -> Float[Array, " n"]:
     """The sum of what all processes hold, in the order of the tree, with the same bits on each of them.
 
@@ -80,7 +80,8 @@ def sum_of_processes(
     Many are sent 2 n (size - 1) / size elements, few n log2(size), in half as many messages.
 
     x : n a multiple of size.   rank, size : this process's number and how many there are, a power of two.
-    exchange : sends an array to a rank, and returns the array of the same shape that this one sends.
+    exchange : exchange(array, rank, both=False) sends an array to a rank, and returns the one of the same shape that
+        it sends, or both as one, the lower rank's in front.
     Source: Thakur, Rabenseifner and Gropp 2005, section 4.5, with the nearest processes first.
     """
     xp = array_namespace(x) if xp is None else xp
@@ -97,10 +98,7 @@ def sum_of_processes(
             return x
         peer, half = rank ^ distance, x.shape[0] // 2
         lower, upper = x[:half], x[half:]
-        if rank < peer:
-            own = halved(lower + exchange(upper, peer), 2 * distance)
-            return xp.concat([own, exchange(own, peer)])
-        own = halved(exchange(lower, peer) + upper, 2 * distance)
-        return xp.concat([exchange(own, peer), own])
+        own = lower + exchange(upper, peer) if rank < peer else exchange(lower, peer) + upper
+        return exchange(halved(own, 2 * distance), peer, both=True)
 
     return doubled(x) if x.shape[0] <= FEW else halved(x, 1)

@@ -70,7 +70,7 @@ class Run:
     over: bool = False
     teachers: list[Model] = field(default_factory=list)
     team: Team = field(default_factory=Team)
-    exchange: Callable[[Any, int], Any] | None = None
+    exchange: Callable[..., Any] | None = None
 
     @property
     def shards(self) -> int:

@@ -59,7 +59,7 @@ def linked(
         except nccl.NcclError as error:
             raise DeviceError(f"NCCL fails {what} ({first_line(error)})") from error
 
-    def exchange(array: Any, peer: int) -> Any:
+    def exchange(array: Any, peer: int, both: bool = False) -> Any:
         with reporting(f"between the processes {team.rank} and {peer}"):
             array = cupy.ascontiguousarray(array)
             theirs = cupy.empty(array.shape, array.dtype)
@@ -70,7 +70,8 @@ def linked(
                 communicator.recv(theirs.data.ptr, size, kind, peer, stream)
             finally:
                 nccl.groupEnd()
-            return theirs
+            pair = (array, theirs) if team.rank < peer else (theirs, array)
+            return cupy.concatenate(pair) if both else theirs
 
     def name() -> Any:
         with reporting("to start"):
