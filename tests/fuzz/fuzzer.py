@@ -110,9 +110,11 @@ def fuzz(name: str, runs: int, seconds: int, corpus: Path, seed: int = 1) -> dic
             stats.unlink(missing_ok=True)
             limits = [f"-runs={runs - result['inputs']}", f"-max_total_time={left if seconds else 0}"]
             limits += [f"-timeout={HANG}", f"-max_len={MAX_LENGTH}", f"-seed={seed + result['inputs']}"]
-            # malloc_limit: what is asked for is not yet taken; the audit of memory is the readers' own.
+            # malloc_limit: what is asked for is not yet taken; the audit of memory is the readers' own. Linux counts
+            # what this process ever took in the peak of the one that it starts.
+            inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
             limits += [
-                "-rss_limit_mb=3000",
+                f"-rss_limit_mb={inherited + 3000}",
                 "-malloc_limit_mb=0",
                 "-print_final_stats=1",
                 f"-artifact_prefix={work}/found-",

@@ -108,7 +108,9 @@ def checked(site: Path, program: str, folder: Path) -> str:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(python)], check=True)
         (packages,) = python.rglob("site-packages")
-        (packages / "consumed.pth").write_text(f"{site}\n{Path(np.__file__).parents[1]}\n", encoding="utf-8")
+        (packages / "consumed.pth").write_text(f"{site}\n", encoding="utf-8")
+        # By itself, since an installed xpnet may lie beside it.
+        (packages / "numpy").symlink_to(Path(np.__file__).parent)
     (folder / "consumer.py").write_text(program, encoding="utf-8")
     (executable,) = [path for path in python.rglob("python*") if path.stem == "python" and path.is_file()][:1]
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--python-executable", str(executable)]
