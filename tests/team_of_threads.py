@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from xpnet.distributed import Team
 
@@ -71,6 +72,8 @@ def on_threads(size: int, what: Callable[[ThreadTeam], T]) -> list[T]:
 
     def run(rank: int) -> None:
         team = ThreadTeam(rank, size, mail)
+        # Before 2.2 all threads but the first one promote scalars as NumPy 1 did.
+        getattr(np, "_set_promotion_state", str)("weak")
         try:
             results[rank] = what(team)
         except BaseException as error:  # raised by the caller's thread, where the test sees it
@@ -78,10 +81,13 @@ def on_threads(size: int, what: Callable[[ThreadTeam], T]) -> list[T]:
             team.fail(error)
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    # Each process of a team limits its BLAS while it trains; of these, which share one, the first to end would lift the
+    # limit of all.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     for error in errors.values():
         raise error
     return results

@@ -183,7 +183,8 @@ def _in_shards(
     def sums_of_shard(params: Arrays, running: Arrays, *place: Any) -> Arrays:
         loss, grads, hits, running = part(params, running, *place)
         share = place[-1]
-        counted = [] if hits is None else [xp.reshape(xp.astype(hits, loss.dtype), (-1,))]
+        # A count is a number of Python before NumPy 2.2.
+        counted = [] if hits is None else [xp.reshape(xp.astype(xp.asarray(hits), loss.dtype), (-1,))]
         return [*grads, *(moment * share for moment in running), xp.reshape(loss * share, (1,)), *counted]
 
     def sums_of_none(state: State) -> Arrays:
