@@ -46,6 +46,6 @@ def assert_line(found: Finished, status: int, line: str) -> None:
 
 def assert_goes_on(whole: dict[str, Any]) -> None:
     """The run in the directory run continues to its end, in one process, with the bits of the whole one."""
-    assert not [path for path in Path("run").rglob("*") if path.name.endswith(".tmp")]
     assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert not [path for path in Path("run").rglob("*") if path.name.endswith(".tmp")]
     assert result(Path("run")) == whole
