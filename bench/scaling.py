@@ -38,7 +38,7 @@ from xpnet.training.prepare import prepare
 # Networks and batches, and shards of these.
 ROWS = (("784-128-10@64", 2), ("784-128-10@512", 2), ("784-128-10@512", 8), ("784-1024-10@2048", 8))
 SUMS = (101_770, 4_000_000)  # floats: the parameters of 784-128-10, and of a network of some width
-BLOCK = 0.15  # seconds of steps at a time, more than the processor's caches need to fill again
+BLOCK = 0.5  # seconds of steps at a time: in shorter ones the caches, which the others have filled, count as much
 IMAGES = 20_000
 WAYS = ("MPI_Allreduce", "Allgather, then in order", "recursive doubling", "recursive halving")
 
