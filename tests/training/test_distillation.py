@@ -35,7 +35,7 @@ def test_the_equation_and_its_gradient(teachers: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
     models = [xpnet.load(path, "cpu") for path in teachers]
     network = xpnet.MLP((36, 5, 3), activation="tanh", label_smoothing=0.1)
-    config = TrainConfig(dtype="float64", teaching=0.7, teaching_temperature=3.0)
+    config = TrainConfig(dtype="float64", teaching_share=0.7, teaching_temperature=3.0)
     shift, scale = rng.random(36), 0.5 + rng.random(36)
     objective = Distillation(network, models, Schema(features=Scaling("standard", shift, scale)), config)
     params = [rng.normal(size=shape) for shape in network.param_shapes().values()]
@@ -60,7 +60,7 @@ def test_without_a_share_nothing_is_learned_from_teachers(small_data: xpnet.Data
     network, alone = xpnet.MLP((36, 8, 3)), dict[str, Any]()
     plain, none, taught = (
         xpnet.fit(network, small_data, **SETTINGS, **further).model.params
-        for further in (alone, {"teacher": teachers, "teaching": 0.0}, {"teacher": teachers})
+        for further in (alone, {"teacher": teachers, "teaching_share": 0.0}, {"teacher": teachers})
     )
     assert all(np.array_equal(a, b) for a, b in zip(plain, none, strict=True))
     assert not np.array_equal(plain[0], taught[0])
@@ -72,7 +72,7 @@ def test_a_learner_believes_its_teachers(small_data: xpnet.Dataset, teachers: tu
     train = xpnet.Split(small_data.train.images, np.roll(small_data.train.labels, 100))
     data = dataclasses.replace(small_data, train=train)
     accuracies = [
-        xpnet.fit(xpnet.MLP((36, 8, 3)), data, **{**SETTINGS, "epochs": 20}, teacher=teachers, teaching=share)
+        xpnet.fit(xpnet.MLP((36, 8, 3)), data, **{**SETTINGS, "epochs": 20}, teacher=teachers, teaching_share=share)
         .model.evaluate(*small_data.test)
         .accuracy
         for share in (0.0, 1.0)

@@ -241,7 +241,7 @@ class TrainConfig:
         TRAINING,
         fixed=True,
     )
-    teaching: float = _setting(
+    teaching_share: float = _setting(
         0.9, "Share of the loss that is the teachers'; the rest is that of the labels", TRAINING, **_SHARE_CLOSED
     )
     teaching_temperature: float = _setting(
@@ -528,7 +528,7 @@ class Settings(TypedDict, total=False):
     label_smoothing: float
     class_weight: str | None
     teacher: tuple[str, ...]
-    teaching: float
+    teaching_share: float
     teaching_temperature: float
     optimizer: str
     lr: float | None

@@ -33,7 +33,7 @@ class Distillation:
     """
 
     def __init__(self, network: MLP, teachers: Sequence[Model], schema: Schema, config: TrainConfig) -> None:
-        self.network, self.share, self.temperature = network, config.teaching, config.teaching_temperature
+        self.network, self.share, self.temperature = network, config.teaching_share, config.teaching_temperature
         self._teachers = [_Teacher(model, schema.features, config.dtype) for model in teachers]
 
     def __call__(
