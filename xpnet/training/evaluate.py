@@ -50,12 +50,14 @@ def make_evaluate(
 
     step = backend.compile(add_batch)
 
-    def nothing(params: Arrays) -> tuple[Array, Array]:
-        dtype = backend.to_host(params[-1]).dtype.name
-        return xp.zeros_like(params[-1][:1]), backend.to_device(no_hits(network, dtype))
+    def nothing_yet(params: Arrays) -> Callable[[], tuple[Array, Array]]:
+        """Makes sums of nothing, new ones at each call, since a step consumes them."""
+        dtype = backend.to_host(params[-1]).dtype
+        loss, hits = np.zeros(1, dtype), no_hits(network, dtype.name)
+        return lambda: (backend.to_device(loss), backend.to_device(hits))
 
     def evaluate(params: Arrays, running: Arrays, loader: Loader) -> Any:
-        totals, n = nothing(params), 0
+        totals, n = nothing_yet(params)(), 0
         for _, window in loader.windows():
             for rows in batches(window.targets.shape[0]):
                 totals = step(totals, params, running, *_batch(window, rows))
@@ -65,12 +67,12 @@ def make_evaluate(
 
     def evaluate_together(params: Arrays, running: Arrays, loader: Loader) -> Any:
         assert team is not None
-        own = {}
+        own, nothing = {}, nothing_yet(params)
         for number, window in loader.windows(team.rank, team.size):
             for i, rows in enumerate(batches(window.targets.shape[0])):
                 # Of what comes window by window, each process reads its own ones.
                 if loader.streamed or i % team.size == team.rank:
-                    loss, hits = step(nothing(params), params, running, *_batch(window, rows))
+                    loss, hits = step(nothing(), params, running, *_batch(window, rows))
                     own[number, i] = backend.to_host(loss), backend.to_host(hits), rows.stop - rows.start
         found = {place: sums for part in team.gather(own) for place, sums in part.items()}
         loss, hits, n = (sum(parts) for parts in zip(*(found[place] for place in sorted(found)), strict=True))
