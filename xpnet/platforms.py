@@ -23,6 +23,7 @@ __all__ = [
     "MEMORY_LIMITS",
     "close_and_remove",
     "cpus",
+    "discard",
     "ending_signals",
     "flush_content",
     "flush_names",
@@ -188,6 +189,13 @@ def yield_cpu() -> None:
         os.sched_yield()
     else:
         time.sleep(0)
+
+
+def discard(descriptor: int) -> None:
+    """Let whatever is written to a descriptor from now on go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def unread(descriptor: int) -> int:

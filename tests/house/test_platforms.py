@@ -493,3 +493,14 @@ def test_a_run_without_anything_of_posix(tmp_path: Path, monkeypatch: pytest.Mon
     assert ran.returncode == 0, ran.stderr.decode()
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"checkpoints", "history.csv", "model.safetensors"}
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_what_is_discarded_goes_nowhere() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"before")
+    platforms.discard(writer)
+    os.write(writer, b"after")
+    os.close(writer)
+    assert os.read(reader, 100) == b"before"
+    assert os.read(reader, 100) == b""
+    os.close(reader)

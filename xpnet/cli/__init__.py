@@ -6,7 +6,6 @@ than the parser. An error that a user can cause ends in one line on stderr and a
 """
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import xpnet
 from xpnet.checks import nearest
 from xpnet.cli.terminal import fill, prepare_streams
 from xpnet.errors import ConfigError, XpnetError
+from xpnet.platforms import discard
 
 __all__ = ["main", "outcome_of"]
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not fail once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout.fileno())
         return 1
     except Exception as error:
         explained = outcome_of(error)

@@ -13,7 +13,7 @@ import mpi4py
 import numpy as np
 
 from xpnet.errors import TeamError
-from xpnet.platforms import cpus, yield_cpu
+from xpnet.platforms import cpus, discard, yield_cpu
 
 from .failures import Failure
 from .starting import flush
@@ -122,7 +122,7 @@ class MpiTeam(Team):
     def abort(self, status: int) -> NoReturn:
         flush()
         # What has been said is enough; MPICH would add a line of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        discard(2)
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)  # an abort may return before it comes into effect
 

@@ -16,6 +16,7 @@ import xpnet
 from xpnet.files import package_text, write_atomically
 from xpnet.learn.checking import Report, check
 from xpnet.learn.lessons import LESSONS
+from xpnet.platforms import discard
 
 __all__ = ["main"]
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not fail once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout.fileno())
         return 1
     except OSError as error:
         print(f"xpnet.learn: error: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -90,7 +90,7 @@ def _by_hand(
     dlogits = loss_vjp()
     dh, dW1, db1 = vjp1(dlogits)
     if early:
-        dh = dlogits @ (W1 - early * dW1).T
+        dh = np.matmul(dlogits, (W1 - early * dW1).T)
     _, dW0, db0 = vjp0(relu_vjp(dh) if back else dh)
     return loss, [dW0, db0, dW1, db1]
 
