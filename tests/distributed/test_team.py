@@ -198,7 +198,7 @@ print("done")
 
 
 def test_waiting_sleeps() -> None:
-    """However busy the machine is, a process that sleeps gives up the core each time that it looks."""
+    """However busy the machine is, a process that waits gives up the core each time that it looks."""
     program = """
 from resource import RUSAGE_SELF, getrusage
 team.gather(0)
@@ -208,9 +208,10 @@ if team.rank == 0:
 team.gather(0)
 after = getrusage(RUSAGE_SELF)
 looks = after.ru_nvcsw - before.ru_nvcsw
-print(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.001 * looks)
+if team.rank == 1:
+    print(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.001 * looks)
 """
-    assert together(2, program) == (0, "True\nTrue\n", "")
+    assert together(2, program) == (0, "True\n", "")
 
 
 def test_an_abort_ends_all_with_its_exit_code() -> None:
