@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tests import fake_cupy
 from tests.conftest import DEMANDED, ArrayLibrary, open_backend
 from tests.team_of_threads import ThreadTeam, on_threads
-from xpnet.backend import LIBRARIES, Backend, DeviceError, available, select, select_for
+from xpnet.backend import LIBRARIES, Backend, DeviceError, available, blocks, select, select_for
 from xpnet.backend._torch import TorchBackend
 from xpnet.backend.cupy import gemm
 from xpnet.distributed import Team
+from xpnet.optim import OPTIMIZERS, init_state
 
 MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "array-api-strict": "array_api_strict", "numpy": "numpy"}
 HOST = [
@@ -634,6 +635,38 @@ def test_torch_does_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+# An update in blocks
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_update_in_blocks_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    monkeypatch.setattr(blocks, "ENOUGH", 3000)
+    backend, rng = select("cpu"), np.random.default_rng(0)
+    shapes = [(50, 70), (70,), (70, 10), (10,)]
+    calls = 0
+
+    def update(*args: Any, **options: Any) -> tuple[list[Any], list[Any]]:
+        nonlocal calls
+        calls += 1
+        return OPTIMIZERS[name].update(*args, **options)
+
+    first = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    results = []
+    for rule in (update, backend.blockwise(update)):
+        params, draws = [p.copy() for p in first], np.random.default_rng(1)
+        state = init_state(name, params)
+        kept = [id(array) for array in params + state]
+        calls = 0
+        for _ in range(3):
+            grads = [draws.standard_normal(shape).astype(np.float32) for shape in shapes]
+            params, state = rule(params, state, grads, lr=np.array([0.01], np.float32), weight_decay=0.001, xp=np)
+        assert [id(array) for array in params + state] == kept
+        results.append((calls, [array.tobytes() for array in params + state]))
+    assert [calls for calls, _ in results] == [3, 3 * 5]
+    assert results[0][1] == results[1][1]
 
 
 # NumPy's functions without their wrappers

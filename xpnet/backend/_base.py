@@ -30,6 +30,7 @@ work takes one of them now and then.
 Step = TypeVar("Step", bound=Callable[..., Any])
 T = TypeVar("T")
 Exchange = Callable[..., Any]
+Update = Callable[..., Any]
 
 
 class Peers(Protocol):
@@ -192,6 +193,14 @@ class Backend:
             itself.
         """
         return function
+
+    def blockwise(self, update: Update) -> Update:
+        """Let an update rule, whose operations are elementwise, pass over its arrays in the way that is fastest here.
+
+        update : of optim; it consumes its first two arguments.
+        Returns a rule of the same signature, and of the same bits.
+        """
+        return update
 
     def apart(self, function: Step, *, consumes: bool = False) -> Step:
         """Make a part of a step a program of its own, whose rounding does not depend on what else the step computes.

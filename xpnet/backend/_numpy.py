@@ -9,7 +9,8 @@ import numpy as np
 
 from xpnet.platforms import keep_freed_memory
 
-from ._base import Backend, Exchange, Peers, cpu_threads, worth_threads
+from ._base import Backend, Exchange, Peers, Update, cpu_threads, worth_threads
+from .blocks import in_blocks
 
 _SHORT = 32
 """The longest row of which a copy to transpose costs less than a loop of its own."""
@@ -38,6 +39,9 @@ class NumpyBackend(Backend):
             return nullcontext()
         limits: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
         return limits
+
+    def blockwise(self, update: Update) -> Update:
+        return in_blocks(update)
 
     def link(self, team: Peers) -> AbstractContextManager[Exchange]:
         return nullcontext(team.exchange)
