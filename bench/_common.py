@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import xpnet
 from xpnet.checks import required
 from xpnet.data import Dataset, Split
+from xpnet.distributed.about import computes_with
 from xpnet.files import write_atomically
 from xpnet.plots import format_of, save
 from xpnet.plots.style import LIGHT, settings
@@ -159,14 +160,23 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {"xpnet": xpnet.__version__} | versions,
+        "blas": _blas(),
     }
 
 
+def _blas() -> str:
+    """NumPy's BLAS and its kernel; one that is not this CPU's, forced by OPENBLAS_CORETYPE, may take twice as long."""
+    found = computes_with()
+    forced = ", as OPENBLAS_CORETYPE demands" if os.environ.get("OPENBLAS_CORETYPE") else ""
+    return f"{found['BLAS']}, its kernel for {found['BLAS kernel']}{forced}"
+
+
 def print_machine(about: dict[str, Any]) -> None:
-    """Print it in two lines."""
+    """Print it in three lines."""
     print(f"{about['cpu']}, {about['cores']} CPUs, {about['system']}")
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
     print(f"Python {about['python']}, {versions}")
+    print(f"NumPy multiplies with {about['blas']}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -102,7 +102,8 @@ def draw_over_time(path: Path, lines: Lines, commits: dict[str, str]) -> None:
 
 
 def _machine(entry: Entry) -> str:
-    return f"{entry.machine['cpu']}, {entry.machine['cores']} CPUs, {entry.machine['system']}"
+    facts = [f"{entry.machine['cpu']}, {entry.machine['cores']} CPUs, {entry.machine['system']}"]
+    return ", ".join([*facts, *([entry.machine["blas"]] if "blas" in entry.machine else [])])
 
 
 def _point(commit: str, figure: Runs) -> Point:

@@ -73,7 +73,9 @@ def test_a_row_on_what_is_installed(patterns: str, capsys: pytest.CaptureFixture
     for name in set(wanted) - set(there):
         assert f"missing: {name}, " in out
     measured = json.loads(Path("cpu.json").read_text())
-    assert {"cpu", "cores", "cpus", "system", "python", "versions", "rounds", "data", "missing"} <= set(measured)
+    assert {"cpu", "cores", "cpus", "system", "python", "versions", "blas", "rounds", "data", "missing"} <= set(
+        measured
+    )
     assert measured["versions"]["numpy"] == np.__version__
     (row,) = measured["rows"]
     assert (row["name"], row["images"], row["steps"], row["lr"], row["faults"]) == (ROW, 300, 10, 0.05, {})
