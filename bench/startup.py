@@ -1,13 +1,28 @@
-"""The cost of starting: importing xpnet and asking for help, compared with importing NumPy; and one epoch of MNIST."""
+"""The cost of starting: importing xpnet and asking for help, compared with importing NumPy; and one epoch of MNIST.
 
+And of what comes around the steps of a small run: an epoch of 150 rows, by fit alone and as the command line trains it,
+with a run directory and its progress; and the end of a run, with its files and curves.png, in a new process.
+"""
+
+import io
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
 
 import xpnet
 from bench._common import Parser, TrainRun, train
 from bench._log import note
+from xpnet.backend import Backend
 
 PROGRAMS = {
     "import numpy": ["-c", "import numpy"],
@@ -15,9 +30,22 @@ PROGRAMS = {
     "xpnet --help": ["-m", "xpnet", "--help"],
 }
 
+# Trains for an epoch in a directory, and prints how long the directory's last files and its picture take.
+END = """
+import sys, time, numpy, xpnet
+class Timed(xpnet.RunDirectory):
+    def on_end(self, run):
+        start = time.perf_counter()
+        super().on_end(run)
+        print(time.perf_counter() - start)
+data = xpnet.Dataset.from_arrays(numpy.eye(4), [0, 1, 0, 1])
+xpnet.fit(xpnet.MLP((4, 2)), data, epochs=1, device="cpu", progress=False, callbacks=[Timed(sys.argv[1])])
+"""
+
 # What asking for help may take, in times of importing NumPy; and a run of one epoch: 1.5 times its training and a
-# second, and 350 MB.
+# second, and 350 MB. Milliseconds of an epoch of 150 rows besides its steps, and seconds of a run's end.
 HELP, FACTOR, EXTRA, MEMORY = 2.5, 1.5, 1.0, 350
+EPOCH, LAST = 0.5, 0.3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +70,83 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name:13} {1000 * median:5.0f} ms, {median / reference:.2f} times import numpy")
     quick = statistics.median(times["xpnet --help"]) < HELP * reference
     print(f"  xpnet --help is {'less' if quick else 'NOT LESS'} than {HELP:g} times")
-    return max(_print_train(options.data), 0 if quick else 1)
+    return max(_print_small(options.rounds), _print_train(options.data), 0 if quick else 1)
+
+
+def _print_small(rounds: int) -> int:
+    """What a small run takes besides its steps."""
+    around: dict[str, list[float]] = {"fit": [], "with a directory": []}
+    ends: list[float] = []
+    for _ in range(rounds):
+        for name, milliseconds in around.items():
+            milliseconds.append(1000 * around_steps(directory=name != "fit"))
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            command = [sys.executable, "-c", END, str(Path(folder) / "run")]
+            ends.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    for name, milliseconds in around.items():
+        note(f"an epoch of 150 rows, {name}", milliseconds, "ms")
+        print(f"an epoch of 150 rows besides its steps, {name}: {statistics.median(milliseconds):.3f} ms")
+    note("the end of a run", ends, "s")
+    print(f"the end of a run: {statistics.median(ends):.2f} s")
+    short, soon = statistics.median(around["with a directory"]) < EPOCH, statistics.median(ends) < LAST
+    print(f"  the epoch is {'less' if short else 'NOT LESS'} than {EPOCH:g} ms")
+    print(f"  the end is {'less' if soon else 'NOT LESS'} than {LAST:g} s")
+    return 0 if short and soon else 1
+
+
+def around_steps(*, directory: bool, epochs: int = 200) -> float:
+    """Seconds of an epoch of 150 rows, a fifth of them held out, besides those of its steps: the median of a run's.
+
+    directory : whether with a run directory, and progress in plain lines.
+    """
+    rng = np.random.default_rng(0)
+    data = xpnet.Dataset.from_arrays(rng.normal(size=(150, 4)), np.arange(150) % 3)
+    marks = _Marks()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, marks.watching():
+        xpnet.fit(
+            xpnet.MLP((4, 100, 3)),
+            data,
+            epochs=epochs,
+            validation=0.2,
+            batch_size=64,
+            device="cpu",
+            callbacks=[marks, *([xpnet.Progress(io.StringIO())] if directory else [])],
+            progress=False,
+            out=Path(folder) / "run" if directory else None,
+        )
+    return statistics.median(b - a for a, b in pairwise(marks.ends))
+
+
+class _Marks(xpnet.Callback):
+    """Notes when epochs end, by a clock that stands still within steps, of training or evaluation."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self._within = 0.0
+
+    def on_epoch(self, run: Any) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter() - self._within)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """A context in which the CPU's backends compile steps that stop the clock."""
+
+        def compiled(backend: Backend, step: Callable[..., Any], steps: int = 1) -> Callable[..., Any]:
+            compute = compile_(backend, step, steps)
+
+            def watched(*arguments: Any) -> Any:
+                start = time.perf_counter()
+                found = compute(*arguments)
+                self._within += time.perf_counter() - start
+                return found
+
+            return watched
+
+        backend = type(xpnet.select("cpu"))
+        compile_ = backend.compile
+        with patch.object(backend, "compile", compiled):
+            yield
 
 
 def _print_train(data: str) -> int:

@@ -245,6 +245,12 @@ def fails(own_directory: None, capsys: pytest.CaptureFixture[str]) -> Callable[.
 
 
 @pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every epoch is written, however short it is."""
+    monkeypatch.setattr("xpnet.training.directory.RunDirectory._is_due", lambda _: True)
+
+
+@pytest.fixture
 def train(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Train in a directory, going on with what it holds; stop : an epoch, or an epoch and steps of it."""
     monkeypatch.setattr("xpnet.training.epochs.STEPS_PER_CALL", 1)

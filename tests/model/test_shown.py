@@ -105,3 +105,8 @@ def test_progress_in_a_notebook_is_one_output(
     assert capsys.readouterr() == ("", "")
     assert shown[-1].startswith("<pre>epoch  train loss  train acc")
     assert shown[-1].count("\n") == 3
+    lines = len(shown)
+    monkeypatch.setattr("xpnet.training.progress.time.monotonic", lambda: 0.0)
+    xpnet.fit(xpnet.MLP((36, 5, 2)), (X, Y), epochs=60)
+    assert shown[-1].count("\n") == 60
+    assert len(shown) - lines < 5, "epochs that are short share an update"

@@ -17,12 +17,16 @@ import xpnet.cli.train
 import xpnet.training.fit  # noqa: F401
 from tests.promises.faults import Faults
 from xpnet.cli import main
+from xpnet.training.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 
 
 class Doomed:
-    """A process of xpnet train that is to be killed.   dies_at : the call at which it kills itself."""
+    """A process of xpnet train that is to be killed.
+
+    dies_at : the call at which it kills itself; then it writes every epoch, since few calls would come otherwise.
+    """
 
     def __init__(self, arguments: list[str], dies_at: int | None = None) -> None:
         self._out, self._err = Path("doomed.out"), Path("doomed.err")
@@ -69,4 +73,5 @@ def _train(arguments: list[str], dies_at: int | None, out: str, err: str, enviro
         os.close(file)
     if dies_at is not None:
         Faults().kill_at(dies_at)
+        pytest.MonkeyPatch().setattr(RunDirectory, "_is_due", lambda _: True)
     sys.exit(main(["train", *arguments]))

@@ -16,6 +16,7 @@ from xpnet.training.run import Run
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("every_epoch")
 @pytest.mark.parametrize("code", ["ENOSPC", "EIO"])
 def test_each_call_that_fails_in_turn_ends_nothing(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: str
@@ -45,6 +46,7 @@ def test_each_call_that_fails_in_turn_ends_nothing(
     assert all("cannot write the run directory" in line for line in refused)
 
 
+@pytest.mark.usefixtures("every_epoch")
 @pytest.mark.parametrize("code", ["ENOSPC", "EROFS", "EIO"])
 @pytest.mark.parametrize("since", [40, 80, 120])
 def test_a_disk_that_fails_for_good_is_told_once_and_what_is_there_stays_whole(

@@ -30,6 +30,8 @@ from xpnet.studies.records import Record, read_records, tabulate, write_records
 from xpnet.studies.reproduce import milestones, plan, recipes_of, reproduce
 from xpnet.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("every_epoch")  # some wait for a checkpoint of the newest
+
 RECIPE = """
 hidden = [6]
 epochs = 3

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,19 +142,104 @@ def test_the_log_and_the_progress_of_a_run_that_goes_on(train: Train, tmp_path: 
     assert [line.split()[0] for line in lines] == ["3/4", "4/4"]
 
 
-# --- which are kept --------------------------------------------------------------------------------------------------
+# --- which are written, and which are kept ---------------------------------------------------------------------------
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that a directory reads, which stands still until a test moves it."""
+    now = [0.0]
+    monkeypatch.setattr("xpnet.training.directory.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def states(path: Path) -> list[int]:
+    """The finished epochs of each checkpoint."""
+    return sorted(len(read_checkpoint(folder).history) for folder in checkpoints(path / "checkpoints").values())
+
+
+@pytest.mark.usefixtures("clock")
+def test_of_short_epochs_the_first_and_the_newest_are_written(train: Train, tmp_path: Path) -> None:
+    result = train(tmp_path, keep=9)
+    assert states(tmp_path) == [1, 4]
+    assert read_history(tmp_path) == result.history
+    assert np.array_equal(xpnet.load(tmp_path, device="cpu").params[0], result.model.params[0])
+
+
+class Away(xpnet.Callback):
+    """Copies a run's directory as it is after epoch 3, when its thread has written what it is to write."""
+
+    def __init__(self, directory: xpnet.RunDirectory, to: Path) -> None:
+        self.directory, self.to = directory, to
+
+    def on_epoch(self, run: Run) -> None:
+        if run.model_epoch == 3:
+            self.directory._wait(0)
+            shutil.copytree(self.directory.path, self.to)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("settings", SETTINGS[1:])
+def test_a_run_that_dies_before_it_has_written_ends_with_the_same_bits(
+    train: Train, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    settings = settings | {"checkpoint_every": None}
+    directory = xpnet.RunDirectory(tmp_path / "run")
+    whole = train(callbacks=[directory, Away(directory, tmp_path / "dead")], **settings)
+    assert states(tmp_path / "dead") == [1]
+    assert len(read_history(tmp_path / "dead")) == 1
+    assert_same(train(tmp_path / "dead", **settings), whole)
+
+
+def test_an_epoch_is_written_within_the_next_one_once_it_is_time(
+    train: Train, tmp_path: Path, clock: list[float]
+) -> None:
+    directory = xpnet.RunDirectory(tmp_path / "run")
+
+    class Wait(xpnet.Callback):
+        def on_epoch(self, run: Run) -> None:
+            directory._wait(0)
+            clock[0] += 0.4
+
+    class Look(xpnet.Callback):
+        def on_steps(self, run: Run) -> None:
+            if run.epoch == 4 and not seen:
+                directory._wait(0)
+                seen.extend([*states(directory.path), len(read_history(directory.path))])
+
+    seen: list[int] = []
+    train(callbacks=[directory, Wait(), Look()], keep=9)
+    assert seen == [1, 3, 3]
+    assert states(directory.path) == [1, 3, 4]
+
+
+def test_a_callback_that_fails_leaves_the_epoch_before_it_written(train: Train, tmp_path: Path) -> None:
+    class Fail(xpnet.Callback):
+        def on_epoch(self, run: Run) -> None:
+            if run.model_epoch == 3:
+                raise RuntimeError("a fault of its own")
+
+    whole = train()
+    with pytest.raises(RuntimeError, match="a fault of its own"):
+        train(tmp_path, callbacks=[Fail()])
+    assert states(tmp_path)[-1] == 3
+    assert_same(train(tmp_path), whole)
+
+
+@pytest.mark.usefixtures("every_epoch")
 @pytest.mark.parametrize(("keep", "kept"), [(0, []), (1, [68]), (2, [51, 68]), (9, [17, 34, 51, 68])])
 def test_the_newest_are_kept(train: Train, tmp_path: Path, keep: int, kept: list[int]) -> None:
     train(tmp_path, keep=keep)
     assert sorted(checkpoints(tmp_path / "checkpoints")) == kept
 
 
-def test_the_best_is_kept_too(train: Train, tmp_path: Path, small_data: xpnet.Dataset) -> None:
+@pytest.mark.parametrize("every", [5, None])
+def test_the_best_is_kept_too(
+    train: Train, tmp_path: Path, small_data: xpnet.Dataset, clock: list[float], every: int | None
+) -> None:
     noise = xpnet.Split(small_data.train.images, np.random.default_rng(0).integers(0, 3, 330).astype(np.int32))
     data = dataclasses.replace(small_data, train=noise, validation=small_data.test)
-    result = train(tmp_path, data=data, epochs=20, optimizer="adam", lr=0.03, keep=1, checkpoint_every=5)
+    result = train(tmp_path, data=data, epochs=20, optimizer="adam", lr=0.03, keep=1, checkpoint_every=every)
     losses = [epoch.validation_loss or 0.0 for epoch in result.history]
     best = int(np.argmin(losses)) + 1
     assert best < 20

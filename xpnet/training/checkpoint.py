@@ -10,7 +10,7 @@ and has another name until all of it is on the disk. Files that are read are ass
 before memory is requested, checksums before anything is parsed, and parsed values against those that a run can have.
 """
 
-import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -120,7 +120,7 @@ def compose(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
     if run.best is not None:
         arrays |= _numbered(BEST, [*run.best[0], *run.best[1]])
     return Checkpoint(
-        settings=run.config.to_toml(),
+        settings=_settings(run.config),
         data={"name": run.config.data, "sha256": run.fingerprint(), "examples": run.n_examples},
         streamed=loop.streamed,
         history=list(run.history),
@@ -134,6 +134,11 @@ def compose(run: Run, loop: Loop, done: int, seconds: float) -> Checkpoint:
 
 def _numbered(name: str, arrays: list[Any]) -> dict[str, Any]:
     return {f"{name}.{i}": array for i, array in enumerate(arrays)}
+
+
+@functools.lru_cache(1)
+def _settings(config: TrainConfig) -> str:
+    return config.to_toml()  # takes as long as a step
 
 
 def versions(backend: Backend) -> dict[str, str]:
@@ -157,7 +162,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into the folder of a run's checkpoints, completely or not at all.   Raises OSError."""
     state = {"format": FORMAT, "step": checkpoint.step, **checkpoint._asdict()}
     del state["arrays"]
-    state["history"] = [dataclasses.asdict(epoch) for epoch in checkpoint.history]
+    state["history"] = [vars(epoch) for epoch in checkpoint.history]
     contents = {
         ARRAYS: serialize(dict(checkpoint.arrays)),
         STATE: json.dumps(state, indent=1).encode(),
@@ -344,5 +349,5 @@ def restore(run: Run, loop: Loop, checkpoint: Checkpoint) -> None:
     except (KeyError, ValueError) as error:
         raise ModelError(f"the checkpoint of {checkpoint.where} is damaged: {error}") from None
     del run.history[len(checkpoint.history) :]
-    run.model_epoch, run.done = len(run.history), checkpoint.done
+    run.model_epoch, run.done, run.best = len(run.history), checkpoint.done, None
     run.best = None if best is None or run.best_epoch is None else (*best, run.best_epoch)

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import re
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # Names in a run's directory of what is not overwritten by another run.
 KEPT = ("config.toml", "history.csv", "model.safetensors", "checkpoints")
+
+# Seconds from one epoch that is written to the next: a disk takes longer to confirm files than a table's epoch lasts.
+WRITE_EVERY = 1.0
 
 
 def refuse_run(path: Path) -> None:
@@ -91,8 +96,11 @@ def _refuse_file(path: Path) -> None:
 
 
 class RunDirectory(Writer):
-    """Writes a run's files: config.toml at the start, history.csv, model.safetensors and a checkpoint after each epoch,
+    """Writes a run's files: config.toml at the start, history.csv, model.safetensors and a checkpoint after an epoch,
     curves.png at the end.
+
+    Of the epochs that end within a second of one that was written, only the newest is, and that of the best validation
+    loss: a run that is killed repeats the others, with the same bits. One that ends otherwise has written its newest.
 
     path : of the directory, which is created, and in which no other process may train meanwhile.
     resume : whether to continue the run that it holds, from its newest intact checkpoint, or from the start if it was
@@ -113,6 +121,10 @@ class RunDirectory(Writer):
         self._open = contextlib.ExitStack()
         self._thread: ThreadPoolExecutor | None = None
         self._submitted: deque[Future[None]] = deque()
+        self._due_at = 0.0
+        self._unwritten = False
+        self._newest: Checkpoint | None = None
+        self._best: Checkpoint | None = None
 
     def wants_state(self, run: Run) -> bool:
         """Whether any checkpoint is to be kept."""
@@ -140,30 +152,43 @@ class RunDirectory(Writer):
             self._thread = opened.enter_context(ThreadPoolExecutor(1, "xpnet-writer"))
             self._open = opened.pop_all()
 
-    def on_epoch(self, run: Run) -> None:
-        """Rewrite history.csv and model.safetensors."""
-        self._submit(self._write_results, dataclasses.replace(run, history=list(run.history)))
+    def on_steps(self, run: Run) -> None:
+        """Write the newest epoch, if it was too early when it ended."""
+        self._write_epoch(run)
 
     def on_checkpoint(self, run: Run) -> None:
-        """Write the checkpoint, and remove those that are no longer kept."""
-        assert run.checkpoint is not None
-        best = None if run.best_epoch is None else run.best_epoch * run.n_steps
-        self._submit(self._write_checkpoint, run, run.checkpoint, best)
+        """Write the checkpoint, at an epoch's end with the epoch, and remove those that are no longer kept."""
+        self._newest = run.checkpoint
+        assert self._newest is not None
+        if self._newest.done:
+            self._wait(1)
+            self._write_checkpoints(run)
+        elif run.best_epoch == run.model_epoch:
+            self._best = self._newest
+
+    def on_epoch(self, run: Run) -> None:
+        """Write the checkpoint, history.csv and model.safetensors, now or a little later."""
+        self._unwritten = True
+        self._write_epoch(run)
 
     def on_end(self, run: Run) -> None:
         """Write history and model a last time: there may be no epoch, or early stopping restored an older one.
 
-        Then draw curves.png, if matplotlib is installed and the run was not interrupted.
+        Meanwhile draw curves.png, if matplotlib is installed and the run was not interrupted.
         """
         with self._open:
             if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
                 for written in self._submitted:
                     written.cancel()
+            else:
+                self._write_checkpoints(run)
+            self._submit(self._write_results, run)
+            drawn = run.history and (run.finished or not run.at_once) and self.fault is None
+            figure = self._draw(run) if drawn else None
             self._wait(0)
-            with self.writing():
-                self._write_results(run)
-            if run.history and (run.finished or not run.at_once) and self.fault is None:
-                self._draw(run)
+            if figure is not None and self.fault is None:
+                with self._drawing():
+                    plots.save(figure, self.path / "curves.png")
 
     def _continue(self, run: Run) -> None:
         """Bring the run to the newest intact checkpoint, if there is one."""
@@ -193,10 +218,30 @@ class RunDirectory(Writer):
             return bool(read_history(history))
         return os.path.lexists(self.path / "model.safetensors")
 
+    def _write_epoch(self, run: Run) -> None:
+        """Queue what is not written of the newest epoch, if it is time."""
+        if self._unwritten and self._is_due():
+            self._wait(1)
+            self._due_at = time.monotonic() + WRITE_EVERY
+            self._unwritten = False
+            self._write_checkpoints(run)
+            self._submit(self._write_results, dataclasses.replace(run, history=list(run.history)))
+
+    def _is_due(self) -> bool:
+        """Whether it is time to write an epoch: no other is being written, nor has just been."""
+        return time.monotonic() >= self._due_at and all(each.done() for each in self._submitted)
+
+    def _write_checkpoints(self, run: Run) -> None:
+        """Queue the best epoch's checkpoint and the newest, if they are not written."""
+        best = None if run.best_epoch is None else run.best_epoch * run.n_steps
+        for checkpoint in (self._best if self._best is not self._newest else None, self._newest):
+            if checkpoint is not None:
+                self._submit(self._write_checkpoint, run, checkpoint, best)
+        self._newest = self._best = None
+
     def _submit(self, write: Callable[..., None], *arguments: Any) -> None:
         """Queue a write behind those submitted before."""
         assert self._thread is not None
-        self._wait(1)
         self._submitted.append(self._thread.submit(write, *arguments))
 
     def _wait(self, most: int) -> None:
@@ -230,13 +275,24 @@ class RunDirectory(Writer):
     def _write_config(self, run: Run) -> None:
         write_atomically(self.path / "config.toml", run.config.to_toml().encode())
 
-    def _draw(self, run: Run) -> None:
-        path = self.path / "curves.png"
+    def _draw(self, run: Run) -> Any:
+        """The curves; None where they cannot be drawn."""
+        with self._drawing():
+            return plots.curves({self.path.name: run.history}, loss=run.network.loss)
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """A context in which a picture that fails is reported, and ends nothing."""
+        path, collects = self.path / "curves.png", gc.isenabled()
+        gc.disable()  # to import a drawing library makes objects that stay: looking through them takes a seventh of it
         try:
-            plots.save(plots.curves({self.path.name: run.history}, loss=run.network.loss), path)
+            yield
         except MissingPackageError as error:
             logger.info(f"{path.name} was not drawn: {error}")
         except KeyboardInterrupt:  # the run is done: only its picture is abandoned
             logger.warning("%s was not drawn: interrupted", path)
         except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are intact
             logger.warning(f"{path} could not be drawn: {error}")
+        finally:
+            if collects:
+                gc.enable()

@@ -248,7 +248,7 @@ class _Notebook:
 
     def print(self, line: str) -> None:
         self._lines.append(line)
-        self.show("", at_once=True)
+        self.show("")
 
     def show(self, last: str, *, at_once: bool = False) -> None:
         """Show the lines and below them another one, a few times a second."""

@@ -116,13 +116,18 @@ class Run:
     @property
     def best_epoch(self) -> int | None:
         """The first epoch with the lowest validation loss; None without a validation split, or before any epoch."""
+        if self.best is not None:
+            return self.best[2]
         losses = [epoch.validation_loss for epoch in self.history if epoch.validation_loss is not None]
         return losses.index(min(losses)) + 1 if losses else None
 
     def note_best(self) -> None:
         """Remember the newest epoch's parameters if none had a lower validation loss."""
-        if self.best_epoch == self.model_epoch:
-            self.best = self.params, self.running, self.model_epoch
+        best, newest = self.best_epoch, self.history[-1].validation_loss
+        if best is not None and newest is not None:
+            lowest = self.history[best - 1].validation_loss
+            if best == self.model_epoch or lowest is None or newest < lowest:
+                self.best = self.params, self.running, self.model_epoch
 
     def restore_best(self) -> None:
         """Return to the best epoch's parameters, if that was asked for and there are any."""
