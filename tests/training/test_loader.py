@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,18 @@ def test_fit_and_evaluate_from_a_file(mapped: xpnet.Dataset) -> None:
     whole = in_memory(mapped).train
     assert np.array_equal(streamed.model.predict(mapped.train.images), streamed.model.predict(whole.images))
     assert streamed.model.evaluate(*mapped.train).accuracy == streamed.model.evaluate(*whole).accuracy
+
+
+@pytest.mark.parametrize("rows", [None, np.arange(0, 2000, 2)])
+def test_nobody_else_s_array_is_used_and_no_copy_copied(rows: np.ndarray | None) -> None:
+    images = np.ones((2000, 10, 100), np.uint8)
+    tracemalloc.start()
+    whole = Loader(Examples(images, np.zeros(2000, np.int32), rows), xpnet.select("cpu"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    ((_, window),) = whole.windows()
+    assert not np.shares_memory(window.images, images)
+    assert peak < 1.2 * window.images.nbytes
 
 
 def test_rows_are_read_without_keeping_the_file_in_memory(mapped: xpnet.Dataset) -> None:

@@ -140,8 +140,11 @@ class Backend:
         """
         raise NotImplementedError
 
-    def adopt(self, array: Any) -> Any:
-        """An array of any library that xpnet knows on this device: itself where it lies on this GPU, else a copy."""
+    def adopt(self, array: Any, *, fresh: bool = False) -> Any:
+        """An array of any library that xpnet knows on this device: itself where it lies on this GPU, else a copy.
+
+        fresh : whether nobody else has the array; then NumPy takes a host array itself, too.
+        """
         there = self.device != "cpu" and home_of(array) == (self.name, self.device)
         return array if there else self.to_device(to_numpy(array))
 

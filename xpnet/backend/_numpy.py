@@ -46,6 +46,9 @@ class NumpyBackend(Backend):
     def link(self, team: Peers) -> AbstractContextManager[Exchange]:
         return nullcontext(team.exchange)
 
+    def adopt(self, array: Any, *, fresh: bool = False) -> Any:
+        return np.ascontiguousarray(array) if fresh and isinstance(array, np.ndarray) else super().adopt(array)
+
     def to_device(self, host_array: np.ndarray) -> Any:
         return np.array(host_array, order="C")
 

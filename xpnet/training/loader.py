@@ -142,7 +142,7 @@ class Loader:
         if not streamed:
             images, targets, weights = examples.take(None)
             self._whole = Window(
-                backend.adopt(namespace_of(images).reshape(images, (n, -1))),
+                backend.adopt(namespace_of(images).reshape(images, (n, -1)), fresh=examples.rows is not None),
                 backend.to_device(targets),
                 None if weights is None else backend.to_device(weights),
                 None,
