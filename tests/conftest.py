@@ -28,6 +28,9 @@ from xpnet.studies import gradcheck
 from . import fake_cupy
 from .promises.resuming import StopAt, Train
 
+# Else the tests would fill the user's cache, and share it between processes of which some are killed.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "off"
+
 DEMANDED = os.environ.get("XPNET_TEST_LIBRARIES", "").replace(",", " ").split()
 if unknown := set(DEMANDED) - set(LIBRARIES):
     raise ValueError(f"XPNET_TEST_LIBRARIES names {', '.join(unknown)}; the choices are {', '.join(LIBRARIES)}")

@@ -39,6 +39,7 @@ __all__ = [
     "try_lock",
     "unread",
     "usable_cpus",
+    "user_cache",
     "yield_cpu",
 ]
 
@@ -106,6 +107,13 @@ def replace(source: Path, target: Path) -> None:
             if time.monotonic() >= end:
                 raise
         time.sleep(_PAUSE)
+
+
+def user_cache() -> Path:
+    """The folder in which xpnet keeps what can be had again."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("xpnet", appauthor=False)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:

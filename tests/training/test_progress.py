@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backend import Backend
 from xpnet.display import duration
 from xpnet.training import epochs, progress
 from xpnet.training.history import Epoch
@@ -115,6 +116,24 @@ def test_within_an_epoch_it_says_how_far_how_well_how_fast_and_how_long(
     assert any(re.fullmatch(pattern, line) for line in lines), lines
     assert any(re.fullmatch(pattern.partition(", run")[0].replace("1/2", "2/2"), line) for line in lines), lines
     assert len(result.history) == 2
+
+
+def test_compiling_is_said_while_it_lasts_and_of_the_epoch_whose_time_contains_it(
+    small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spent = [0.25]
+
+    class Compile(xpnet.Callback):
+        def on_steps(self, run: Run) -> None:
+            spent[0] = 2.0 if run.epoch == 1 else 2.25
+
+    monkeypatch.setattr(Backend, "compiling_seconds", property(lambda _: spent[0]))
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    text = io.StringIO()
+    with caplog.at_level("INFO", logger="xpnet"):
+        fit(small_data, text, Slow(0.2), Compile(), epochs=2)
+    assert text.getvalue().startswith("epoch 1/2: compiling, 0 s\n")
+    assert [record.getMessage() for record in caplog.records] == ["compiling took 1.8 s of epoch 1"]
 
 
 def test_figures_so_far_are_those_of_the_steps_so_far(

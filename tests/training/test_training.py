@@ -117,9 +117,7 @@ def test_a_step_is_compilable(small_data: xpnet.Dataset) -> None:
     ("batch_size", "done"),
     [(9, [18, 36, 37]), (10, [32, 33]), (330, [1]), (200, [1, 2]), (2, [27, 54, 81, 108, 135, 162])],
 )
-def test_a_call_does_as_many_steps_as_leave_few_over(
-    small_data: xpnet.Dataset, batch_size: int, done: list[int]
-) -> None:
+def test_an_epoch_takes_the_fewest_calls(small_data: xpnet.Dataset, batch_size: int, done: list[int]) -> None:
     run, splits = prepare(xpnet.MLP((36, 3)), small_data, xpnet.TrainConfig(batch_size=batch_size), xpnet.select("cpu"))
     with computing(run):
         assert list(Loop(run, splits["train"]).epoch(1))[: len(done)] == done

@@ -53,8 +53,10 @@ def select(
     local_rank : this process's number among those of its team on this machine: "cuda" and "auto" deal its GPUs out.
     Returns the backend; its reason explains the choice of "auto".
     Choosing a library also makes the settings that it needs, for all of the process and until something else sets them:
-        JAX computes with 64 bits (jax_enable_x64), PyTorch and JAX on CUDA multiply at the precision that tf32 names,
-        CuPy's current device becomes this one, and with NumPy on glibc malloc keeps the memory that was freed.
+        JAX computes with 64 bits (jax_enable_x64), and on the CPU keeps what it compiles in the user's cache, unless it
+        was told another folder or none (jax_compilation_cache_dir, jax_enable_compilation_cache); PyTorch and JAX on
+        CUDA multiply at the precision that tf32 names, CuPy's current device becomes this one, and with NumPy on glibc
+        malloc keeps the memory that was freed.
     Raises DeviceError where the library or the device cannot be used. "auto" raises none for an unusable GPU, unless
         the library is cupy, which has no CPU; and no other device is ever replaced by a different one.
     """

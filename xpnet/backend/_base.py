@@ -162,6 +162,11 @@ class Backend:
         """Bytes that arrays on the device may still take; None where they share the computer's memory."""
         return None
 
+    @property
+    def compiling_seconds(self) -> float | None:
+        """Seconds that this process has spent on compiling so far; None where nothing is compiled."""
+        return None
+
     def feed(self) -> "Feed":
         """A new Feed to the device."""
         return Feed(self.to_device)

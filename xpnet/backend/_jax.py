@@ -1,18 +1,23 @@
 """JAX on the CPU or CUDA."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from xpnet.errors import DeviceError
 
+from . import _programs
 from ._base import Backend, Step, cpu_threads, first_line, human_bytes, load
 
 _EXTRA = 'pip install "xpnet[jax]"'
 
 
 class JaxBackend(Backend):
-    """JAX on the CPU or one NVIDIA GPU; its autograd is not used."""
+    """JAX on the CPU or one NVIDIA GPU; its autograd is not used.
+
+    xp is JAX's namespace, with a take that does not look for indices out of bounds.
+    """
 
     name, title = "jax", "JAX"
     devices = ("cpu", "cuda")
@@ -31,7 +36,8 @@ class JaxBackend(Backend):
 
     def _open(self, index: int) -> None:
         self._jax = load("jax", self.title, _EXTRA)
-        self.xp = self._jax.numpy
+        self.xp = SimpleNamespace(**vars(self._jax.numpy))
+        self.xp.take = _take
         self.version = self._jax.__version__
         self.description = cpu_threads()
         if self.device == "cpu":
@@ -47,6 +53,9 @@ class JaxBackend(Backend):
     def activate(self) -> None:
         # without it JAX makes every float64 a float32 without a word, explicit dtypes included
         self._jax.config.update("jax_enable_x64", True)
+        _programs.count(self._jax)
+        if self.device == "cpu":
+            _programs.keep(self._jax)
         if self.device != "cpu":  # where its default is TF32
             self._jax.config.update("jax_default_matmul_precision", "tensorfloat32" if self.tf32 else "highest")
 
@@ -75,3 +84,12 @@ class JaxBackend(Backend):
 
         compiled: Step = self._jax.jit(step if times == 1 else repeated, donate_argnums=0)
         return compiled
+
+    @property
+    def compiling_seconds(self) -> float:
+        return _programs.seconds()
+
+
+def _take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+    # jnp.take makes NaN of what is out of bounds, which is one more choice for every element of a batch
+    return x[(*(slice(None),) * ((axis or 0) % x.ndim), indices)]

@@ -11,9 +11,8 @@ from cyclopts import Parameter
 from xpnet import export as formats
 from xpnet.cli.datasets import DataDir, DataName, figure, newest_run, test_split, together
 from xpnet.cli.terminal import fill
-from xpnet.data.formats.folders import user_cache
 from xpnet.model import load
-from xpnet.platforms import has_windows
+from xpnet.platforms import has_windows, user_cache
 
 __all__ = ["draw"]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet.checks import nearest
 from xpnet.errors import DataError
+from xpnet.platforms import user_cache
 
 from . import toys
 from .dataset import Dataset, Split
@@ -24,7 +25,6 @@ from .formats import (
     read_npz,
     read_pickle,
     read_split,
-    user_cache,
 )
 from .packed import Location, open_archive
 from .sets import SETS, SetInfo

@@ -28,6 +28,7 @@ __all__ = ["checkpointers", "train"]
 
 MOST_ROLLBACKS = 3
 READ_EVERY = 0.2  # seconds between two readings of the figures within an epoch, for which the device is waited for
+NOTICED = 0.5  # seconds of compiling from which they are told
 
 logger = logging.getLogger("xpnet")
 
@@ -68,6 +69,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
     elif rolls_back:
         run.checkpoint = compose(run, loop, 0, 0.0)
     agreed = _agree(run)
+    compiled = run.backend.compiling_seconds
     while len(run.history) < run.epochs and not agreed.stop:
         try:
             done, seconds, agreed = _train_epoch(run, loop, observers, keep, splits["train"].spread)
@@ -76,6 +78,7 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
                 run.history.append(_measured(run, loop, seconds, evaluate, held_out, splits["train"].spread))
                 run.done, done, seconds = 0, 0, 0.0
                 run.note_best()
+                compiled = _tell_compiling(run, compiled)
             if keep is not None:  # before a callback can fail
                 keep(done, seconds)
             if ended:
@@ -97,6 +100,14 @@ def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> N
 def checkpointers(run: Run, observers: list[Callback]) -> list[Callback]:
     """The callbacks that want checkpoints."""
     return [observer for observer in observers if observer.wants_state(run)]
+
+
+def _tell_compiling(run: Run, before: float | None) -> float | None:
+    """Say what compiling has taken of an epoch, whose time may contain much of it; returns what it has taken so far."""
+    so_far = run.backend.compiling_seconds
+    if before is not None and so_far is not None and so_far - before >= NOTICED:
+        logger.info("compiling took %.1f s of epoch %d", so_far - before, len(run.history))
+    return so_far
 
 
 def _train_epoch(

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -74,10 +73,13 @@ class Loop:
             counting=counting,
             sharing=self._sharing(),
         )
-        # As many as leave few steps over, which take a call each: of 116 not 32, but 29.
+        # The steps of a call are alike: an epoch's last, where it has fewer examples, has one of its own.
+        self._n_alike = run.n_examples // run.batch_size
+        # As many as make the fewest calls, since steps that are left over take one each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
-        alike = min(self._loader.steps, n_steps - 1, self._interval)
-        self._steps_per_call = max(1, alike // max(1, math.ceil(alike / steps_per_call)))
+        alike = min(self._loader.steps, self._n_alike, self._interval)
+        most = max(1, min(alike, steps_per_call))
+        self._steps_per_call = min(range(most, 0, -1), key=lambda steps: alike // steps + alike % steps)
         make = backend.compile if run.shards == 1 else backend.repeat
         self._step, self._steps = make(step, 1), make(step, self._steps_per_call)
         self.set_rates()
@@ -98,15 +100,14 @@ class Loop:
         draws = generator(run.config.seed, ORDER, number) if self._loader.drawn else None
         for images, targets, weights, order, starts in self._loader.shuffled(draws, skipped):
             taken = order if run.shards == 1 else self._orders(order, starts)
-            # The steps of a call are alike: the epoch's last, which may have fewer examples, has one of its own.
             end = min(end + self._loader.steps, n_steps)
             while done < end:
                 # And a checkpoint is between two calls.
                 due = done - done % self._interval + self._interval
-                together = done + self._steps_per_call <= min(end, due, n_steps - 1)
+                together = done + self._steps_per_call <= min(end, due, self._n_alike)
                 step, steps = (self._steps, self._steps_per_call) if together else (self._step, 1)
                 done += steps
-                offsets = self._offsets if done < n_steps else self._last_offsets
+                offsets = self._offsets if done <= self._n_alike else self._last_offsets
                 self.state = step(self.state, images, targets, taken, self._rates, offsets, weights)
                 yield done
 

@@ -177,7 +177,8 @@ class _Clock:
         words = dict.fromkeys(("epoch", "share", "loss", "accuracy", "speed", "left", "run"), "")
         words["epoch"] = f"epoch {min(run.epoch, run.epochs)}/{run.epochs}"
         if self.share is None:
-            words["share"] = f"preparing, {duration(time.monotonic() - self._began)}" if not run.history else ""
+            doing = "preparing" if run.backend.compiling_seconds is None else "compiling"
+            words["share"] = f"{doing}, {duration(time.monotonic() - self._began)}" if not run.history else ""
         elif self.share == 1.0:
             words["share"] = "measuring"
         else:

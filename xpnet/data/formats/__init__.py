@@ -7,7 +7,6 @@ its packed size (packed.py); a raw IDX file of images beyond that is mapped, and
 """
 
 from .detect import read, read_split
-from .folders import user_cache
 from .idx import idx_files, idx_name, idx_sha256, read_idx, read_idx_split, write_idx
 from .mat import read_mat
 from .npz import read_npy, read_npz, read_npz_arrays
@@ -32,7 +31,6 @@ __all__ = [
     "read_pickle",
     "read_split",
     "read_table",
-    "user_cache",
     "write_idx",
     "write_parts",
 ]

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +22,14 @@ from xpnet.data.pictures import to_form
 from xpnet.data.pictures.decoding import decode
 from xpnet.errors import DataError
 from xpnet.files import write_atomically
+from xpnet.platforms import user_cache
 
 from .npz import read_npz_arrays
 
 if TYPE_CHECKING:
     from xpnet.data.download import Progress
 
-__all__ = ["picture_classes", "picture_parts", "read_pictures", "stray_pictures", "user_cache"]
+__all__ = ["picture_classes", "picture_parts", "read_pictures", "stray_pictures"]
 
 Classes = Mapping[str, Sequence[Location]]
 Shape = tuple[int, int]
@@ -56,13 +56,6 @@ WORTH_KEEPING = 1.0
 """Seconds of reading from which the result is kept in the user's cache."""
 
 logger = logging.getLogger("xpnet")
-
-
-def user_cache() -> Path:
-    """The folder in which xpnet keeps what can be had again."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("xpnet", appauthor=False)
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
