@@ -1005,6 +1005,15 @@ def test_help_imports_no_array_library() -> None:
     assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "matplotlib"} & set(loaded)
 
 
+def test_what_is_left_at_the_end_is_not_searched_for_garbage() -> None:
+    code = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count())); sys.argv[1:] = ['--version']"
+    code += "; from xpnet.__main__ import main; print(gc.get_freeze_count()); main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    before, _, after = done.stdout.splitlines()
+    assert int(before) == 0 < int(after)
+
+
 EVERYTHING = """
 import importlib.util, sys
 from xpnet.cli import main

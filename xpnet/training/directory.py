@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import os
 import re
@@ -283,8 +282,7 @@ class RunDirectory(Writer):
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
         """A context in which a picture that fails is reported, and ends nothing."""
-        path, collects = self.path / "curves.png", gc.isenabled()
-        gc.disable()  # to import a drawing library makes objects that stay: looking through them takes a seventh of it
+        path = self.path / "curves.png"
         try:
             yield
         except MissingPackageError as error:
@@ -293,6 +291,3 @@ class RunDirectory(Writer):
             logger.warning("%s was not drawn: interrupted", path)
         except Exception as error:  # whatever a drawing library finds wrong, the run is done and its files are intact
             logger.warning(f"{path} could not be drawn: {error}")
-        finally:
-            if collects:
-                gc.enable()
