@@ -388,7 +388,7 @@ def test_startup(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "xpnet train: not measured: mnist is in none of " in out
     assert "than 2.5 times" in out
     assert re.search(r"an epoch of 150 rows besides its steps, with a directory: 0\.\d+ ms", out)
-    assert re.search(r"the end of a run: \d+\.\d\d s", out)
+    assert re.search(r"xpnet train on 150 rows: \d+\.\d\d s in all, -?\d+\.\d\d s for curves.png", out)
     for wall, memory, code in ((1.7, 349.0, 0), (1.8, 349.0, 1), (1.7, 351.0, 1)):
         assert startup._judge("mnist", _common.TrainRun(wall, 0.5, 1e5, memory, "")) == code
         assert ("NOT LESS" in capsys.readouterr().out) == bool(code)
