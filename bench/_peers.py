@@ -25,7 +25,7 @@ from xpnet.data import Dataset
 from xpnet.training.evaluate import make_evaluate
 from xpnet.training.initializers import init_params
 from xpnet.training.loader import Loader
-from xpnet.training.loop import STEPS_PER_CALL, Loop, computing
+from xpnet.training.loop import Loop, computing, fewest_calls
 from xpnet.training.prepare import prepare
 
 
@@ -233,8 +233,7 @@ class _TorchGraph(_Torch):
     def __init__(self, data: Dataset, network: xpnet.MLP, config: xpnet.TrainConfig) -> None:
         super().__init__(data, network, config)
         torch, n_steps, batch_size = self._torch, self._run.n_steps, self._run.batch_size
-        # As many as leave few steps over.
-        self._together = n_steps // math.ceil(n_steps / STEPS_PER_CALL)
+        self._together = fewest_calls(n_steps)
         self._rows = torch.arange(self._together * batch_size, device=self._device).view(-1, batch_size)
         self._rates = torch.from_numpy(self._run.rates.astype(np.float32)).to(self._device)
         self._next_rates, self._lr = self._rates[: self._together].clone(), self._rates[0].clone()

@@ -20,7 +20,7 @@ from xpnet.training.loader import Examples, Loader
 from xpnet.training.run import Run
 from xpnet.training.step import Cut, Objective, Sharing, State, make_step
 
-__all__ = ["STEPS_PER_CALL", "Loop", "computing", "largest_product"]
+__all__ = ["STEPS_PER_CALL", "Loop", "computing", "fewest_calls", "largest_product"]
 
 Array = Any
 Arrays = list[Any]
@@ -75,11 +75,9 @@ class Loop:
         )
         # The steps of a call are alike: an epoch's last, where it has fewer examples, has one of its own.
         self._n_alike = run.n_examples // run.batch_size
-        # As many as make the fewest calls, since steps that are left over take one each: of 116 not 32, but 29.
         self._interval = int(min(n_steps, config.checkpoint_interval()[0]))
         alike = min(self._loader.steps, self._n_alike, self._interval)
-        most = max(1, min(alike, steps_per_call))
-        self._steps_per_call = min(range(most, 0, -1), key=lambda steps: alike // steps + alike % steps)
+        self._steps_per_call = fewest_calls(alike, steps_per_call)
         make = backend.compile if run.shards == 1 else backend.repeat
         self._step, self._steps = make(step, 1), make(step, self._steps_per_call)
         self.set_rates()
@@ -208,6 +206,11 @@ def computing(run: Run) -> Iterator[None]:
     quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with backend.active(), backend.threads_for(largest), quiet:
         yield
+
+
+def fewest_calls(steps: int, most: int = STEPS_PER_CALL) -> int:
+    """How many of some steps a call does, at most, where those left over take one each: of 116 not 32, but 29."""
+    return min(range(max(1, min(steps, most)), 0, -1), key=lambda each: steps // each + steps % each)
 
 
 def largest_product(network: MLP, batch_size: int) -> int:
