@@ -1168,7 +1168,7 @@ def test_a_signal_saves_the_state_within_the_epoch_and_a_second_one_waits_for_no
         assert main([*TRAIN, "--data", patterns, "--out", "run"]) == status
     out, err = capsys.readouterr()
     assert not out
-    where = "epoch 2, step 42" if times == 1 else "epoch 1"
+    where = "epoch 2, step 44" if times == 1 else "epoch 1"
     line = f"the parameters of epoch 1 are saved in run; xpnet train --resume run continues after {where}"
     assert err.endswith(f"\nxpnet: {what}; {line}\n")
     assert len(xpnet.training.history.read_history("run")) == 1
