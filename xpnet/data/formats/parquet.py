@@ -319,7 +319,7 @@ def _numbers(columns: list[Any]) -> NDArray[Any]:
 def _class_names(schema: Any) -> dict[int, tuple[str, ...]]:
     """The classes that the hub's description names, by their column."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = json.loads((schema.metadata or {})[b"huggingface"].decode())["info"]["features"]
         named = {name: tuple(about["names"]) for name, about in features.items() if about.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
