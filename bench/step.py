@@ -80,10 +80,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, rounds: int) -> None:
     """The medians of a step's parts, one after the other as the step does them."""
-    xp, network, rng = xpnet.select("cpu").xp, xpnet.MLP(sizes), np.random.default_rng(0)
+    backend, network, rng = xpnet.select("cpu"), xpnet.MLP(sizes), np.random.default_rng(0)
+    xp, update = backend.xp, backend.blockwise(OPTIMIZERS[config.optimizer].update)
     images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
     labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
-    optimizer, options = OPTIMIZERS[config.optimizer], config.hyperparameters
+    options = config.hyperparameters
     params, lr = init_params(network), np.full(1, 1e-4, np.float32)
     slots = init_state(config.optimizer, params)
     loss_of, layers = LOSSES[network.loss].function, _layers(sizes, batch_size)
@@ -110,7 +111,7 @@ def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, r
         lap("loss and its gradient")
         grads = vjp(dlogits)
         lap("backward")
-        params, slots = optimizer.update(params, slots, grads, lr=lr, xp=xp, **options)
+        params, slots = update(params, slots, grads, lr=lr, xp=xp, **options)
         lap("update of the parameters")
         xp.count_nonzero(xp.argmax(logits, axis=1) == y)
         xp.isfinite(loss)
@@ -151,7 +152,13 @@ def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Calla
     labels = rng.integers(0, sizes[-1], n).astype(np.int32)
     n_steps = n // batch_size
     step = make_step(
-        network, config, xp=backend.xp, batch_size=batch_size, n_steps=n_steps, schema=Schema(image_shape=(28, 28))
+        network,
+        config,
+        xp=backend.xp,
+        batch_size=batch_size,
+        n_steps=n_steps,
+        schema=Schema(image_shape=(28, 28)),
+        update=backend.blockwise(OPTIMIZERS[config.optimizer].update),
     )
     order, offsets, rates = rng.permutation(n), np.arange(batch_size), np.full(1_000_000, 1e-4, np.float32)
     params = init_params(network)

@@ -832,12 +832,12 @@ def test_step_reads_nothing_it_should_not(xp: ArrayLibrary) -> None:
     """One step from arrays of each variant: it takes rate, indices and masks from device arrays, and consumes state."""
     if xp.variant.mode == "readonly":
         pytest.skip("a step consumes its state")
-    from xpnet.optim import init_state
+    from xpnet.optim import adam, init_state
     from xpnet.training.step import State
 
     network = MLP_EVERYTHING
     config = TrainConfig(optimizer="adam", clip_norm=1.0, dtype=xp.dtype)
-    step = make_step(network, config, xp=xp.xp, batch_size=4, n_steps=3, schema=Schema())
+    step = make_step(network, config, xp=xp.xp, batch_size=4, n_steps=3, schema=Schema(), update=adam)
     params = [xp(p) for p in init_params(network, dtype="float64")]
 
     def one(dtype: str) -> Any:

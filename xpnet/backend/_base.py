@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from xpnet.errors import DeviceError
 from xpnet.platforms import usable_cpus
 
 from .arrays import home_of, to_numpy
+
+if TYPE_CHECKING:
+    from xpnet.optim import Update
 
 # a user who has said how many threads there shall be gets them
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -30,7 +33,6 @@ work takes one of them now and then.
 Step = TypeVar("Step", bound=Callable[..., Any])
 T = TypeVar("T")
 Exchange = Callable[..., Any]
-Update = Callable[..., Any]
 
 
 class Peers(Protocol):
@@ -202,7 +204,7 @@ class Backend:
         """
         return function
 
-    def blockwise(self, update: Update) -> Update:
+    def blockwise(self, update: "Update") -> "Update":
         """Let an update rule, whose operations are elementwise, pass over its arrays in the way that is fastest here.
 
         update : of optim; it consumes its first two arguments.

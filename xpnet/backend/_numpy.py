@@ -3,14 +3,17 @@
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.platforms import keep_freed_memory
 
-from ._base import Backend, Exchange, Peers, Update, cpu_threads, worth_threads
+from ._base import Backend, Exchange, Peers, cpu_threads, worth_threads
 from .blocks import in_blocks
+
+if TYPE_CHECKING:
+    from xpnet.optim import Update
 
 _SHORT = 32
 """The longest row of which a copy to transpose costs less than a loop of its own."""
@@ -40,7 +43,7 @@ class NumpyBackend(Backend):
         limits: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
         return limits
 
-    def blockwise(self, update: Update) -> Update:
+    def blockwise(self, update: "Update") -> "Update":
         return in_blocks(update)
 
     def link(self, team: Peers) -> AbstractContextManager[Exchange]:

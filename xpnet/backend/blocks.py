@@ -8,13 +8,15 @@ bits are the same.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.optim import Update
 
 __all__ = ["in_blocks"]
 
 Arrays = list[Any]
-Update = Callable[..., tuple[Arrays, Arrays]]
 
 BLOCK, ENOUGH = 1 << 17, 1 << 21
 """Elements of a block, and those from which on blocks pay.
@@ -28,7 +30,7 @@ Stretch = tuple[int, slice]
 """A part of an array: the array's place in its list, and the elements."""
 
 
-def in_blocks(update: Update) -> Update:
+def in_blocks(update: "Update") -> "Update":
     """The same update rule of NumPy arrays, block by block where there are many parameters.
 
     update : as optim.Update; elementwise but for the count of the updates, which may be the state's last array.

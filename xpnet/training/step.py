@@ -19,7 +19,7 @@ from xpnet.numerics.augment import distort
 from xpnet.numerics.functional import clip_by_global_norm
 from xpnet.numerics.network import MLP
 from xpnet.numerics.shards import bounds, flat, parted, tree_sum
-from xpnet.optim import OPTIMIZERS, Update, limit_norms, moving_average
+from xpnet.optim import Update, limit_norms, moving_average
 from xpnet.training.config import TrainConfig
 
 __all__ = ["Cut", "Sharing", "State", "make_step"]
@@ -85,7 +85,7 @@ def make_step(
     window: int | None = None,
     schema: Schema,
     objective: Objective | None = None,
-    update: Update | None = None,
+    update: Update,
     counting: bool = True,
     sharing: Sharing | None = None,
 ) -> Callable[..., State]:
@@ -96,7 +96,7 @@ def make_step(
     window : steps after which other examples are on the device; None for all of the epoch's.
     schema : of the data; its scalings are arrays on the device.
     objective : what is minimised, with the arguments and results of network.loss_and_grads, which None takes.
-    update : the update rule, a function of optim; None takes that of the settings.
+    update : the update rule, a function of optim.
     counting : whether the hits are counted.
     sharing : how batches are cut into shards; None for batches that are not cut.
     Returns step(state, images, targets, order, rates, offsets, weights=None) -> state, with all arrays on one device:
@@ -108,7 +108,6 @@ def make_step(
         offsets a Cut: the shard is order[k][i * strides[k] + offsets[k]].
     """
     objective = objective or network.loss_and_grads
-    update = update or OPTIMIZERS[config.optimizer].update
     options = config.hyperparameters
 
     def part(
