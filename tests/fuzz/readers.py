@@ -178,9 +178,12 @@ def write(reader: Reader, content: bytes, folder: Path) -> None:
 
 def warm_up(reader: Reader, folder: Path) -> list[bytes]:
     """Read the valid inputs unwatched, so that what is imported at first use is there.   Returns them."""
-    # By the median of some pictures, by the metadata of others, and by pickles of protocol 0.
-    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin", "encodings.raw_unicode_escape"):
+    # By the median of some pictures, by the metadata of others, by pickles of protocol 0, and by tables of UTF-16,
+    # which may lie in every archive.
+    for module in ("numpy.ma", "PIL.MpoImagePlugin", "PIL.TiffImagePlugin"):
         import_module(module)
+    for codec in ("raw_unicode_escape", "utf_16"):
+        import_module(f"encodings.{codec}")
     seeds = list(reader.seeds())
     for seed in seeds:
         write(reader, seed, folder)

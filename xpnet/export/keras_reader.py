@@ -66,8 +66,8 @@ def _unpacked(content: bytes) -> tuple[Config, bytes, dict[str, Any]]:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
             large = sum(sizes.values()) > len(content) or sizes["config.json"] + sizes.get(DESCRIPTION, 0) > MAX_CONFIG
             if not large:
-                config = json.loads(archive.read("config.json"))
-                text = json.loads(archive.read(DESCRIPTION)) if DESCRIPTION in sizes else {}
+                config = json.loads(archive.read("config.json").decode())
+                text = json.loads(archive.read(DESCRIPTION).decode()) if DESCRIPTION in sizes else {}
                 return config, archive.read("model.weights.h5"), text if isinstance(text, dict) else {}
     except (zipfile.BadZipFile, LookupError, ValueError, OSError, NotImplementedError, RecursionError) as error:
         raise ModelError(f"damaged, or not what Keras 3 saves ({error})") from None
