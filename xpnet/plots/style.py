@@ -97,11 +97,12 @@ FONT, SMALL, TITLE = 9.0, 8.0, 10.0
 LINE = 0.17  # inches from one line of text to the next
 
 DPI = 150
-# Nothing that differs from one day or one version to the next.
-METADATA = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+# How each format is written: with no metadata that differ from one day or one version to the next, and at zlib's level
+# 4, by which curves.png is as small as by default and takes a tenth less time.
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 MOST_TILES = 500
 
@@ -177,7 +178,7 @@ def signed_map() -> Any:
 def format_of(path: str | Path) -> str:
     """The format that a picture's path asks for by its suffix: png, svg or pdf.   Raises ConfigError for another."""
     kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in METADATA:
+    if kind not in FORMATS:
         raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf: name such a file")
     return kind
 
@@ -190,7 +191,7 @@ def save(figure: "Figure", path: str | Path) -> None:
     Raises ConfigError for another suffix, or where the file cannot be written.
     """
     kind, content = format_of(path), io.BytesIO()
-    figure.savefig(content, format=kind, dpi=DPI, metadata=METADATA[kind])
+    figure.savefig(content, format=kind, dpi=DPI, **FORMATS[kind])
     try:
         write_atomically(Path(path), content.getvalue())
     except OSError as error:
