@@ -112,6 +112,7 @@ class MLP:
         step: Int[Array, " 1"] | None = None,
         seed: int = 0,
         first: int | Array = 0,
+        need_dx: bool = False,
         xp: Any = None,
     ) -> tuple[Float[Array, "n {self.sizes[-1]}"], Callable[[Array], Arrays], Arrays]:
         """The network's logits and the way back from them.
@@ -121,8 +122,10 @@ class MLP:
         training : normalise by the batch's own statistics, and drop units where the network has dropout.
         step : >= 0, which selects the dropout masks; needed for training with dropout.
         seed : of the dropout masks.   first : the place of x's first row in the batch, whose rows share the masks.
+        need_dx : whether the gradient by x is wanted too.
         Raises ValueError if the lists' lengths do not fit, or step is missing.
-        Returns logits; vjp(dlogits) -> gradients in the order of params; the new running statistics.
+        Returns logits; vjp(dlogits) -> gradients in the order of params, after them dx where it is wanted; the new
+        running statistics.
         """
         if training and (self.dropout or self.input_dropout) and step is None:
             raise ValueError("training with dropout needs step, the (1,) integer array that selects the masks")
@@ -133,12 +136,14 @@ class MLP:
         if training and self.input_dropout:
             start = first * x.shape[1]
             draws = uniform(x.shape, step, seed=seed, stream=INPUT, dtype=x.dtype, start=start, xp=xp)
-            x, _ = dropout(x, draws, self.input_dropout, xp=xp)
+            x, input_vjp = dropout(x, draws, self.input_dropout, xp=xp)
         for i in range(self.n_layers - 1):
-            x, vjps, moments = self._hidden_layer(i, x, rest, statistics, training, step, seed, first, i > 0, xp)
+            x, vjps, moments = self._hidden_layer(
+                i, x, rest, statistics, training, step, seed, first, need_dx or i > 0, xp
+            )
             pullbacks.append(vjps)
             new_running += moments
-        logits, last_vjp = dense(x, next(rest), next(rest), need_dx=self.n_layers > 1, xp=xp)
+        logits, last_vjp = dense(x, next(rest), next(rest), need_dx=need_dx or self.n_layers > 1, xp=xp)
 
         def vjp(dlogits: Array) -> Arrays:
             d, dW, db = last_vjp(dlogits)
@@ -146,6 +151,8 @@ class MLP:
             for pullback in reversed(pullbacks):
                 d, layer_grads = pullback(d)
                 grads = layer_grads + grads
+            if need_dx:
+                grads.append(input_vjp(d) if training and self.input_dropout else d)
             return grads
 
         return logits, vjp, new_running
@@ -270,6 +277,24 @@ class MLP:
         logits, vjp, running = self.forward(
             params, x, running=running, training=True, step=step, seed=seed, first=first, xp=xp
         )
-        smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
-        loss, loss_vjp = LOSSES[self.loss].function(logits, targets, weights=weights, xp=xp, **smoothing)
+        loss, loss_vjp = self.loss_of(logits, targets, weights=weights, xp=xp)
         return loss, vjp(loss_vjp(share)), logits, running
+
+    def loss_of(
+        self,
+        logits: Float[Array, "n {self.sizes[-1]}"],
+        targets: Int[Array, " n"] | Float[Array, "n {self.sizes[-1]}"],
+        *,
+        weights: Float[Array, " n"] | None = None,
+        xp: Any = None,
+    ) -> tuple[Float[Array, ""], Callable[..., Array]]:
+        """The network's loss, with its label smoothing, as a function of its logits.
+
+        targets, weights : as in loss_and_grads.
+        Returns the loss; vjp(dloss) -> dlogits.
+        """
+        smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        value: tuple[Array, Callable[..., Array]] = LOSSES[self.loss].function(
+            logits, targets, weights=weights, xp=xp, **smoothing
+        )
+        return value

@@ -250,6 +250,13 @@ class TrainConfig:
         TRAINING,
         **_POSITIVE,
     )
+    adversarial: float = _setting(
+        0.0,
+        "Distance by which each example is moved in the direction in which its loss rises fastest, to learn from it as "
+        "moved too, in scaled features, where a pixel is 0 to 1; 1 to 3 suits images like MNIST's. 0 turns it off",
+        TRAINING,
+        low=0.0,
+    )
     optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True, common=True)
     lr: float | None = _setting(
         None,
@@ -384,6 +391,8 @@ class TrainConfig:
             raise ConfigError(f"shards must be a power of two, not {self.shards}", setting="shards")
         if self.tf32 and self.dtype != "float32":
             raise ConfigError(f"tf32 needs dtype float32, not {self.dtype}", setting="tf32")
+        if self.teacher and self.adversarial:
+            raise ConfigError("teacher and adversarial are two objectives: leave one out", setting="adversarial")
         if isinstance(self.validation, float) and self.validation >= 1.0 and self.validation != int(self.validation):
             message = f"validation must be a share below 1 or a whole number, not {self.validation:g}"
             raise ConfigError(message, setting="validation")
@@ -530,6 +539,7 @@ class Settings(TypedDict, total=False):
     teacher: tuple[str, ...]
     teaching_share: float
     teaching_temperature: float
+    adversarial: float
     optimizer: str
     lr: float | None
     momentum: float

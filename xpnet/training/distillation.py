@@ -51,8 +51,7 @@ class Distillation:
         """Loss, gradients, logits and running statistics; arguments as in MLP.loss_and_grads."""
         network, T, s = self.network, self.temperature, self.share
         logits, vjp, running = network.forward(params, x, running=running, training=True, xp=xp, **options)
-        smoothing = {"label_smoothing": network.label_smoothing} if network.label_smoothing else {}
-        loss, loss_vjp = LOSSES[network.loss].function(logits, targets, weights=weights, xp=xp, **smoothing)
+        loss, loss_vjp = network.loss_of(logits, targets, weights=weights, xp=xp)
         q = self._teachers[0].probabilities(x, T, xp)
         for teacher in self._teachers[1:]:
             q = q + teacher.probabilities(x, T, xp)

@@ -13,6 +13,7 @@ from xpnet.numerics.network import MLP
 from xpnet.numerics.shards import bounds, sum_of_processes
 from xpnet.numerics.streams import ORDER
 from xpnet.optim import OPTIMIZERS, Update, init_state
+from xpnet.training.adversarial import Adversarial
 from xpnet.training.distillation import Distillation
 from xpnet.training.evaluate import no_hits
 from xpnet.training.initializers import generator
@@ -59,6 +60,8 @@ class Loop:
         window = self._loader.steps if self._loader.steps < n_steps else None
         if run.teachers:
             objective = objective or Distillation(network, run.teachers, run.schema, config)
+        elif config.adversarial:
+            objective = objective or Adversarial(network, config.adversarial)
         update = backend.blockwise(update or OPTIMIZERS[config.optimizer].update)
         step = make_step(
             network,
