@@ -45,6 +45,7 @@ MORE_NETWORKS: list[dict[str, Any]] = [
     {"dropout": 0.3},
     {"batch_norm": True},
     {"clip_norm": 0.1, "label_smoothing": 0.1, "class_weight": "balanced"},
+    {"hidden": (40, 8), "adversarial": 0.5, "batch_norm": True, "input_dropout": 0.1},
     {"hidden": (), "batch_size": "full", "epochs": 30},
 ]
 

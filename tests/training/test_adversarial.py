@@ -24,13 +24,15 @@ def random_batch(network: xpnet.MLP) -> tuple[list[np.ndarray], np.ndarray, np.n
     [
         xpnet.MLP((12, 9, 5, 3), activation="tanh", label_smoothing=0.1),
         xpnet.MLP((12, 9, 3), activation="gelu", input_dropout=0.3, dropout=0.2),
+        xpnet.MLP((12, 9, 3), activation="tanh", batch_norm=True),
         xpnet.MLP((12, 3)),
     ],
 )
 def test_the_equation_and_its_gradient(network: xpnet.MLP) -> None:
     """Against finite differences: first of the loss by x, for r, and then of J by the parameters with this r."""
     params, x, labels, weights = random_batch(network)
-    rest: dict[str, Any] = {"weights": weights, "running": [], "step": np.array([3]), "seed": 1, "xp": np}
+    running = [np.ones(shape) for shape in network.running_shapes().values()]
+    rest: dict[str, Any] = {"weights": weights, "running": running, "step": np.array([3]), "seed": 1, "xp": np}
 
     def loss_at(params: list[np.ndarray], x: np.ndarray) -> float:
         return float(network.loss_and_grads(params, x, labels, **rest)[0])
@@ -91,18 +93,6 @@ def test_a_network_withstands_what_it_trained_against(small_data: xpnet.Dataset)
         losses.append(2.0 * both - model.network.loss_and_grads(model.params, x, labels)[0])
         assert model.evaluate(images, labels).accuracy > 0.95
     assert losses[1] < 0.95 * losses[0]
-
-
-@pytest.mark.parametrize("library", ["torch", "jax", "array-api-strict"])
-def test_libraries_agree(small_data: xpnet.Dataset, library: str) -> None:
-    pytest.importorskip(library.replace("-", "_"), reason=f"{library} is not installed")
-    network = xpnet.MLP((36, 8, 3), dropout=0.2, batch_norm=True)
-    ours, theirs = (
-        xpnet.fit(network, small_data, library=name, dtype="float64", adversarial=0.5, **SETTINGS).model
-        for name in ("numpy", library)
-    )
-    for a, b in zip(ours.params, theirs.params, strict=True):
-        np.testing.assert_allclose(theirs.backend.to_host(b), a, rtol=1e-9, atol=1e-12)
 
 
 def test_processes_learn_the_same_bits(small_data: xpnet.Dataset) -> None:

@@ -72,7 +72,7 @@ def test_the_history_tells_what_happened(small_data: xpnet.Dataset) -> None:
     "settings",
     [
         {},
-        {**EVERYTHING, "augment": BENT, "max_norm": 0.8, "average": 0.9},
+        {**EVERYTHING, "augment": BENT, "max_norm": 0.8, "average": 0.9, "adversarial": 0.5},
         {"optimizer": "adam", "clip_norm": 0.5, "class_weight": "balanced"},
     ],
     ids=["plain", "everything", "adam"],
@@ -109,7 +109,7 @@ def test_weights_after_20_steps(
 def test_a_step_is_compilable(small_data: xpnet.Dataset) -> None:
     """jax.jit refuses what a graph capture refuses: reading a value on the host, branching on one, masks."""
     open_backend("jax")
-    settings = {**EVERYTHING, "augment": BENT, "max_norm": 1.0, "average": 0.9}
+    settings = {**EVERYTHING, "augment": BENT, "max_norm": 1.0, "average": 0.9, "adversarial": 0.5}
     small_fit(small_data, "jax", epochs=1, clip_norm=1.0, optimizer="adamw", weight_decay=0.1, **settings)
 
 
