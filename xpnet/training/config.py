@@ -252,8 +252,8 @@ class TrainConfig:
     )
     adversarial: float = _setting(
         0.0,
-        "Distance by which each example is moved in the direction in which its loss rises fastest, to learn from it as "
-        "moved too, in scaled features, where a pixel is 0 to 1; 1 to 3 suits images like MNIST's. 0 turns it off",
+        "Adversarial training: learn from each example also as moved this far in the direction in which its loss rises "
+        "fastest; in scaled features, where a pixel is 0 to 1. 0 turns it off",
         TRAINING,
         low=0.0,
     )
