@@ -378,7 +378,7 @@ def test_milestones_are_recipes_with_a_source_and_the_cheapest_comes_first() -> 
 
 def test_what_recipes_reach_is_what_the_results_say() -> None:
     records = read_records(Path(__file__).parents[2] / "bench/results/reproduce.json")
-    reached = {row.recipe: 100 - statistics.mean(row.errors) for row in tabulate(records)}
+    reached = {row.recipe: 100 - statistics.mean(row.errors) for row in tabulate(records) if row.data == "mnist"}
     assert reached == pytest.approx({name: read_recipe(name).measured for name in reached}, abs=0.0051)
     assert {name for name in milestones() if read_recipe(name).measured is not None} == set(reached)
 

@@ -57,6 +57,6 @@ def _print_all(console: "Console") -> None:
 
 
 def _group(recipe: Recipe) -> str:
-    if not recipe.seeds:
-        return GROUPS[2]
-    return GROUPS[0] if recipe.reported is None else GROUPS[1]
+    if recipe.source == "xpnet's own.":
+        return GROUPS[0]
+    return GROUPS[1] if recipe.seeds else GROUPS[2]
