@@ -20,7 +20,7 @@ class Adversarial:
     running statistics and the logits are those of x.
 
     network : the network.   distance : > 0, the Euclidean length of r, in features as the network gets them.
-    Source: Goodfellow, Shlens and Szegedy 2015, section 6, with the direction of Miyato et al. 2016, equation 3.
+    Source: Goodfellow, Shlens and Szegedy 2015, section 6, with the direction of Miyato et al. 2016.
     """
 
     def __init__(self, network: MLP, distance: float) -> None:
