@@ -106,7 +106,7 @@ def test_few_bits_are_what_rounded_says(bits: int, asking: Any) -> None:
         assert np.array_equal(mine, theirs.ravel())
 
 
-def test_as_few_bits_as_change_no_answer() -> None:
+def test_as_few_bits_as_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rng = drawer(sizes=(784, 40, 10)), np.random.default_rng(0)
     W, b = model.params[2:]
     W[:, 1], b[1], b[2:] = W[:, 0] + 0.01 * rng.normal(size=40), b[0], -9  # a close race of the first two classes
@@ -119,6 +119,10 @@ def test_as_few_bits_as_change_no_answer() -> None:
             f"{bits}-bit weights" in model_of(content(model, examples=Split(images[rows], expected[rows])))["colophon"]
         )
     assert "14-bit weights" in model_of(content(model))["colophon"]
+    W[:, 1] = W[:, 0] + 1e-6 * rng.normal(size=40)  # closer than 14 bits tell apart
+    for one_in, bits in ((1000, 32), (1, 14)):
+        monkeypatch.setattr("xpnet.export.page.TIES", one_in)
+        assert f"{bits}-bit weights" in model_of(content(model, examples=Split(images, expected)))["colophon"]
     assert "32-bit weights" in model_of(content(drawer()))["colophon"]
     model.params[0][3, 3] = np.nan
     assert "32-bit weights" in model_of(content(model, quantize="int8"))["colophon"]
