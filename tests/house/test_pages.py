@@ -43,6 +43,9 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(
 
 def test_a_difference_is_seen() -> None:
     assert differs("a 97.8 % in 3.2 s\n", "a  97.6 % in 9.0 s\n") == ""
+    assert differs("7 ████████ 20.0 %", "7 ████████▏ 20.1 %") == ""
+    assert differs("7 ████████ 20.0 %", "7 ██████ 20.0 %")
+    assert differs("7 ████████ 20.0 %", "7 20.0 %")
     assert differs("a\n...\nc\n", "a\nb\nb\nc\n") == ""
     assert differs("runs/20261129-071050-mnist\n", "runs/20261130-080000-mnist\n") == ""
     for shown, printed in (("a 97.8 %", "a 91.6 %"), ("3 rows", "4 rows"), ("a", "b"), ("a", "a\nb"), ("a\nb", "a")):

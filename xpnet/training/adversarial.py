@@ -50,7 +50,7 @@ class Adversarial:
         return 0.5 * (loss + moved_loss), [g + h for g, h in zip(grads, moved_grads, strict=True)], logits, moments
 
     def _move(self, dx: Array, xp: Any) -> Array:
-        """r; gradients are scaled before they are squared, since those of an example that is no question are tiny."""
+        """r; gradients are scaled before they are squared, since those of examples that are learned are tiny."""
         largest = xp.max(xp.abs(dx), axis=1, keepdims=True)
         direction = dx / xp.maximum(largest, float(xp.finfo(dx.dtype).smallest_normal))
         length = xp.sqrt(xp.sum(direction * direction, axis=1, keepdims=True))
