@@ -4,6 +4,7 @@ import io
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,24 @@ def test_figures_so_far_are_those_of_the_steps_so_far(
     assert abs(accuracy * n - epoch.train_accuracy * examples) <= examples - n
     assert loss * n <= epoch.train_loss * examples + 1e-3
     assert loss == pytest.approx(epoch.train_loss, rel=0.5)
+
+
+@pytest.mark.parametrize(("milliseconds", "readings"), [(10, [60, 120, 180, 240, 300]), (1, [60, 300]), (0, [60])])
+def test_a_device_that_takes_steps_before_it_does_them_is_waited_for(
+    milliseconds: int, readings: list[int], small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock advances only where the device is waited for, as with JAX, by the milliseconds of each step."""
+    now, waited = [0.0], [0]
+
+    def read(run: Run, *_: Any) -> None:
+        now[0] += (run.done - waited[-1]) * milliseconds / 1000
+        waited.append(run.done)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr(epochs, "time", clock)
+    monkeypatch.setattr(epochs, "_so_far", read)
+    fit(small_data, io.StringIO(), epochs=1, batch_size=1)
+    assert waited[1:] == readings
 
 
 def test_a_regression_s_figure_so_far_is_r2(monkeypatch: pytest.MonkeyPatch) -> None:

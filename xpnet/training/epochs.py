@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,7 +28,7 @@ from xpnet.training.run import Run
 __all__ = ["checkpointers", "train"]
 
 MOST_ROLLBACKS = 3
-READ_EVERY = 0.2  # seconds between two readings of the figures within an epoch, for which the device is waited for
+READ_EVERY = 0.2  # seconds of steps between two readings of the figures within an epoch, which wait for the device
 NOTICED = 0.5  # seconds of compiling from which they are told
 
 logger = logging.getLogger("xpnet")
@@ -126,7 +127,8 @@ def _train_epoch(
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
         done, seconds = run.checkpoint.done, run.checkpoint.seconds
     issued, run.so_far = done, None
-    read_at = saved_at = time.monotonic()
+    read, read_at, pace = done, time.monotonic(), math.inf
+    saved_at = read_at
     every_steps, every_seconds = run.config.checkpoint_interval()
     steps = loop.epoch(run.epoch, done)
     watch = _Stopwatch(run.backend)
@@ -137,8 +139,12 @@ def _train_epoch(
             for done in steps:
                 if done - issued >= STEPS_PER_CALL or done == run.n_steps:
                     run.done = issued = done
-                    if observers and time.monotonic() - read_at >= READ_EVERY and done < run.n_steps:
-                        run.so_far, read_at = _so_far(run, loop, spread), time.monotonic()
+                    # JAX takes all steps of an epoch at once, however long they will take, hence the pace.
+                    due = max(time.monotonic() - read_at, pace * (done - read)) >= READ_EVERY
+                    if observers and due and done < run.n_steps:
+                        run.so_far, before = _so_far(run, loop, spread), read_at
+                        read_at = time.monotonic()
+                        pace, read = (read_at - before) / (done - read), done
                     for observer in observers:
                         observer.on_steps(run)
                 agreed = _agree(run, done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds)
