@@ -20,7 +20,7 @@ from bench._common import Parser
 from bench._log import note
 from xpnet.data import Schema
 from xpnet.numerics.augment import STANDARD, distort
-from xpnet.numerics.functional import LOSSES, scale_features
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES, scale_features
 from xpnet.optim import OPTIMIZERS, init_state
 from xpnet.training.config import TrainConfig
 from xpnet.training.initializers import init_params
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m bench step", description=__doc__)
     parser.add_argument("--hidden", type=int, nargs="+", default=[128])
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--activation", default="relu", choices=ACTIVATIONS)
     parser.add_argument("--optimizer", default="momentum")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=200, help="rounds of 10 steps each")
@@ -40,26 +41,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parts", action="store_true", help="show where the time of a step goes")
     options = parser.parse_args(argv)
     sizes, batch_size = (784, *options.hidden, 10), options.batch_size
+    network = xpnet.MLP(sizes, activation=options.activation)
     config = TrainConfig(optimizer=options.optimizer, weight_decay=options.weight_decay)
     backend = xpnet.select("cpu")
     floor = products(sizes, batch_size)
-    measured = {"step": _step(sizes, batch_size, config), "products": floor}
+    measured = {"step": _step(network, batch_size, config), "products": floor}
     if options.augment:
-        measured["step, augmented"] = _step(sizes, batch_size, config.replace(augment=STANDARD))
+        measured["step, augmented"] = _step(network, batch_size, config.replace(augment=STANDARD))
         measured["distortion"] = _distortion(batch_size)
     times: dict[str, list[float]] = {name: [] for name in (*measured, "products, all threads")}
     for round_ in range(options.rounds + 5):
-        with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
+        with backend.threads_for(largest_product(network, batch_size)):
             threads = _blas_threads()
             seconds = {name: _time(run) for name, run in measured.items()}
         seconds["products, all threads"] = _time(floor)
         if round_ >= 5:
             for name, each in seconds.items():
                 times[name].append(1e6 * each)
-    row = f"{'-'.join(map(str, sizes))}@{batch_size} {config.optimizer}"
+    relu = "" if network.activation == "relu" else f" {network.activation}"
+    row = f"{'-'.join(map(str, sizes))}{relu}@{batch_size} {config.optimizer}"
     print(
-        f"{'-'.join(map(str, sizes))}, batch {batch_size}, {config.optimizer}, weight decay {config.weight_decay:g}, "
-        f"float32, NumPy {np.__version__}, {threads} of {_blas_threads()} BLAS threads"
+        f"{'-'.join(map(str, sizes))} {network.activation}, batch {batch_size}, {config.optimizer}, "
+        f"weight decay {config.weight_decay:g}, float32, NumPy {np.__version__}, "
+        f"{threads} of {_blas_threads()} BLAS threads"
     )
     for name in measured:
         note(f"{row}: {name}", times[name], "us", against=f"{row}: products" if name != "products" else "")
@@ -73,14 +77,14 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("distortion", "step, augmented"):
             print(f"  {name} / step = {medians[name] / medians['step']:.2f}")
     if options.parts:
-        with backend.threads_for(largest_product(xpnet.MLP(sizes), batch_size)):
-            _print_parts(sizes, batch_size, config, options.rounds)
+        with backend.threads_for(largest_product(network, batch_size)):
+            _print_parts(network, batch_size, config, options.rounds)
     return 0
 
 
-def _print_parts(sizes: tuple[int, ...], batch_size: int, config: TrainConfig, rounds: int) -> None:
+def _print_parts(network: xpnet.MLP, batch_size: int, config: TrainConfig, rounds: int) -> None:
     """The medians of a step's parts, one after the other as the step does them."""
-    backend, network, rng = xpnet.select("cpu"), xpnet.MLP(sizes), np.random.default_rng(0)
+    backend, sizes, rng = xpnet.select("cpu"), network.sizes, np.random.default_rng(0)
     xp, update = backend.xp, backend.blockwise(OPTIMIZERS[config.optimizer].update)
     images = rng.integers(0, 256, (60_000, sizes[0]), dtype=np.uint8)
     labels, order = rng.integers(0, sizes[-1], 60_000).astype(np.int32), rng.permutation(60_000)
@@ -143,13 +147,13 @@ def _blas_threads() -> int:
     return threads
 
 
-def _step(sizes: tuple[int, ...], batch_size: int, config: TrainConfig) -> Callable[[], None]:
+def _step(network: xpnet.MLP, batch_size: int, config: TrainConfig) -> Callable[[], None]:
     """The step that fit repeats, on 60,000 random images."""
     rng = np.random.default_rng(0)
     n = 60_000
-    backend, network = xpnet.select("cpu"), xpnet.MLP(sizes)
-    images = rng.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
-    labels = rng.integers(0, sizes[-1], n).astype(np.int32)
+    backend = xpnet.select("cpu")
+    images = rng.integers(0, 256, (n, network.sizes[0]), dtype=np.uint8)
+    labels = rng.integers(0, network.sizes[-1], n).astype(np.int32)
     n_steps = n // batch_size
     step = make_step(
         network,
