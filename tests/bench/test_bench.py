@@ -452,10 +452,10 @@ def test_checkpoint(
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_step(capsys: pytest.CaptureFixture[str], augment: bool) -> None:
-    arguments = ["--hidden", "8", "--batch-size", "16", "--rounds", "2"]
+    arguments = ["--hidden", "8", "--activation", "gelu", "--batch-size", "16", "--rounds", "2"]
     assert step.main([*arguments, *(["--augment"] if augment else ["--parts"])]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("784-8-10, batch 16, momentum, ")
+    assert out.startswith("784-8-10 gelu, batch 16, momentum, ")
     medians = {name: int(us) for name, us in re.findall(r"^  (\w.*?) +(\d+) us median", out, re.MULTILINE)}
     ratios = re.findall(r"^  (\w.*) / (\w.*) = (\d+\.\d\d)$", out, re.MULTILINE)
     extra = {"step, augmented", "distortion"} if augment else set()
