@@ -286,7 +286,7 @@ def gelu(z: Float[Array, "*shape"], *, xp: Any = None) -> tuple[Float[Array, "*s
     y = z * h
 
     def vjp(dy: Array) -> Array:
-        # Numbers are multiplied with one another first: a pass over the array for each would cost as much as tanh.
+        # Numbers are multiplied with one another first: each pass over the array costs a quarter of tanh.
         return dy * (h + y * (1.0 - h) * (2.0 * c + 6.0 * c * k * square))
 
     return y, vjp
