@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         if round_ >= 5:
             for name, each in seconds.items():
                 times[name].append(1e6 * each)
-    relu = "" if network.activation == "relu" else f" {network.activation}"
-    row = f"{'-'.join(map(str, sizes))}{relu}@{batch_size} {config.optimizer}"
+    unusual = "" if network.activation == "relu" else f" {network.activation}"
+    row = f"{'-'.join(map(str, sizes))}{unusual}@{batch_size} {config.optimizer}"
     print(
         f"{'-'.join(map(str, sizes))} {network.activation}, batch {batch_size}, {config.optimizer}, "
         f"weight decay {config.weight_decay:g}, float32, NumPy {np.__version__}, "
