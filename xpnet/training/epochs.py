@@ -28,7 +28,7 @@ from xpnet.training.run import Run
 __all__ = ["checkpointers", "train"]
 
 MOST_ROLLBACKS = 3
-READ_EVERY = 0.2  # seconds of steps between two readings of the figures within an epoch, which wait for the device
+READ_EVERY = 0.2  # seconds of steps between two readings of the figures within an epoch
 NOTICED = 0.5  # seconds of compiling from which they are told
 
 logger = logging.getLogger("xpnet")
@@ -47,6 +47,21 @@ class _Stopwatch:
         yield
         self._backend.synchronize()
         self.seconds += time.perf_counter() - start
+
+
+class _Readings:
+    """Says when the figures within an epoch are due to be read again, which waits for the device."""
+
+    def __init__(self, done: int) -> None:
+        self._done, self._at, self._pace = done, time.monotonic(), math.inf
+
+    def due(self, done: int) -> bool:
+        # JAX takes all steps of an epoch at once, however long they will take: then their pace tells the time.
+        return max(time.monotonic() - self._at, self._pace * (done - self._done)) >= READ_EVERY
+
+    def taken(self, done: int) -> None:
+        before, self._at = self._at, time.monotonic()
+        self._pace, self._done = (self._at - before) / (done - self._done), done
 
 
 def train(run: Run, splits: dict[str, Examples], observers: list[Callback]) -> None:
@@ -127,8 +142,7 @@ def _train_epoch(
     if run.checkpoint is not None and len(run.checkpoint.history) == len(run.history):
         done, seconds = run.checkpoint.done, run.checkpoint.seconds
     issued, run.so_far = done, None
-    read, read_at, pace = done, time.monotonic(), math.inf
-    saved_at = read_at
+    readings, saved_at = _Readings(done), time.monotonic()
     every_steps, every_seconds = run.config.checkpoint_interval()
     steps = loop.epoch(run.epoch, done)
     watch = _Stopwatch(run.backend)
@@ -139,12 +153,9 @@ def _train_epoch(
             for done in steps:
                 if done - issued >= STEPS_PER_CALL or done == run.n_steps:
                     run.done = issued = done
-                    # JAX takes all steps of an epoch at once, however long they will take, hence the pace.
-                    due = max(time.monotonic() - read_at, pace * (done - read)) >= READ_EVERY
-                    if observers and due and done < run.n_steps:
-                        run.so_far, before = _so_far(run, loop, spread), read_at
-                        read_at = time.monotonic()
-                        pace, read = (read_at - before) / (done - read), done
+                    if observers and done < run.n_steps and readings.due(done):
+                        run.so_far = _so_far(run, loop, spread)
+                        readings.taken(done)
                     for observer in observers:
                         observer.on_steps(run)
                 agreed = _agree(run, done % every_steps == 0 or time.monotonic() - saved_at >= every_seconds)
