@@ -1,5 +1,6 @@
 """What xpnet evaluate prints: its figures, by class and by output, and how they fit terminals and pipes."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -209,3 +210,20 @@ def test_a_network_that_ran_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     found = as_json(capsys)
     assert (found["loss"], found["calibration_error"]) == (None, None)
     assert "loss      nan\n" in piped(capsys)
+
+
+def test_names_are_kept_as_they_are_and_shown_printable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("caf\xe9\xa0noir", "th\xe9\t\x1b[2J")
+    y = np.array(names)[np.arange(6) % 2]
+    arrange(monkeypatch, np.eye(2)[np.arange(6) % 2], y, "classification", names)
+    model = xpnet.load("m.safetensors", "cpu")
+    assert model.classes == names
+    assert model.predict(np.eye(6)).tolist() == y.tolist()
+    shown = piped(capsys)
+    assert "caf\xe9\\xa0noir" in shown
+    assert "th\xe9\\t\\x1b[2J" in shown
+    columns = Schema("some", (2,), features=Scaling(), columns=("height\n(cm)", "\u200bweight"))
+    dataclasses.replace(model, network=xpnet.MLP((2, 2)), params=[np.eye(2), np.zeros(2)], schema=columns).save("m")
+    assert xpnet.load("m", "cpu").schema.columns == columns.columns

@@ -289,6 +289,7 @@ def test_a_model_predicts_the_same(tmp_path: Path, task: str, settings: dict[str
     if kind is MLPClassifier:
         np.testing.assert_allclose(wrapped.predict_proba(X), fitted.predict_proba(X), rtol=1e-6, atol=1e-9)
     assert wrapped.n_features_in_ == 4
+    assert clone(wrapped).fit(X, targets.get(task, Y)).model_.network.loss == fitted.model_.network.loss
 
 
 def test_names_go_into_the_model() -> None:

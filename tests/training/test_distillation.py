@@ -56,6 +56,41 @@ def test_the_equation_and_its_gradient(teachers: tuple[str, ...]) -> None:
         assert (value(ahead) - value(behind)) / 2e-5 == pytest.approx((gradient * direction).sum(), rel=1e-6)
 
 
+def test_features_that_the_learner_has_in_another_form(tmp_path: Path) -> None:
+    """Other units, another order of the columns, a constant column on either side, pixels in [0, 1]."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 4)) * [1, 10, 100, 1] + [0, 5, 1000, -1]
+    y = (X[:, 0] > 0) + (X[:, 2] > 1000)
+    constant = X.copy()
+    constant[:, 3] = -1.0
+    names = [(name, float) for name in "abcd"]
+    taught: dict[str, Any] = {**SETTINGS, "epochs": 1, "lr": 1e-9, "teaching_share": 1.0}
+    for i, (of_teacher, of_learner) in enumerate(((X, X), (constant, X), (X, constant))):
+        table = of_teacher.copy().view(names)[:, 0]
+        model = xpnet.fit(xpnet.MLP((4, 8, 3)), (table, y), **SETTINGS, out=tmp_path / f"t{i}").model
+        order = list("dbac")
+        learner = xpnet.fit(
+            xpnet.MLP((4, 3)),
+            (of_learner.copy().view(names)[:, 0][order], y),
+            **taught,
+            teacher=(str(tmp_path / f"t{i}"),),
+        )
+        logits = learner.model.logits(of_learner.copy().view(names)[:, 0][order])
+        T = learner.config.teaching_temperature
+        seen = of_learner if of_teacher is X else constant
+        q = softmax(model.logits(seen) / np.float32(T))[0]
+        expected = -T * T * (q * np.log(softmax(logits / np.float32(T))[0])).sum(axis=1).mean()
+        assert learner.history[0].train_loss == pytest.approx(expected, rel=1e-4)
+    pixels, digits = rng.integers(0, 256, (60, 8, 8)).astype(np.uint8), np.arange(60) % 3
+    teacher = xpnet.fit(xpnet.MLP((64, 8, 3)), (pixels / 255, digits), **SETTINGS, out=tmp_path / "fractions").model
+    learner = xpnet.fit(xpnet.MLP((64, 3)), (pixels, digits), **taught, teacher=(str(tmp_path / "fractions"),))
+    q, p = (softmax(model.logits(pixels) / np.float32(T))[0] for model in (teacher, learner.model))
+    assert learner.history[0].train_loss == pytest.approx(-T * T * (q * np.log(p)).sum(axis=1).mean(), rel=1e-4)
+    table = X.copy().view([(name, float) for name in "acde"])[:, 0]
+    with pytest.raises(xpnet.ConfigError, match=r"teacher .* was trained on a column 'b', which the data lacks"):
+        xpnet.fit(xpnet.MLP((4, 3)), (table, y), **taught, teacher=(str(tmp_path / "t0"),))
+
+
 def test_without_a_share_nothing_is_learned_from_teachers(small_data: xpnet.Dataset, teachers: tuple[str, ...]) -> None:
     network, alone = xpnet.MLP((36, 8, 3)), dict[str, Any]()
     plain, none, taught = (

@@ -142,6 +142,23 @@ def test_a_column_that_is_constant_in_training_never_matters() -> None:
         assert np.array_equal(model.outputs(varied.astype(X.dtype)), model.outputs(X))
 
 
+@pytest.mark.parametrize("scale", ["standard", "minmax"])
+def test_features_on_the_disk_are_scaled_by_all_of_them(
+    scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xpnet.training.scaling.BLOCK_BYTES", 7 * 6 * 8)
+    order = TABLE[:, 1].argsort()
+    np.save(tmp_path / "table.npy", TABLE[order])
+    table = np.load(tmp_path / "table.npy", mmap_mode="r")
+    found = xpnet.fit(classifier(), (table, CLASSES[order]), scale=scale, **QUICK).model.schema.features
+    minmax = scale == "minmax"
+    assert np.allclose(found.shift, TABLE.min(axis=0) if minmax else TABLE.mean(axis=0), rtol=1e-12)
+    assert np.allclose(found.scale, np.ptp(TABLE, axis=0) if minmax else TABLE.std(axis=0), rtol=1e-12)
+    np.save(tmp_path / "pixels.npy", np.concatenate([PIXELS[:50] // 16, PIXELS[50:]]))
+    pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    assert xpnet.fit(classifier(64), (pixels, DIGITS), **QUICK).model.schema.features.scale == 255.0
+
+
 def test_pixels_are_divided_by_what_they_can_be(caplog: pytest.LogCaptureFixture) -> None:
     assert xpnet.fit(classifier(64), (PIXELS, DIGITS), **QUICK).model.schema.features.scale == 255.0
     assert not caplog.messages
@@ -294,6 +311,57 @@ def test_rows_of_a_table_stay_rows_for_a_model_with_more_classes() -> None:
     assert np.allclose(second.outputs(table), first.outputs(table), atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", ["standard", "minmax", "none"])
+def test_features_stay_scaled_as_the_model_knows_them(scale: str) -> None:
+    first = xpnet.fit(classifier(), (TABLE, CLASSES), scale=scale, **QUICK).model
+    part = TABLE[:50] + 3
+    for settings in ({}, {"scale": scale}):
+        second = xpnet.fit(first, (part, CLASSES[:50]), lr=1e-9, **settings, **QUICK).model
+        assert second.schema.features.kind == scale
+        assert np.allclose(second.outputs(TABLE), first.outputs(TABLE), atol=1e-5)
+    other = "none" if scale == "minmax" else "minmax"
+    assert xpnet.fit(first, (part, CLASSES[:50]), scale=other, **QUICK).model.schema.features.kind == other
+
+
+def named(names: str, values: np.ndarray) -> np.ndarray:
+    """A structured array, which has names as a DataFrame has."""
+    return np.rec.fromarrays(values.T, names=list(names))
+
+
+@pytest.mark.parametrize("hidden", [(8,), ()])
+def test_columns_and_outputs_in_another_order_are_found_by_their_names(hidden: tuple[int, ...]) -> None:
+    labels = (TABLE[:, :3] > TABLE[:, :3].mean(axis=0)).astype(int)
+    network = xpnet.MLP((6, *hidden, 3), loss="binary-cross-entropy")
+    first = xpnet.fit(network, (named("abcdef", TABLE), named("xyz", labels)), **QUICK).model
+    columns, outputs = named("fadcbe", TABLE[:, [5, 0, 3, 2, 1, 4]]), named("zxy", labels[:, [2, 0, 1]])
+    assert first.evaluate(columns, outputs) == first.evaluate(TABLE, labels)
+    second = xpnet.fit(first, (columns, outputs), lr=1e-9, **QUICK).model
+    assert (second.schema.columns, second.classes) == (tuple("fadcbe"), tuple("zxy"))
+    assert np.allclose(second.outputs(columns), first.outputs(TABLE)[:, [2, 0, 1]], atol=1e-5)
+    numbers = xpnet.fit(regressor(2), (TABLE, named("pq", TABLE[:, :2])), **QUICK).model
+    turned = xpnet.fit(numbers, (TABLE, named("qp", TABLE[:, 1::-1])), lr=1e-9, **QUICK).model
+    assert np.allclose(turned.predict(TABLE), numbers.predict(TABLE)[:, ::-1], rtol=1e-4)
+
+
+def test_other_columns_and_outputs_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    first = xpnet.fit(regressor(), (named("abcdef", TABLE), named("p", NUMBERS[:, None])), **QUICK).model
+    with pytest.raises(ConfigError, match="the model was trained on a column 'f', which the data lacks"):
+        xpnet.fit(first, (named("abcdeg", TABLE), NUMBERS), **QUICK)
+    with pytest.raises(DataError, match="labels: the column 'p' is missing"):
+        first.evaluate(TABLE, named("q", NUMBERS[:, None]))
+    assert xpnet.fit(first, (TABLE, NUMBERS), **QUICK).model.schema.targets is first.schema.targets
+    assert not caplog.messages
+    other = 1000 * TABLE[:, 1] + 1e6
+    anew = xpnet.fit(first, (TABLE, named("q", other[:, None])), **QUICK).model
+    assert anew.schema.targets.shift == pytest.approx(other.mean())
+    assert caplog.messages == [
+        "starting from a model of arrays, but with a new last layer, since the outputs stand for other things: q"
+    ]
+    caplog.clear()
+    xpnet.fit(first, (TABLE, other), **QUICK)
+    assert "arrays: the targets lie around 1.01e+06, but the model was trained on some around" in caplog.messages[0]
+
+
 def test_models_that_do_not_fit_the_data() -> None:
     model = xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK).model
     with pytest.raises(ConfigError, match="the model takes 6 features, but arrays has 5"):
@@ -390,6 +458,33 @@ def test_a_model_is_calibrated_by_what_was_held_out(tmp_path: Path) -> None:
     assert np.array_equal(model.outputs(TABLE), softmax(model.logits(TABLE) / np.float32(model.schema.temperature))[0])
     assert xpnet.load(tmp_path / "run", "cpu").schema.temperature == model.schema.temperature
     assert model.evaluate(TABLE[held], y[held]).loss == pytest.approx(result.history[-1].validation_loss, rel=1e-5)
+
+
+def test_a_model_is_calibrated_by_examples_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.training.calibration.MOST_EXAMPLES", 40)
+    order = CLASSES.argsort(kind="stable")
+    model = xpnet.fit(
+        classifier(), (TABLE, CLASSES), validation=(TABLE[order], CLASSES[order]), epochs=20, progress=False
+    ).model
+    every_third = order[::3]
+    expected = temperature_of(model.logits(TABLE[every_third]), CLASSES[every_third])
+    assert model.schema.temperature == pytest.approx(expected)
+
+
+def test_a_run_does_not_take_an_exception_of_its_caller_s_for_its_own(tmp_path: Path) -> None:
+    settings: Any = {"validation": 0.2, "epochs": 3, "progress": False}
+    alone = xpnet.fit(classifier(), (TABLE, CLASSES), out=tmp_path / "alone", **settings)
+    for exception in (OSError, KeyboardInterrupt):
+        try:
+            raise exception
+        except exception:
+            within = xpnet.fit(classifier(), (TABLE, CLASSES), out=tmp_path / exception.__name__, **settings)
+        assert within.model.schema.temperature == alone.model.schema.temperature
+        kept = [
+            sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir())
+            for run in ("alone", exception.__name__)
+        ]
+        assert kept[0] == kept[1]
 
 
 def test_without_held_out_examples_nothing_is_calibrated() -> None:

@@ -608,6 +608,7 @@ def test_a_last_batch_of_one_cannot_be_normalised(small_data: xpnet.Dataset) -> 
     with pytest.raises(ConfigError, match="batch_size 7 leaves a last batch of only one of the 330 examples"):
         small_fit(small_data, batch_size=7, batch_norm=True)
     small_fit(small_data, batch_size=7, epochs=1)
+    xpnet.fit(xpnet.MLP((36, 3), batch_norm=True), small_data, batch_size=7, epochs=1, progress=False)
 
 
 def test_the_backend_s_device_is_current_throughout(small_data: xpnet.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

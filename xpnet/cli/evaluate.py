@@ -110,7 +110,7 @@ def _as_dict(paths: list[Path], models: list[Model], data: Dataset, split: str, 
         "images": len(measured.outputs),
         **_scores(measured.scores),
     }
-    found |= _of_numbers(measured, first) if first.task == "regression" else _of_classes(measured, data, first)
+    found |= _of_numbers(measured, data, first) if first.task == "regression" else _of_classes(measured, data, first)
     if LOSSES[first.network.loss].output is softmax:
         found["calibration_error"] = finite(calibration_error(measured.outputs, measured.targets))
     if several:
@@ -125,9 +125,9 @@ def _scores(scores: Any) -> dict[str, float | None]:
     return {name: finite(score) for name, score in scores._asdict().items()}
 
 
-def _of_numbers(measured: Measured, model: Model) -> dict[str, Any]:
+def _of_numbers(measured: Measured, data: Dataset, model: Model) -> dict[str, Any]:
     figures = by_output(measured.targets, measured.outputs)
-    names: Sequence[str | None] = [str(name) for name in model.classes] or [None] * len(figures)
+    names: Sequence[str | None] = class_names(data.name, model.classes) or [None] * len(figures)
     return {
         "rmse": finite(root_mean_square(measured.outputs, measured.targets)),
         "outputs": [{"output": name, **_scores(its)} for name, its in zip(names, figures, strict=True)],

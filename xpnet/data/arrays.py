@@ -101,14 +101,15 @@ def features_of(
 
 
 def in_order(given: Any, columns: Sequence[str], where: str) -> Any:
-    """A DataFrame's columns in the order of those that were trained on; anything else, and without names, as it is.
+    """A table's columns in the order of those that were trained on; anything else, and without names, as it is.
 
     Raises DataError if a column is missing.
     """
     names = columns_of(given)
-    if not columns or names is None or names == list(columns) or not isinstance(given.columns, Iterable):
+    keys = getattr(given, "columns", names)
+    if not columns or names is None or names == list(columns) or not isinstance(keys, Iterable):
         return given
-    own = dict(zip(names, given.columns, strict=True))
+    own = dict(zip(names, keys, strict=True))
     if missing := [name for name in columns if name not in own]:
         raise DataError(f"{where}: the column {missing[0]!r} is missing; those that were trained on are needed")
     return given[[own[name] for name in columns]]

@@ -274,6 +274,8 @@ class Model:
 
         y, errors : as in measure.
         """
+        if self.task != "classification" and self.classes != tuple(range(self.network.sizes[-1])):
+            y = in_order(y, tuple(map(str, self.classes)), "labels")
         found = targets_of(y, "labels", self.task)
         if self.task == "classification":
             return positions_of(found, self.classes, "labels", whose="the model")

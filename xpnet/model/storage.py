@@ -192,11 +192,11 @@ def schema_of(description: dict[str, Any], network: MLP, arrays: Mapping[str, ND
         raise ValueError("unexpected classes, form, columns or temperature")
     return dataclasses.replace(
         known,
-        classes=tuple(one_line(name) if isinstance(name, str) else name for name in classes),
+        classes=tuple(classes),
         features=_scaling("features", description, network.sizes[0], arrays),
         targets=_scaling("targets", description, network.sizes[-1], arrays),
         form=description["form"],
-        columns=tuple(map(one_line, columns)),
+        columns=tuple(columns),
         temperature=temperature,
     )
 

@@ -75,4 +75,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _wrap(self, model: Model) -> None:
         if model.task != "regression":
             raise ValueError(f"the model was trained for {model.task}: wrap it with MLPClassifier.from_model")
-        self.out_activation_ = "exp" if model.network.loss == "poisson" else "identity"
+        if model.network.loss == "poisson":
+            self.loss = "poisson"
+        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"

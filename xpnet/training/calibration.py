@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +53,12 @@ class Calibration(Callback):
 
     def on_end(self, run: Run) -> None:
         """Find the temperature for the parameters that the run ends with."""
-        if run.at_once or not run.history or LOSSES[run.network.loss].output is not softmax or sys.exception():
+        if run.at_once or not run.history or LOSSES[run.network.loss].output is not softmax or run.failure:
             return
+        # From all over them, since they may be in order of their classes.
         n = min(self.examples.n, MOST_EXAMPLES)
-        rows = np.arange(n) if self.examples.rows is None else self.examples.rows[:n]
+        rows = np.arange(n) * self.examples.n // n
+        rows = rows if self.examples.rows is None else self.examples.rows[rows]
         # In shards with the threads of the training, which may be bound to fewer cores in a team than alone.
         with computing(run) if run.shards > 1 else contextlib.nullcontext():
             logits = run.model().logits(rows_of(self.examples.images, rows))

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import os
 import re
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -176,7 +175,7 @@ class RunDirectory(Writer):
         Meanwhile draw curves.png, if matplotlib is installed and the run was not interrupted.
         """
         with self._open:
-            if isinstance(sys.exception(), KeyboardInterrupt):  # then what was not begun to be written is left out
+            if isinstance(run.failure, KeyboardInterrupt):  # then what was not begun to be written is left out
                 for written in self._submitted:
                     written.cancel()
             else:

@@ -12,6 +12,7 @@ from xpnet.model import Model, load
 from xpnet.numerics.functional import LOSSES, soft_cross_entropy, softmax
 from xpnet.numerics.network import MLP
 from xpnet.training.config import TrainConfig
+from xpnet.training.start import in_order_of
 
 __all__ = ["Distillation", "teachers_of"]
 
@@ -80,16 +81,18 @@ class _Teacher:
         return softmax(logits / temperature, xp=xp)[0]
 
 
-def teachers_of(config: TrainConfig, network: MLP, classes: tuple[Any, ...], backend: Backend) -> list[Model]:
+def teachers_of(config: TrainConfig, network: MLP, schema: Schema, backend: Backend) -> list[Model]:
     """The models that the settings name as teachers, on the backend's device.
 
-    network, classes : of the learner.
-    Raises ConfigError unless they answer the same question; ModelError or OSError where one cannot be read.
+    network, schema : of the learner, in the order of whose columns they take theirs.
+    Raises ConfigError unless they answer the same question by the same columns; ModelError or OSError where one cannot
+    be read.
     """
     if config.teacher and LOSSES[network.loss].task != "classification":
         raise ConfigError("teacher is for classes, and these labels are not: leave it out", setting="teacher")
-    models = [load(path, backend.device, backend.name) for path in config.teacher]
-    for path, model in zip(config.teacher, models, strict=True):
+    classes, models = schema.classes, []
+    for path in config.teacher:
+        model = load(path, backend.device, backend.name)
         theirs, ours = ((n.sizes[0], n.sizes[-1]) for n in (model.network, network))
         if model.task != "classification" or theirs != ours or (classes and model.classes != classes):
             raise ConfigError(
@@ -97,6 +100,7 @@ def teachers_of(config: TrainConfig, network: MLP, classes: tuple[Any, ...], bac
                 f"({_listed(model.classes)}); the data has {ours[0]} and {ours[1]} ({_listed(classes)})",
                 setting="teacher",
             )
+        models.append(in_order_of(model, schema.columns, (), f"teacher {path}"))
     return models
 
 
@@ -108,10 +112,16 @@ def _bridge(ours: Scaling, theirs: Scaling) -> tuple[np.ndarray | None, np.ndarr
     """Factor and offset by which features that are scaled in one way are scaled in another; None for 1 and 0.
 
     (u - shift) / scale = x s / scale + (m - shift) / scale,  x = (u - m) / s
+
+    A column that was constant in the learner's training is m, that of a teacher 0, whatever comes. Pixels in [0, 1] and
+    from 0 to 255 are the same to a model, and so to a teacher.
     """
+    if ours.kind == theirs.kind == "pixels" and None in (ours.scale, theirs.scale):
+        return None, None
     own, other = (
         [np.asarray(default if value is None else value, np.float64) for value, default in ((s.shift, 0), (s.scale, 1))]
         for s in (ours, theirs)
     )
-    factor, offset = own[1] / other[1], (own[0] - other[0]) / other[1]
+    factor = np.where(np.isinf(own[1]), 0.0, own[1]) / other[1]
+    offset = (own[0] - other[0]) / other[1]
     return None if np.all(factor == 1) else factor, None if np.all(offset == 0) else offset

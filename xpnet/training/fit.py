@@ -95,8 +95,9 @@ def fit(
 ) -> Result:
     """Train a network on a data set.
 
-    network : the network to train; its sizes must fit the data's features and classes. A Model is trained further; its
-        last layer is drawn anew where the outputs stand for other classes.
+    network : the network to train; its sizes must fit the data's features and classes. A Model is trained further, on
+        its columns in any order, which stay scaled as it knows them; its last layer is drawn anew where the outputs
+        stand for other things.
     data : a Dataset, or a pair (X, y) of arrays, lists or tables (see Dataset.from_arrays), which are copied to the
         device, unless they lie there; those of a mapped file are streamed.
     config : the settings; those of the network, the data and the device are overridden by the arguments.

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,7 +155,7 @@ class Tracker(Callback):
             figures = _figures(run.history[run.model_epoch - 1])
             if test := {name: value for name, value in figures.items() if name.endswith("/test")}:
                 self._try(self._send_once, run.model_epoch, test)
-        self._try(self._finish, sys.exception() is not None)
+        self._try(self._finish, run.failure is not None)
 
     def _begin(self, settings: dict[str, Any]) -> None:
         raise NotImplementedError

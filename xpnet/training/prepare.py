@@ -29,7 +29,7 @@ from xpnet.training.initializers import generator, init_params, init_running
 from xpnet.training.loader import WINDOW_BYTES, Examples, bytes_of_row
 from xpnet.training.run import Run
 from xpnet.training.scaling import scaling_of_features, scaling_of_targets
-from xpnet.training.start import start_from
+from xpnet.training.start import answers_alike, in_order_of, start_from, warn_of_units
 
 __all__ = [
     "DESCRIBED",
@@ -106,6 +106,8 @@ def prepare(
     and validation and test if there are any.   Arguments and errors as in fit.
     """
     config = config.holding_out(len(data), validated=data.validation is not None)
+    if start is not None:
+        start = in_order_of(start, data.columns, data.classes if data.task != "classification" else (), "the model")
     splits = _splits(data, config)
     weights = _weights(splits["train"], config, sample_weight)
     if weights is not None:
@@ -143,7 +145,7 @@ def prepare(
         _rates(config, math.ceil(n / batch_size)),
         params,
         running,
-        teachers=teachers_of(config, network, schema.classes, backend),
+        teachers=teachers_of(config, network, schema, backend),
         team=team,
     )
     return run, splits
@@ -166,7 +168,7 @@ def _check_shards(config: TrainConfig, network: MLP, n: int, batch_size: int, pr
             setting="batch_size",
         )
     last = n % batch_size or batch_size
-    if network.batch_norm and last // shards < 2:
+    if network.running_shapes() and last // shards < 2:
         few = "only one" if last == 1 else f"{last}"
         shard = f" in {shards} shards" if shards > 1 else ""
         raise ConfigError(
@@ -342,11 +344,15 @@ def _check_outputs(network: MLP, data: Dataset) -> None:
 def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP, start: Model | None) -> Schema:
     """What the model is to know of its data. Columns are scaled as the model that it starts from knows them."""
     scale = data.scale if config.scale == "auto" else config.scale
-    features = scaling_of_features(train, scale, data.name)
+    known = None if start is None or start.schema.features.kind == "pixels" else start.schema.features
+    if known is not None and scale in ("auto", known.kind):
+        features = known
+    else:
+        features = scaling_of_features(train, scale, data.name)
     targets = scaling_of_targets(train, network.loss)
-    if start is not None:
-        features = start.schema.features if features.kind == start.schema.features.kind != "pixels" else features
-        targets = start.schema.targets if start.network.sizes == network.sizes else targets
+    if start is not None and answers_alike(start, data):
+        warn_of_units(targets, start.schema.targets, data.name)
+        targets = start.schema.targets
     return Schema(
         config.data,
         data.image_shape,

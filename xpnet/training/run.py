@@ -1,6 +1,7 @@
 """Run: a training run as all who take part in it see it."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ class Run:
     teachers : the models that it learns from besides the labels.
     team : the processes that train it, all of which have one of these, with the same arrays.
     exchange : between their devices, see Backend.link, while the run is computing; None where there is one process.
+    handled : the exception that the caller of fit was handling, if any; it has nothing to do with the run.
     """
 
     network: MLP
@@ -71,6 +73,7 @@ class Run:
     teachers: list[Model] = field(default_factory=list)
     team: Team = field(default_factory=Team)
     exchange: Callable[..., Any] | None = None
+    handled: BaseException | None = field(default_factory=sys.exception)
 
     @property
     def shards(self) -> int:
@@ -107,6 +110,12 @@ class Run:
         if self.stop_reason is None or (at_once and not self.at_once):
             self.stop_reason = reason
         self.at_once = self.at_once or at_once
+
+    @property
+    def failure(self) -> BaseException | None:
+        """While the run ends, the exception that ends it, if one does."""
+        found = sys.exception()
+        return None if found is self.handled else found
 
     @property
     def finished(self) -> bool:

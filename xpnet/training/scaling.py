@@ -20,6 +20,8 @@ logger = logging.getLogger("xpnet")
 
 # Features that are examined at a time, in float64.
 BLOCK_BYTES = 1 << 25
+# A largest pixel above it belongs to a set of pixels from 0 to 255.
+HALF_WHITE = 127
 
 
 class _Moments(NamedTuple):
@@ -77,18 +79,18 @@ def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
     """Pixels by the largest value that they can have, as far as the largest one that there is shows it."""
     if high <= 1 and not is_bytes:
         return Scaling("pixels")
-    if 127 < high <= 255 or high == 0:
+    if HALF_WHITE < high <= 255 or high == 0:
         return PIXELS
     logger.warning("%s: the largest pixel is %g, so pixels are divided by %g instead of 255", name, high, high)
     return Scaling("pixels", None, float(high))
 
 
 def _blocks(train: Examples) -> Any:
-    """The features as float64, (n, k), some rows at a time; of a mapped file the first ones only."""
+    """The features, (n, k), some rows at a time."""
     images, n = train.images, train.n
     xp, k = namespace_of(images), math.prod(images.shape[1:])
     step = max(1, BLOCK_BYTES // (8 * k))
-    for start in range(0, min(n, step) if is_mapped(images) else n, step):
+    for start in range(0, n, step):
         stop = min(start + step, n)
         if train.rows is None and not is_mapped(images):
             block = images[start:stop, ...]
@@ -99,12 +101,15 @@ def _blocks(train: Examples) -> Any:
 
 
 def _range(train: Examples) -> tuple[float, float]:
-    """The least and the largest of all features."""
+    """The least and the largest of all features; of bytes, 0 and one from which on it makes no difference."""
     low, high = math.inf, -math.inf
     for block in _blocks(train):
         xp = namespace_of(block)
-        low = 0.0 if block.dtype == xp.uint8 else min(low, float(xp.min(block)))
+        is_bytes = block.dtype == xp.uint8
+        low = 0.0 if is_bytes else min(low, float(xp.min(block)))
         high = max(high, float(xp.max(block)))
+        if is_bytes and high > HALF_WHITE:
+            break
     return low, high
 
 
@@ -118,12 +123,14 @@ def _moments(train: Examples) -> _Moments:
     # In units of the largest, whose square may be more, or less, than a float holds.
     unit = np.maximum(np.abs(low), np.abs(high))
     unit[unit == 0] = 1.0
-    total, squares = np.zeros(k), np.zeros(k)
-    for block in _blocks(train):
-        total += _summed(block, 0.0, unit, 1)
-    mean = total / n
-    for block in _blocks(train):
-        squares += _summed(block, mean, unit, 2)
+    done, mean, squares = 0, np.zeros(k), np.zeros(k)
+    for block in _blocks(train):  # joined as by Chan, Golub and LeVeque 1979, since a block may come from a disk
+        rows = block.shape[0]
+        its_mean = _summed(block, 0.0, unit, 1) / rows
+        apart, share = its_mean - mean, rows / (done + rows)
+        mean += apart * share
+        squares += _summed(block, its_mean, unit, 2) + apart * apart * (done * share)
+        done += rows
     return _Moments(low, high, mean * unit, np.sqrt(squares / n) * unit)
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data import Dataset
+from xpnet.data import Dataset, Scaling
 from xpnet.errors import ConfigError
 from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 
-__all__ = ["network_for", "start_from", "with_classes_of"]
+__all__ = ["answers_alike", "in_order_of", "network_for", "start_from", "warn_of_units", "with_classes_of"]
+
+FAR = 10.0  # in deviations of the targets
 
 logger = logging.getLogger("xpnet")
 
@@ -28,6 +30,67 @@ def with_classes_of(model: Model, data: Dataset) -> Dataset:
         for part, split in (("train", data.train), ("test", data.test), ("validation", data.validation))
     }
     return dataclasses.replace(data, **splits, classes=model.classes, n_classes=len(model.classes))
+
+
+def in_order_of(model: Model, columns: tuple[str, ...], outputs: tuple[Any, ...], whose: str) -> Model:
+    """The model with its features and its outputs in another order, for data whose names are in that one.
+
+    columns : names of the data's features, () if they have none, or the model's are to stay as they are; a model whose
+        features have no names stays so, too.   outputs : likewise, of a regression or of several labels.
+    whose : the model in the error message.
+    Raises ConfigError if the data lacks a column of the model.
+    """
+    schema = model.schema
+    if columns and (missing := [name for name in schema.columns if name not in columns]):
+        raise ConfigError(f"{whose} was trained on a column {missing[0]!r}, which the data lacks")
+    rows, units = _order(schema.columns, columns), _order(schema.classes, outputs)
+    if rows is None and units is None:
+        return model
+    params = [model.backend.to_host(a) for a in model.params]
+    if rows is not None:
+        params[0] = params[0][rows, :]
+        schema = dataclasses.replace(schema, columns=columns, features=_permuted(schema.features, rows))
+    if units is not None:
+        params[-2:] = params[-2][:, units], params[-1][units]
+        schema = dataclasses.replace(schema, classes=outputs, targets=_permuted(schema.targets, units))
+    return dataclasses.replace(model, params=[model.backend.to_device(a) for a in params], schema=schema)
+
+
+def _order(known: tuple[Any, ...], wanted: tuple[Any, ...]) -> list[int] | None:
+    """The places of some names among known ones; None where they are as known, or not the same, or not one each."""
+    if wanted == known or not len(set(wanted)) == len(wanted) == len(known) or set(wanted) != set(known):
+        return None
+    return [known.index(name) for name in wanted]
+
+
+def _permuted(scaling: Scaling, order: list[int]) -> Scaling:
+    return scaling.on(lambda a: a[order])
+
+
+def answers_alike(model: Model, data: Dataset) -> bool:
+    """Whether a model's outputs stand for what the data's labels do, as far as names tell."""
+    if data.task == "classification":
+        return model.classes == data.classes
+    n, known, needed = data.n_outputs, model.schema.classes, data.classes
+    unnamed = (), tuple(range(n))
+    return model.network.sizes[-1] == n and (known == needed or known in unnamed or needed in unnamed)
+
+
+def warn_of_units(found: Scaling, known: Scaling, name: str) -> None:
+    """Warn of a regression's targets that lie far from those that a model was trained on, by whose scale it continues.
+
+    found, known : the scalings of both.   name : of the data.
+    """
+    if known.shift is None or found.shift is None:
+        return
+    far = (abs(found.shift - known.shift) > FAR * known.scale) | (found.scale > FAR * known.scale)
+    if far.any():
+        i = int(far.argmax())
+        logger.warning(
+            "%s: the targets lie around %.3g, but the model was trained on some around %.3g, whose scale it keeps; a "
+            "new network may learn them better",
+            *(name, found.shift[i], known.shift[i]),
+        )
 
 
 def network_for(start: MLP | Model, data: Dataset) -> MLP:
@@ -58,8 +121,7 @@ def start_from(model: Model, network: MLP, data: Dataset, params: Arrays, runnin
     taken = [
         a.astype(own.dtype) if a.shape == own.shape else own for a, own in zip(stored, [*params, *running], strict=True)
     ]
-    same = model.classes == data.classes if data.task == "classification" else model.network.sizes == network.sizes
-    if not same:
+    if not answers_alike(model, data):
         taken[n - 2 : n] = params[-2:]
         logger.warning(
             "starting from a model of %s, but with a new last layer, since the outputs stand for other things: %s",
