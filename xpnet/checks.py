@@ -81,6 +81,8 @@ def check_range(
     below = value < high if high_open else value <= high
     if not (above and below and abs(value) < math.inf):
         expected = interval(low, high, low_open=low_open, high_open=high_open)
+        if value == high == math.inf:
+            expected = f"finite and {expected}"
         raise ConfigError(f"{name} must be {expected}, not {value:g}", setting=_setting(name))
 
 

@@ -944,7 +944,7 @@ def test_images_wider_than_the_terminal_are_thinned_out() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        (["--index", "60"], "--index 60 is out of range: the test split of patterns.npz has indices 0 to 59"),
         (["--index", "-1"], "--index -1 is out of range"),
         (["--index", "3-60"], "--index 60 is out of range"),
         (["--count", "0"], "--count must be at least 1, not 0"),
@@ -1342,6 +1342,8 @@ def test_a_run_without_a_checkpoint_yet_begins_with_its_settings(
 @pytest.mark.parametrize(
     ("code", "arguments", "line"),
     [
+        (2, ["--recipe", ""], "unknown recipe ''; the choices are "),
+        (2, ["--out", ""], "--out must name a directory of its own, not the current one"),
         (
             1,
             ["--resume", "nowhere"],

@@ -335,12 +335,13 @@ def test_csv_of_a_whole_split(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--index", "60"], 2, "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        (["--index", "60"], 2, "index 60 is out of range: the test split of patterns.npz has indices 0 to 59"),
         (["--index", "0", "-1"], 2, "index -1 is out of range"),
         (["--index", "9" * 200], 2, f"index {'9' * 57}... is out of range"),
-        (["--index", "330", "--split", "train", "--json"], 2, "the train split of patterns.npz has images 0 to 329"),
+        (["--index", "330", "--split", "train", "--json"], 2, "the train split of patterns.npz has indices 0 to 329"),
         (["--index", "60", "--csv"], 2, "index 60 is out of range"),
         (["--index", "1.5"], 2, "--index: '1.5' is not a whole number"),
+        (["--index", ","], 2, "--index: no index is given; write 7, or 0-9,20"),
         (["--index", "x"], 2, "--index: 'x' is not a whole number, nor a range such as 0-9"),
         (["--index", "5-60"], 2, "index 60 is out of range"),
         (["--index", "3-" + "9" * 200], 2, f"index {'9' * 57}... is out of range"),
@@ -713,11 +714,11 @@ def test_a_line_that_asks_for_help(trained: xpnet.Model, answers: Callable[..., 
     [
         ("abc", "'abc' is neither an index nor a file; type h for help"),
         ("0\nabc", "'abc' is neither an index nor a file; type 0 to 59, or h for help"),
-        ("60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
-        ("-1", "index -1 is out of range: the test split of patterns.npz has images 0 to 59"),
-        ("9" * 3000, f"index {'9' * 57}... is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("60", "index 60 is out of range: the test split of patterns.npz has indices 0 to 59"),
+        ("-1", "index -1 is out of range: the test split of patterns.npz has indices 0 to 59"),
+        ("9" * 3000, f"index {'9' * 57}... is out of range: the test split of patterns.npz has indices 0 to 59"),
         ("9" * 9000, f"'{'9' * 57}...' is neither an index nor a file"),
-        ("5-60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("5-60", "index 60 is out of range: the test split of patterns.npz has indices 0 to 59"),
         ("9-0", "9-0 is no range: its last index comes first; write 0-9"),
         ("1e3", "'1e3' is neither an index nor a file"),
         ("5.0", "'5.0' is neither an index nor a file"),
@@ -935,7 +936,7 @@ def test_nonsense_is_answered_and_asked_again(trained: xpnet.Model, sit_down: Ca
     typist = sit_down("run")
     for line, answer in (
         ("abc", "'abc' is neither an index nor a file; type 0 to 59, or h for help"),
-        ("60", "index 60 is out of range: the test split of patterns.npz has images 0 to 59"),
+        ("60", "index 60 is out of range: the test split of patterns.npz has indices 0 to 59"),
     ):
         typist.type(f"{line}\n")
         assert typist.read(PROMPT) == f"{line}\n{answer}\n{PROMPT}"

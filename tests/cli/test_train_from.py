@@ -19,13 +19,41 @@ def first(patterns: str) -> str:
     return "first"
 
 
+def test_paths_hold_in_every_folder(
+    own_directory: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 60), ("test", 30), ("held", 20)):
+        lines = [f"{a:.4f},{b:.4f},{'hot' if a > 0 else 'cold'}" for a, b in rng.normal(size=(n, 2))]
+        Path(f"{name}.csv").write_text("\n".join(["a,b,label", *lines]))
+    started = ["train", "--data", "train.csv", *QUICK]
+    further = [*started, "--test", "test.csv", "--validation", "held.csv", "--teacher", "first", "--from", "first"]
+    assert main([*started, "--out", "first"]) == 0
+    assert main([*further, "--out", "second"]) == 0
+    with monkeypatch.context() as patch:  # as an older xpnet had it
+        patch.setattr(xpnet.TrainConfig, "located", lambda self: self)
+        assert main([*further, "--out", "old"]) == 0
+    assert main(["train", "--resume", "old", "--epochs", "2", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "second"]) == 0
+    expected = capsys.readouterr().out.splitlines()[1:]
+    home = Path.cwd()
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    Path("test.csv").write_text("a,b,label\n0,0,hot\n1,0,cold")
+    assert main(["evaluate", "../second"]) == 0
+    found = capsys.readouterr().out.splitlines()[1:]
+    assert [line for line in found if "second" not in line] == [line for line in expected if "second" not in line]
+    assert main(["train", "--resume", "../second", "--epochs", "2", "--quiet"]) == 0
+
+
 def test_parameters_are_taken_over(first: str, patterns: str) -> None:
     arguments = ["train", "--from", first, "--data", patterns, "--lr", "1e-9", *QUICK]
     assert main([*arguments, "--out", "second"]) == 0
     before, after = xpnet.load(first, "cpu"), xpnet.load("second", "cpu")
     assert str(after.network) == "36-7-3 tanh"
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(before.params, after.params, strict=True))
-    assert 'start = "first"' in Path("second/config.toml").read_text()
+    assert f'start = "{Path("first").absolute()}"' in Path("second/config.toml").read_text()
 
 
 def test_a_run_from_a_model_resumes(first: str, patterns: str) -> None:

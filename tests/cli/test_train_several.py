@@ -98,6 +98,7 @@ def test_wrong_uses_of_seeds(patterns: str, fails: Callable[..., str], capsys: p
     capsys.readouterr()
     message = "runs already holds runs: name another directory, or continue them (--resume)"
     assert fails(2, "train", "--data", "nothere", "--seeds", "2", "--out", "runs") == message
+    assert fails(1, "train", "--resume", "runs") == "runs holds the runs of several seeds: add --seeds 2"
     Path("empty").mkdir()
     message = "empty holds no runs of several seeds to continue: leave out --seeds, or --resume"
     assert fails(2, "train", "--resume", "empty", "--seeds", "2") == message

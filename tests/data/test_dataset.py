@@ -60,7 +60,7 @@ class Sparse:
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (Split(split(4).images, split(3).labels), "4 images but 3 labels"),
+        (Split(split(4).images, split(3).labels), "4 examples but 3 labels"),
         (split(0), "no examples, or none with features"),
         (split(4, (3, 0)), "no examples, or none with features"),
         (split(4, (3, 3, 3)), r"in colour, of shape \(4, 3, 3, 3\); make them grey"),
@@ -161,7 +161,8 @@ def test_classes_of_any_kind(y: Any, classes: tuple[Any, ...] | None, first: lis
     assert data.test is not None
     for part in (data.train, data.test):
         assert (part.targets.dtype, part.targets[:4].tolist()) == (np.int32, first)
-        assert part.labels[:4].tolist() == [classes[k] for k in first or ()]
+        found, expected = part.labels[:4].tolist(), [classes[k] for k in first or ()]
+        assert (found, list(map(type, found))) == (expected, list(map(type, expected)))
         assert part[2:3].labels.tolist() == [classes[part[2:3].targets[0]]]
 
 

@@ -77,7 +77,7 @@ def test_either_byte_order(tmp_path: Path, order: str, packed: bool) -> None:
     ("variables", "says"),
     [
         ({"a": ROWS, "b": Y}, "own.mat: holds the arrays a (12, 64), b (1, 12): name a pair x, y"),
-        ({"X": ROWS, "y": Y[:-1]}, "12 images but 11 labels"),
+        ({"X": ROWS, "y": Y[:-1]}, "12 examples but 11 labels"),
         ({"X": ROWS * 1j, "y": Y}, "holds the arrays y (1, 12): name a pair"),
         ({"X": ROWS, "y": np.array([1, "a", 2], object)}, "holds the arrays X (12, 64): name a pair"),
         ({"X": np.moveaxis(np.stack([X] * 3, axis=-1), 0, -1), "y": Y[:, None]}, "train split: pictures in colour"),

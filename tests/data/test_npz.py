@@ -48,7 +48,7 @@ def test_npz(tmp_path: Path, save: Callable[..., None]) -> None:
         ({"y_train": np.array(["a", "b", "c", "a", "b", "\ud800"])}, "train split: labels that are not Unicode text"),
         ({"y_train": np.array([b"a", b"b", b"c", b"a", b"b", b"\xff"])}, "labels that are not Unicode text"),
         ({"y_test": np.array([0, 1, 2, 3, 2, 1])}, "test split: label 3 of image 3 is not a class"),
-        ({"y_train": np.zeros(5, np.uint8)}, "6 images but 5 labels (the arrays x_train (6, 4, 4), y_train (5,))"),
+        ({"y_train": np.zeros(5, np.uint8)}, "6 examples but 5 labels (the arrays x_train (6, 4, 4), y_train (5,))"),
     ],
 )
 def test_bad_npz(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

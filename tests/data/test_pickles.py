@@ -162,7 +162,7 @@ def test_labels_of_text(tmp_path: Path, form: Callable[[np.ndarray], Any], proto
         ([(np.zeros((2, 4)), np.array([{}, None]))] * 3, "one to three"),
         ([(np.zeros((2, 4), [("a", "f4")]), np.zeros(2))] * 3, "not an array of numbers or text"),
         ([(np.zeros((2, 4), complex), np.zeros(2))] * 3, "an array of c16 is not an array of numbers or text"),
-        ([(np.zeros((2, 4)), np.zeros(3, int))] * 3, "2 images but 3 labels"),
+        ([(np.zeros((2, 4)), np.zeros(3, int))] * 3, "2 examples but 3 labels"),
         ((X, ["a"] * 11 + ["\ud800"]), "labels that are not Unicode text"),
     ],
 )

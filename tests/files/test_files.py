@@ -38,6 +38,14 @@ def content_of(path: Path) -> Any:
     return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else path.read_bytes()
 
 
+def test_places_where_no_file_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: 'nowhere.x'$"):
+        files.write_atomically(Path("nowhere/x"), b"")
+    with pytest.raises(IsADirectoryError, match=r"Is a directory: '\.'$"):
+        files.write_atomically(Path(), b"")
+
+
 @pytest.mark.parametrize("write", [write_file, write_folder])
 @pytest.mark.parametrize("code", ["ENOSPC", "EIO"])
 def test_each_call_that_fails_leaves_the_old_content_or_the_new(

@@ -230,6 +230,8 @@ def test_what_cannot_be_explained_is_refused() -> None:
         made(loss="huber").explain(X, of="y")
     with pytest.raises(ConfigError, match="nearest must be at least 1, not 0"):
         model.explain(X, examples=(X, None), nearest=0)
+    with pytest.raises(ConfigError, match=r"examples must be a Split or a pair \(X, y\), not ndarray"):
+        model.explain(X, examples=X)
     with pytest.raises(ModelError, match="3 examples need as many labels; these are 2"):
         model.explain(X, examples=(X, ["a", "b"]))
     with pytest.raises(ModelError, match="the model takes 6 features, but these have 2"):

@@ -38,6 +38,7 @@ def test_short_texts() -> None:
     assert repr(found.model) == "<Model 36-5-2 relu, cross-entropy, trained on arrays, on cpu with numpy>"
     accuracy = found.history[-1].test_accuracy
     assert repr(found) == f"<Result of 2 epochs, test accuracy {accuracy:.4f}: {found.model!r}>"
+    assert repr(found._replace(history=found.history[:1], model_epoch=0)) == f"<Result of 1 epoch: {found.model!r}>"
 
 
 def test_a_summary_adds_up() -> None:

@@ -68,7 +68,7 @@ def test_a_film_of_a_run(data: xpnet.Dataset, tmp_path: Path) -> None:
     assert np.array_equal(scenes.filters[-1, 0], W[:, largest].reshape(6, 6))
     assert not np.array_equal(scenes.filters[0], scenes.filters[-1])
     assert (scenes.plane, scenes.layer) == (None, "last hidden layer, test data")
-    assert list(scenes.names) == ["a", "b\n\x1b", "c"]
+    assert list(scenes.names) == ["a", r"b\n\x1b", "c"]
     assert np.array_equal(scenes.targets, data.test.targets)
     with image.open(tmp_path / "x.gif") as film:
         assert film.n_frames == 6
@@ -191,6 +191,10 @@ def test_numbers_are_learned_in_films_too(tmp_path: Path, quick: None) -> None:
     xpnet.fit(network, two, out=tmp_path / "several", epochs=2, device="cpu", progress=False)
     made = animate(tmp_path / "several", tmp_path / "y.gif", data=two, frames=3)
     assert (made.difference, made.scenes.plane) == (0.0, None)
+    assert made.scenes.names == ["none", "1", "0", "0, 1"]
+    drawn = np.array(made.scenes.names)[made.scenes.targets].tolist()
+    both = [", ".join(str(k) for k in range(2) if row[k]) or "none" for row in two[1]]
+    assert drawn == [both[i] for i in np.linspace(0, 299, len(drawn)).astype(int)]
 
 
 def test_what_there_is_not(data: xpnet.Dataset, tmp_path: Path, quick: None) -> None:

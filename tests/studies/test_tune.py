@@ -238,13 +238,13 @@ def test_trials_are_trained_on_one_training_part_without_the_test_split(
 def test_the_best_trial_is_found_and_repeated_by_its_settings(hard_data: xpnet.Dataset) -> None:
     tuned, seen = search(hard_data, trials=8)
     done = [trial for trial in seen if trial.state == "done"]
-    assert tuned.accuracy == max(trial.accuracy or 0 for trial in done) == seen[-1].best
-    assert tuned.accuracy > (tuned.start_accuracy or 1)
-    assert tuned.number == next(trial.number for trial in done if trial.accuracy == tuned.accuracy)
+    assert tuned.score == max(trial.score or 0 for trial in done) == seen[-1].best
+    assert tuned.score > (tuned.start_score or 1)
+    assert tuned.number == next(trial.number for trial in done if trial.score == tuned.score)
     assert tuned.config.lr == seen[tuned.number].settings["lr"]
     network = tuned.config.network(hard_data.n_features, 3)
     history = xpnet.fit(network, hard_data, tuned.config, progress=False).history
-    assert history[-1].validation_accuracy == tuned.accuracy
+    assert history[-1].validation_accuracy == tuned.score
     assert tuned.final == tuned.config.replace(validation=0)
 
 
@@ -253,7 +253,7 @@ def test_what_is_held_out(small_data: xpnet.Dataset, fits: list[Any]) -> None:
     own = xpnet.Dataset("own", small_data.train, validation=small_data.test, n_classes=3)
     tuned = tune(own, RATES, START.replace(validation=0), trials=1)
     assert [config.validation for _, config in fits] == [0.1, 0]
-    assert tuned.accuracy in {i / 60 for i in range(61)}
+    assert tuned.score in {i / 60 for i in range(61)}
 
 
 def test_a_seed_repeats_a_study_at_once_or_in_parts(hard_data: xpnet.Dataset) -> None:
@@ -291,7 +291,7 @@ def test_a_trial_that_is_over_is_not_pruned(
 
 def test_the_first_of_equal_trials_is_the_best(hard_data: xpnet.Dataset) -> None:
     tuned, seen = search(hard_data, {"momentum": {"choices": [0.9]}}, trials=3)
-    assert len({trial.accuracy for trial in seen}) == 1
+    assert len({trial.score for trial in seen}) == 1
     assert tuned.number == 0
 
 
@@ -310,7 +310,7 @@ def test_trials_that_run_away_count_as_the_worst(hard_data: xpnet.Dataset) -> No
     tuned, seen = search(hard_data, {"lr": {"choices": [0.05, 1e30]}}, trials=8)
     failed = [trial for trial in seen if trial.state == "failed"]
     assert failed
-    assert all("stopped being finite" in (trial.failure or "") and trial.accuracy is None for trial in failed)
+    assert all("stopped being finite" in (trial.failure or "") and trial.score is None for trial in failed)
     assert all(trial.settings["lr"] == 1e30 for trial in failed)
     assert tuned.config.lr == 0.05
     with pytest.raises(xpnet.NonFiniteError, match="none of the 2 trials succeeded; trial 0 failed: the loss stopped"):
@@ -350,8 +350,8 @@ def test_early_stopping_judges_by_the_best_epoch(hard_data: xpnet.Dataset) -> No
     tuned, _ = search(hard_data, {"momentum": {"choices": [0.9]}}, config, trials=1)
     result = xpnet.fit(config.network(hard_data.n_features, 3), hard_data, config, progress=False)
     assert result.model_epoch < len(result.history) < 30
-    assert tuned.accuracy == result.history[result.model_epoch - 1].validation_accuracy
-    assert tuned.accuracy != result.history[-1].validation_accuracy
+    assert tuned.score == result.history[result.model_epoch - 1].validation_accuracy
+    assert tuned.score != result.history[-1].validation_accuracy
     assert tuned.final == tuned.config
 
 
@@ -379,7 +379,7 @@ def test_a_start_that_was_killed_is_tried_again(hard_data: xpnet.Dataset, monkey
     assert states("study.journal", "xpnet") == ["RUNNING"]
     tuned, seen = search(hard_data, trials=2, storage="study.journal")
     assert [trial.settings["lr"] == START.lr for trial in seen] == [False, False, True]
-    assert tuned.start_accuracy == seen[2].accuracy
+    assert tuned.start_score == seen[2].score
 
 
 def test_a_study_on_other_terms_is_refused_and_left_as_it_is(hard_data: xpnet.Dataset, fits: list[Any]) -> None:
@@ -451,7 +451,7 @@ def test_a_database_keeps_a_study_too(hard_data: xpnet.Dataset) -> None:
 def test_storage_that_fails_in_between_is_one_line(
     hard: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xpnet.cli.tune._print_trial", lambda _: Path("study.db").write_bytes(b"no database" * 999))
+    monkeypatch.setattr("xpnet.cli.tune._print_trial", lambda *_: Path("study.db").write_bytes(b"no database" * 999))
     assert main(["tune", "--data", hard, *QUICK, "--storage", "sqlite:///study.db", "--study", "mine"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "xpnet: error: cannot continue the study 'mine' in sqlite:///study.db: file is not a database"
@@ -483,6 +483,30 @@ def test_optuna_is_asked_for_by_name(fails: Callable[..., str], hard: str, monke
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["squared-error", "poisson"])
+def test_numbers_are_judged_by_r2(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(160, 2))
+    y = rng.poisson(np.exp(X[:, 0])) if loss == "poisson" else X @ [1.0, 2.0] + 0.1 * rng.normal(size=160)
+    for name, rows in (("train", slice(0, 120)), ("test", slice(120, 160))):
+        lines = [f"{a:.4f},{b:.4f},{c:.6g}" for (a, b), c in zip(X[rows], y[rows], strict=True)]
+        Path(f"{name}.csv").write_text("\n".join(["a,b,y", *lines]), encoding="utf-8")
+    how = ["--data", "train.csv", "--test", "test.csv", "--loss", loss, "--task", "regression"]
+    assert main(["tune", *how, *QUICK, "--trials", "3", "--out", "study"]) == 0
+    out, err = capsys.readouterr()
+    assert "120 training rows of 2 features, 1 number each\n" in err
+    assert len(re.findall(r"^  trial \d +-?\d\.\d{4}  best +-?\d\.\d{4}  (?:done|pruned)", err, re.M)) == 3
+    found = re.match(r"best of 3 trials: trial (\d), validation R2 (\S+) \((\S+) with the starting settings\)\n", out)
+    assert found
+    config = TrainConfig(**read_recipe("study/best.toml").settings)
+    data = xpnet.load_data("train.csv", test="test.csv", label="y", task="regression")
+    again = xpnet.fit(config.network(2, 1, "regression"), data, config, progress=False)
+    assert f"{again.history[-1].validation_r2:.4f}" == found[2]
+    last = read_history(f"study/best-trial-{found[1]}")[-1]
+    assert f"test R2 {last.test_r2:.4f}, loss {last.test_loss:.4f} on train.csv, trained on all 120 training" in out
+    assert f"validation R2 {found[2]}.\n" in Path("study/best.toml").read_text()
 
 
 def test_tune_says_what_it_tries_and_what_came_of_it(hard: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -628,7 +652,7 @@ SHARING = """
 import pathlib, sys, time
 from xpnet.cli import main, tune
 
-def meet(trial):
+def meet(trial, task):
     pathlib.Path(f"met-{sys.argv[1]}").touch()
     for _ in range(6000):
         if len(list(pathlib.Path().glob("met-*"))) == 2:
@@ -735,7 +759,7 @@ def test_a_final_run_that_another_process_trains_is_left_to_it(hard: str, capsys
         assert main([*ONE, "--data", hard]) == 0
         assert [path.name for path in run.iterdir()] == [".lock"]
     out, err = capsys.readouterr()
-    assert out.startswith("best of 1 trials: trial 0, validation accuracy ")
+    assert out.startswith("best of 1 trial: trial 0, validation accuracy ")
     assert out.endswith("\nsaved in study/best.toml\n")
     assert re.fullmatch(
         rf"{run} is being trained by process {os.getpid()} on .*, since .*; the same command reports its test accuracy "

@@ -43,7 +43,7 @@ def test_toml_and_back(config: TrainConfig) -> None:
     ("setting", "value", "message"),
     [
         ("lr", math.nan, "lr must be more than 0, not nan"),
-        ("lr", math.inf, "lr must be more than 0, not inf"),
+        ("lr", math.inf, "lr must be finite and more than 0, not inf"),
         ("lr", 0, "lr must be more than 0, not 0"),
         ("lr", "fast", "lr must be a number, not 'fast'"),
         ("momentum", 1.0, "momentum must be in [0, 1), not 1"),

@@ -222,8 +222,8 @@ def test_several_labels_an_example() -> None:
     ("network", "y", "says"),
     [
         (regressor(), CLASSES, None),
-        (regressor(2), NUMBERS, "the network has 2 outputs, but arrays has 1 targets a row"),
-        (classifier(), NUMBERS, "is a fraction; for numbers, task is regression"),
+        (regressor(2), NUMBERS, "the network has 2 outputs, but arrays has 1 target a row"),
+        (classifier(), NUMBERS, "is a fraction; to predict numbers, choose the loss squared-error"),
         (classifier(), np.c_[NUMBERS, NUMBERS], "not one-hot"),
         (classifier(n_out=2), CLASSES, "the network has 2 outputs, but arrays has 3 classes"),
         (
@@ -315,7 +315,8 @@ def test_rows_of_a_table_stay_rows_for_a_model_with_more_classes() -> None:
 def test_features_stay_scaled_as_the_model_knows_them(scale: str) -> None:
     first = xpnet.fit(classifier(), (TABLE, CLASSES), scale=scale, **QUICK).model
     part = TABLE[:50] + 3
-    for settings in ({}, {"scale": scale}):
+    chosen: list[dict[str, Any]] = [{}, {"scale": scale}]
+    for settings in chosen:
         second = xpnet.fit(first, (part, CLASSES[:50]), lr=1e-9, **settings, **QUICK).model
         assert second.schema.features.kind == scale
         assert np.allclose(second.outputs(TABLE), first.outputs(TABLE), atol=1e-5)
@@ -325,7 +326,10 @@ def test_features_stay_scaled_as_the_model_knows_them(scale: str) -> None:
 
 def named(names: str, values: np.ndarray) -> np.ndarray:
     """A structured array, which has names as a DataFrame has."""
-    return np.rec.fromarrays(values.T, names=list(names))
+    found = np.empty(len(values), [(name, values.dtype) for name in names])
+    for name, column in zip(names, values.T, strict=True):
+        found[name] = column
+    return found
 
 
 @pytest.mark.parametrize("hidden", [(8,), ()])

@@ -98,7 +98,7 @@ def show(
     spans = index or [range(min(count, n))]
     if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < n]:
         raise ConfigError(
-            f"--index {outside[0]} is out of range: the {split} split of {data.name} has images 0 to {n - 1}"
+            f"--index {outside[0]} is out of range: the {split} split of {data.name} has indices 0 to {n - 1}"
         )
     from rich.table import Table
 

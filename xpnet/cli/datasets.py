@@ -30,12 +30,14 @@ __all__ = [
     "LibraryName",
     "ModelPath",
     "SplitName",
+    "check_named",
     "check_writable",
     "data_for",
     "figure",
     "form_of",
     "in_words",
     "labelled",
+    "labels_of",
     "new_run",
     "newest_run",
     "part_of",
@@ -54,6 +56,12 @@ SplitName = Annotated[Literal["test", "train", "validation"], Parameter(help="Sp
 DeviceName = Annotated[str, Parameter(help="Where to compute: cpu, cuda, cuda:N or auto.")]
 LibraryName = Annotated[str | None, Parameter(help="Array library; by default numpy on the CPU and cupy on CUDA.")]
 DataDir = Annotated[Path | None, Parameter(help="Folder to search first for data sets.")]
+
+
+def check_named(directory: Path) -> None:
+    """Raise ConfigError for the current directory, whose name is also that of an empty variable of the shell."""
+    if str(directory) in ("", "."):
+        raise ConfigError("--out must name a directory of its own, not the current one")
 
 
 def check_writable(directory: Path, what: str) -> None:
@@ -180,6 +188,14 @@ def test_split(model: Model, runs: Sequence[Path], data: str | None, data_dir: P
 def figure(scores: Any) -> dict[str, float]:
     """The figure that a model is judged by, and its name, for the description of what is written; {} without scores."""
     return {} if scores is None else {"test_r2" if hasattr(scores, "r2") else "test_accuracy": scores[1]}
+
+
+def labels_of(data: Dataset) -> str:
+    """The labels in words: 10 classes, or as many labels or numbers for each example."""
+    if data.task == "classification":
+        return f"{data.n_classes} classes"
+    several = "s"[: data.n_outputs > 1]
+    return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
 
 
 def in_words(scores: Any) -> str:

@@ -76,7 +76,8 @@ def evaluate(
     from the shares that are right; by class n, precision, recall and F1; the
     confusion matrix and the most frequent confusions. Of several labels, the
     accuracy counts examples all of whose labels are right. Of numbers: R2,
-    mean absolute and root mean square error. --json has all of it.
+    mean absolute and root mean square error. --json has all of it. The loss of
+    one model is that of its training, of several that of their mean output.
     """
     models = models or [newest_run()]
     members = [load(path, device, library) for path in models]

@@ -103,7 +103,7 @@ class Reader:
             return iter(())
         part = self.part(split)
         if outside := [i for span in spans for i in (span[0], span[-1]) if not 0 <= i < len(part)]:
-            index, there = short(str(outside[0])), f"{self.data.name} has images {self.range_of(split)}"
+            index, there = short(str(outside[0])), f"{self.data.name} has indices {self.range_of(split)}"
             raise ConfigError(f"index {index} is out of range: the {split} split of {there}")
         rows = np.concatenate(list(map(np.asarray, spans)))
         blocks = (rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK))

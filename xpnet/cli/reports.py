@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xpnet.backend import Backend
-from xpnet.cli.datasets import form_of
+from xpnet.cli.datasets import form_of, labels_of
 from xpnet.cli.settings import shown
 from xpnet.cli.terminal import device_line, print_header, result_console, say
 from xpnet.data import Dataset
@@ -46,7 +46,7 @@ def print_run_header(
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "
-        f"{', '.join(f'{n:,} {name}' for name, n in counts.items() if n)} {form_of(data)}, {_labels_of(data)}",
+        f"{', '.join(f'{n:,} {name}' for name, n in counts.items() if n)} {form_of(data)}, {labels_of(data)}",
         "device": device_line(backend),
         "network": f"{network}, {n_params:,} parameters, {network.loss}",
         "training": f"{config.optimizer}, learning rate {config.rate:g} {config.schedule}, {batch}, "
@@ -56,14 +56,6 @@ def print_run_header(
         "run": str(out),
     }
     print_header(rows)
-
-
-def _labels_of(data: Dataset) -> str:
-    """The labels in words: 10 classes, or as many labels or numbers for each example."""
-    if data.task == "classification":
-        return f"{data.n_classes} classes"
-    several = "s"[: data.n_outputs > 1]
-    return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
 
 
 def print_plan(config: TrainConfig, data: Dataset, backend: Backend, start: MLP | Model, runs: int, team: Team) -> None:

@@ -87,7 +87,7 @@ def chosen(recipe: str | None, settings: dict[str, Any], run: Path | None = None
     if isinstance(words := settings.get("augment"), tuple):  # an empty one is the flag alone
         settings = {**settings, "augment": _amounts(words) if words else STANDARD}
     if run is None:
-        config = TrainConfig().replace(**{**(read_recipe(recipe).settings if recipe else {}), **settings})
+        config = TrainConfig().replace(**{**({} if recipe is None else read_recipe(recipe).settings), **settings})
         if config.early_stopping is not None and config.validation == 0.0:  # before the data are read
             raise ConfigError(
                 "early_stopping needs a validation split: leave out --validation 0", setting="early_stopping"
@@ -123,6 +123,9 @@ def _stored(run: Path) -> TrainConfig:
         except ConfigError as error:
             raise ConfigError(f"the newest checkpoint of {run}: {error}") from None
     if not (run / "config.toml").is_file():
+        several = sum(path.is_dir() for path in run.glob("seed-*"))
+        if several > 1:
+            raise ModelError(f"{run} holds the runs of several seeds: add --seeds {several}")
         raise ModelError(
             f"{run} holds no run to continue: it has neither checkpoints nor a config.toml; start one with --out"
         )
@@ -175,6 +178,8 @@ def indices(_: Any, tokens: Sequence[Token]) -> list[range]:
         if (span := span_of(word)) is None:
             raise ConfigError(f"{word!r} is not a whole number, nor a range such as 0-9")
         found.append(span)
+    if not found:
+        raise ConfigError("no index is given; write 7, or 0-9,20")
     return found
 
 

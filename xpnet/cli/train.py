@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from cyclopts import Parameter
 
 from xpnet.checks import check_range
-from xpnet.cli.datasets import new_run
+from xpnet.cli.datasets import check_named, new_run
 from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
 from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
 from xpnet.cli.teams import ended_by, joined
@@ -156,8 +156,7 @@ def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int
         if resume is not None and value is not None:
             raise ConfigError(f"--resume continues in {resume} with that run's settings: leave out {flag}")
     if out is not None:
-        if str(out) in ("", "."):
-            raise ConfigError("--out must name a directory of its own, not the current one")
+        check_named(out)
         refuse_run(out)
         if seeds and any(out.glob("seed-*")):
             raise ConfigError(f"{out} already holds runs: name another directory, or continue them (--resume)")

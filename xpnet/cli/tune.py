@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import check_writable, form_of
+from xpnet.cli.datasets import check_named, check_writable, form_of, labels_of
 from xpnet.cli.settings import (
     RUN,
     DataDir,
@@ -80,7 +80,7 @@ def tune(
     ] = False,
     **settings: Any,
 ) -> int:
-    """Search for good settings with Optuna, judged by validation accuracy.
+    """Search for good settings with Optuna, judged by validation accuracy, or R2.
 
     Every setting of the search space varies, except those given as flags. The
     first trial has the starting settings. The best settings are written to
@@ -95,6 +95,8 @@ def tune(
         logging.getLogger("xpnet").setLevel(logging.WARNING)
     check_range("--trials", trials, 1)
     required("optuna", "the search for settings", "tune")
+    if out is not None:
+        check_named(out)
     config = chosen(recipe, settings)
     if config.start is not None:
         raise ConfigError("--from is for xpnet train: trials start from random parameters")
@@ -125,14 +127,14 @@ def tune(
                     storage=storage,
                     study=study,
                     backend=backend,
-                    report=None if show is None else _reporting(show, trials),
+                    report=None if show is None else _reporting(show, trials, data.task),
                 )
-            _print_best(tuned, {name: getattr(tuned.config, name) for name in searched})
-            _write_best(tuned, study, out)
+            _print_best(tuned, {name: getattr(tuned.config, name) for name in searched}, data.task)
+            _write_best(tuned, study, out, data.task)
             other = leave()
         if other is not None:
             ending = f"{other} is still searching; the last process to end trains the best settings, in {out}"
-            print(fill(f"{ending}: the same command reports their test accuracy then"), file=sys.stderr)
+            print(fill(f"{ending}: the same command reports their test {_metric(data.task)} then"), file=sys.stderr)
             return 0
         run = out / f"best-trial-{tuned.number}"
         best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
@@ -141,17 +143,17 @@ def tune(
         return 130
     if best is None:
         return 0
-    if best.test_accuracy is not None:
+    if best.test_loss is not None:
         trained = "" if tuned.final.validation else f", trained on all {len(data.train.labels):,} training examples"
-        print(f"test accuracy {100 * best.test_accuracy:.2f} %, loss {best.test_loss:.4f} on {data.name}{trained}")
+        score = _score(best.test_accuracy if best.test_r2 is None else best.test_r2, data.task)
+        print(f"test {_metric(data.task)} {score}, loss {best.test_loss:.4f} on {data.name}{trained}")
     print(f"saved in {run}")
     return 0
 
 
 def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[str, Any]) -> None:
     rows = {
-        "data": f"{data.name} ({data.source}): {len(data.train.labels):,} training {form_of(data)}, "
-        f"{data.n_classes} classes",
+        "data": f"{data.name} ({data.source}): {len(data.train.labels):,} training {form_of(data)}, {labels_of(data)}",
         "device": device_line(backend),
         "study": study,
         "search": ", ".join(name.replace("_", " ") for name in space),
@@ -159,37 +161,38 @@ def _print_header(data: Dataset, backend: Backend, study: str, space: Mapping[st
     print_header(rows)
 
 
-def _reporting(show: Callable[[str, int, int], None], trials: int) -> Callable[[Trial], None]:
+def _reporting(show: Callable[[str, int, int], None], trials: int, task: str) -> Callable[[Trial], None]:
     """What is done after each trial: it is printed, and counted."""
 
     def report(trial: Trial) -> None:
-        _print_trial(trial)
+        _print_trial(trial, task)
         show("searching", min(trial.number + 1, trials), trials)
 
     return report
 
 
-def _print_trial(trial: Trial) -> None:
+def _print_trial(trial: Trial, task: str) -> None:
     ended = trial.state if trial.state == "done" else f"{trial.state}, epoch {trial.epochs + (trial.state == 'failed')}"
-    line = f"  trial {trial.number:<3} {_percent(trial.accuracy)}  best {_percent(trial.best)}  {ended:<15}  "
+    score, best = (f"{_score(each, task):>8}" for each in (trial.score, trial.best))
+    line = f"  trial {trial.number:<3} {score}  best {best}  {ended:<15}  "
     print(fill(f"{line}{_listed(trial.settings) or 'the starting settings'}", 12), file=sys.stderr, flush=True)
     if trial.failure:
         print(fill(f"            {trial.failure}", 12), file=sys.stderr, flush=True)
 
 
-def _print_best(tuned: Tuned, settings: dict[str, Any]) -> None:
+def _print_best(tuned: Tuned, settings: dict[str, Any], task: str) -> None:
     print(
-        f"best of {tuned.trials} trials: trial {tuned.number}, validation accuracy {100 * tuned.accuracy:.2f} % "
-        f"({_percent(tuned.start_accuracy).strip()} with the starting settings)"
+        f"best of {tuned.trials} trial{'s'[: tuned.trials > 1]}: trial {tuned.number}, validation {_metric(task)} "
+        f"{_score(tuned.score, task)} ({_score(tuned.start_score, task)} with the starting settings)"
     )
     print(_listed(settings))
 
 
-def _write_best(tuned: Tuned, study: str, out: Path) -> None:
+def _write_best(tuned: Tuned, study: str, out: Path, task: str) -> None:
     """Write best.toml, a recipe."""
     head = (
-        f"# The best settings of the study {study!r}, trial {tuned.number} of {tuned.trials}: validation accuracy "
-        f"{100 * tuned.accuracy:.2f} %.\n# xpnet train --recipe with this file repeats the trial.\n\n"
+        f"# The best settings of the study {study!r}, trial {tuned.number} of {tuned.trials}: validation "
+        f"{_metric(task)} {_score(tuned.score, task)}.\n# xpnet train --recipe with this file repeats the trial.\n\n"
     )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "best.toml", (head + tuned.config.to_toml()).encode())
@@ -210,7 +213,10 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
         if not isinstance(error.__cause__, InUseError):
             raise
         training = f"{run} is being trained by {error.__cause__}"
-        print(fill(f"{training}; the same command reports its test accuracy when it is finished"), file=sys.stderr)
+        print(
+            fill(f"{training}; the same command reports its test {_metric(data.task)} when it is finished"),
+            file=sys.stderr,
+        )
         return None
     if result.unsaved is not None:
         raise ModelError(f"the best settings were trained, but could not be saved: {result.unsaved}")
@@ -253,5 +259,11 @@ def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in texts.items())
 
 
-def _percent(share: float | None) -> str:
-    return f"{'failed':>8}" if share is None else f"{100 * share:6.2f} %"
+def _metric(task: str) -> str:
+    return "R2" if task == "regression" else "accuracy"
+
+
+def _score(score: float | None, task: str) -> str:
+    if score is None:
+        return "failed"
+    return f"{score:.4f}" if task == "regression" else f"{100 * score:.2f} %"

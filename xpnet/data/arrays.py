@@ -184,7 +184,10 @@ def _as_array(given: Any, where: str, what: str) -> NDArray[Any]:
 
         given = structured_to_unstructured(np.asarray(given))
     try:
-        return to_numpy(given)
+        found = to_numpy(given)
+        if found.ndim == 0:
+            raise DataError(f"{where}: {what} must be an array, a list or a table, not {type(given).__name__}")
+        return found
     except (ValueError, TypeError) as error:
         if isinstance(error, ValueError) and "inhomogeneous" in str(error):
             raise DataError(f"{where}: {what} in rows of different lengths; all must have as many") from None
@@ -252,7 +255,10 @@ def targets_of(given: Any, where: str, task: str = "auto", entry: Entry = "row {
         if task == "auto":
             return Targets("regression", values[:, None], names)
         i = int(np.flatnonzero(np.rint(values) != values)[0])
-        raise DataError(f"{where}: label {values[i]:g} of {entry(i)} is a fraction; for numbers, task is regression")
+        raise DataError(
+            f"{where}: label {values[i]:g} of {entry(i)} is a fraction; to predict numbers, choose the loss "
+            "squared-error"
+        )
     return Targets("classification", values, ())
 
 
@@ -302,9 +308,9 @@ def positions_of(
 
 def named(positions: NDArray[np.integer], classes: Sequence[Hashable]) -> NDArray[Any]:
     """The classes at some positions, as an array; the positions themselves where classes are numbered from 0."""
-    if tuple(classes) == tuple(range(len(classes))):
-        return positions
     kinds = {type(name) for name in classes}
+    if tuple(classes) == tuple(range(len(classes))) and bool not in kinds:
+        return positions
     names = np.empty(len(classes), object)
     names[:] = classes
     if len(kinds) == 1 and kinds <= {bool, int, float, str}:

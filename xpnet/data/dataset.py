@@ -175,7 +175,9 @@ class Dataset:
             if (labels is None) != (splits["train"].labels is None):
                 raise DataError(f"{where}: some splits have labels, others have none")
             if labels is not None and len(labels) != images.shape[0]:
-                raise DataError(f"{where}: {images.shape[0]} images but {len(labels)} labels; they must come in pairs")
+                raise DataError(
+                    f"{where}: {images.shape[0]} examples but {len(labels)} labels; they must come in pairs"
+                )
             found[part] = replace(
                 split, images=images, labels=labels, targets=targets, where="", entry="row {}".format, checked=True
             )
@@ -261,7 +263,8 @@ def _as_split(given: Any, part: str) -> Split:
         return given
     if isinstance(given, tuple | list) and len(given) == 2:
         return Split(*given)
-    raise DataError(f"{part} must be a pair (X, y) of features and labels, not {type(given).__name__}")
+    kind = type(given).__name__ + (f" of {len(given)}" if isinstance(given, tuple | list) else "")
+    raise DataError(f"{part} must be a pair (X, y) of features and labels, not {kind}")
 
 
 def _alike(splits: dict[str, Split]) -> dict[str, Split]:

@@ -59,7 +59,7 @@ def read(
     if suffix == ".safetensors":
         raise ConfigError(f"{path} is a model already: every command takes it as it is")
     if suffix not in READERS:
-        hint = nearest(suffix, READERS) if suffix else ""
+        hint = nearest(suffix, READERS) if suffix not in ("", ".h", ".html") else ""
         raise ConfigError(f"{path}: what can be imported ends in one of {', '.join(READERS)}; {hint}name it so")
     reader, takes = READERS[suffix]
     given = {name: value for name, value in (("loss", loss), ("activation", activation)) if value is not None}

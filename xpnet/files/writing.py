@@ -5,6 +5,7 @@ process is killed or the power fails, either the old or the new content is there
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -91,7 +92,8 @@ def _beside(path: Path) -> Iterator[Path]:
         move_into_place(temporary, path)
     except OSError as error:
         # Whoever reads the message knows the file by its own name.
-        error.filename, error.filename2 = str(path), None
+        error.filename = str(path)
+        del error.filename2
         raise
     finally:
         _delete(temporary)
@@ -99,6 +101,8 @@ def _beside(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """The name of something that is not complete yet, or no longer."""
+    if not path.name:  # ".", for example
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 

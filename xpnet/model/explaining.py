@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend.arrays import to_numpy
 from xpnet.checks import check_range
-from xpnet.data import class_names, rows_of
+from xpnet.data import Split, class_names, rows_of
 from xpnet.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
 def neighbours(model: "Model", X: Any, examples: Any, count: int) -> list[Neighbours]:
     """For each row of X the examples that are nearest to it; arguments as in Model.explain."""
     check_range("nearest", count, 1)
+    if not (isinstance(examples, Split) or (isinstance(examples, tuple | list) and len(examples) == 2)):
+        raise ConfigError(f"examples must be a Split or a pair (X, y), not {type(examples).__name__}")
     images, labels = examples
     flat, shape = model._flat(images), _shape(model)
     if labels is not None and len(labels) != flat.shape[0]:

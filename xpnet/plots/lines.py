@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FEW = 2  # epochs, both of which are shown, however poor the first one is
+
+
 class Figures(Protocol):
     """The figures of an epoch, as history.csv names them: epoch, train_loss, train_accuracy, test_loss, ..."""
 
@@ -93,12 +96,15 @@ def curves(
         axes = add_axes(figure, x, y, width, height)
         axes.set(xlabel="epoch", ylabel=labels[quantity])
         _draw_lines(axes, lines, log=quantity == "loss")
-        if quantity == "accuracy" and not single:
+        many = max(len(line.epochs) for line in lines) > FEW
+        if quantity == "accuracy" and not single and many:
             _look_at_ends(axes, lines)
-        if quantity == "r2":  # the first epochs may lie far below 0
-            ends = [float(line.values[-1]) for line in lines if np.isfinite(line.values[-1])]
+        if quantity == "r2":
             low, _ = axes.get_ylim()
-            axes.set_ylim(max(low, min([0.0, *ends]) - 0.1), 1.0)
+            if many:  # the first epochs may lie far below 0
+                ends = [float(line.values[-1]) for line in lines if np.isfinite(line.values[-1])]
+                low = max(low, min([0.0, *ends]) - 0.1)
+            axes.set_ylim(low, 1.0)
         _label_ends(axes, lines, width, height)
     if single:
         add_title(figure, left, shortened(title))

@@ -196,6 +196,21 @@ def _states(run: Run, train: Examples, steps: NDArray[np.intp]) -> Iterator[tupl
                     return
 
 
+def _colours(drawn: Split, data: Dataset, final: Model) -> tuple[list[str], NDArray[Any]]:
+    """The names and the targets of the examples that are drawn, as Scenes has them.
+
+    Of several labels, each set of them that occurs has a name, and so a colour.
+    """
+    if final.task == "regression":
+        return [], drawn.targets[:, 0]
+    names = class_names(data.name, final.classes)
+    if final.task == "classification":
+        return names, drawn.targets
+    sets, which = np.unique(drawn.targets, axis=0, return_inverse=True)
+    called = [", ".join(name for name, has in zip(names, row, strict=True) if has > 0.5) or "none" for row in sets]
+    return called, which.reshape(-1)
+
+
 def _filmed(
     run: Run,
     data: Dataset,
@@ -217,6 +232,7 @@ def _filmed(
     extent, places = (0.0, 0.0, 0.0, 0.0), np.empty(0)
     if "boundary" in panels:
         extent, places = plane_around(to_numpy(measured["train"].images).reshape(-1, 2))
+    names, targets = _colours(drawn, data, final)
     losses, scores, filters, points, outputs = [], [], [], [], []
     with computing(run):
         for step, (params, running) in zip(steps, _states(run, splits["train"], steps), strict=True):
@@ -235,10 +251,6 @@ def _filmed(
                 outputs.append(field.astype(np.float32 if final.task == "regression" else np.float16))
             if report:
                 report("training", int(step), int(steps[-1]))
-    names = class_names(data.name, final.classes) if final.task != "regression" else []
-    targets = (
-        drawn.targets if drawn.targets.ndim == 1 else drawn.targets.argmax(axis=1) if names else drawn.targets[:, 0]
-    )
     layer = "last hidden layer" if final.network.n_layers > 1 else "outputs"
     scenes = Scenes(
         title=f"{Path(data.name).name}: {final.network}",

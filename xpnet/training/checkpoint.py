@@ -301,7 +301,7 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
             f"{run.fingerprint()[:12]}: resume with the same, or start a new run"
         )
     own, theirs = (
-        tomllib.loads(c.deciding().to_toml())
+        tomllib.loads(c.located().deciding().to_toml())
         for c in (run.config, TrainConfig().replace(**tomllib.loads(checkpoint.settings)))
     )
     # Of data, the content counts; more epochs may be added, and what is to be done when they fail.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -25,7 +26,18 @@ from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 
-__all__ = ["EPOCHS", "GROUPS", "NETWORK", "SETTINGS", "SMALL", "TRAINING", "Setting", "Settings", "TrainConfig"]
+__all__ = [
+    "EPOCHS",
+    "GROUPS",
+    "LOCATED",
+    "NETWORK",
+    "SETTINGS",
+    "SMALL",
+    "TRAINING",
+    "Setting",
+    "Settings",
+    "TrainConfig",
+]
 
 SYNONYMS = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size", "eta0"), "lr"),
@@ -121,6 +133,8 @@ class Setting(NamedTuple):
 def _setting(default: Any, help: str, group: str, **about: Any) -> Any:
     return dataclasses.field(default=default, metadata={"setting": Setting(help, group, **about)})
 
+
+LOCATED = ("test", "validation", "start")  # settings that may be paths
 
 _SHARE = {"low": 0.0, "high": 1.0}
 _SHARE_CLOSED = {"low": 0.0, "high": 1.0, "high_open": False}
@@ -491,6 +505,12 @@ class TrainConfig:
             )
         return math.inf, float(every[:-1])
 
+    def located(self) -> TrainConfig:
+        """A copy whose further files, the models it starts from and its teachers have paths that hold in any folder."""
+        files = {name: getattr(self, name) for name in LOCATED if isinstance(getattr(self, name), str)}
+        teacher = tuple(map(_absolute, self.teacher))
+        return self.replace(**{name: _absolute(path) for name, path in files.items()}, teacher=teacher)
+
     def deciding(self) -> TrainConfig:
         """A copy with the defaults of all settings that decide only where to compute, and so the rounding, and which
         checkpoints to keep.
@@ -509,10 +529,18 @@ class TrainConfig:
 
     def to_toml(self) -> str:
         """The settings as TOML, in the order of their definition; a setting that is None is left out."""
-        settings = dataclasses.asdict(self)
-        # TOML is UTF-8 and cannot hold the path of data that is not: it is written escaped.
-        settings["data"] = self.data.encode(errors="backslashreplace").decode()
-        return tomli_w.dumps({k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if v is not None})
+        return tomli_w.dumps({k: _as_toml(v) for k, v in dataclasses.asdict(self).items() if v is not None})
+
+
+def _as_toml(value: Any) -> Any:
+    """A setting's value as TOML has it, which is UTF-8: a path that is not is written escaped."""
+    if isinstance(value, tuple):
+        return list(map(_as_toml, value))
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.lexists(path) else path
 
 
 class Settings(TypedDict, total=False):

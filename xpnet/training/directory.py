@@ -114,6 +114,8 @@ class RunDirectory(Writer):
     order = -1
 
     def __init__(self, path: str | Path, *, resume: bool = False, claimed: bool = False) -> None:
+        if not os.fspath(path):
+            raise ConfigError("a run directory needs a name")
         self.path, self.resume, self.claimed = Path(path), resume, claimed
         self.checkpoints = self.path / "checkpoints"
         self._open = contextlib.ExitStack()

@@ -23,7 +23,7 @@ from xpnet.numerics.network import MLP
 from xpnet.training.calibration import Calibration
 from xpnet.training.callbacks import Callback, EarlyStopping
 from xpnet.training.checkpoint import continue_from, rounding, versions
-from xpnet.training.config import Settings, TrainConfig
+from xpnet.training.config import LOCATED, Settings, TrainConfig
 from xpnet.training.directory import RunDirectory
 from xpnet.training.epochs import checkpointers, train
 from xpnet.training.history import Epoch
@@ -61,7 +61,8 @@ class Result(NamedTuple):
         return plots.curves({self.model.data or "training": self.history}, loss=self.model.network.loss)
 
     def __repr__(self) -> str:
-        return f"<Result of {len(self.history)} epochs{_summary(self)}: {self.model!r}>"
+        n = len(self.history)
+        return f"<Result of {n} epoch{'s'[: n != 1]}{_summary(self)}: {self.model!r}>"
 
     def _repr_html_(self) -> str:
         epoch = dataclasses.asdict(self.history[self.model_epoch - 1]) if self.model_epoch else {}
@@ -191,7 +192,10 @@ def _compare(run: Run, data: Dataset, sample_weight: ArrayLike | None) -> None:
     if run.team.size == 1:
         return
     facts: dict[str, Any] = versions(run.backend)
-    facts |= {name: value for name, value in dataclasses.asdict(run.config).items() if name not in ("data", "device")}
+    # Of paths, the content counts, which is compared below.
+    own = dataclasses.asdict(run.config).items()
+    elsewhere = {"data", "device", "teacher"} | {name for name, value in own if name in LOCATED and type(value) is str}
+    facts |= {name: value for name, value in own if name not in elsewhere}
     facts |= {"data set": glimpse(data), "initial network": sha256_of([*run.params, *run.running])[:16]}
     if run.teachers:
         facts["teacher"] = sha256_of([run.backend.to_host(a) for model in run.teachers for a in model.params])[:16]

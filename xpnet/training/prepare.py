@@ -318,7 +318,7 @@ def _resolve(config: TrainConfig, network: MLP, data: Dataset, backend: Backend)
         tf32=backend.tf32,
         graph=backend.graph,
         lr=config.rate,
-    )
+    ).located()
 
 
 def _check_outputs(network: MLP, data: Dataset) -> None:
@@ -335,10 +335,12 @@ def _check_outputs(network: MLP, data: Dataset) -> None:
             f"{fitting}, or another task for the data",
             setting="loss",
         )
+    has = f"{n_outputs} output{'s'[: n_outputs != 1]}"
+    wants = f"{data.n_outputs} target{'s'[: data.n_outputs != 1]}"
     if task == "classification" and n_outputs < data.n_classes:
-        raise ConfigError(f"the network has {n_outputs} outputs, but {data.name} has {data.n_classes} classes")
+        raise ConfigError(f"the network has {has}, but {data.name} has {data.n_classes} classes")
     if task != "classification" and n_outputs != data.n_outputs:
-        raise ConfigError(f"the network has {n_outputs} outputs, but {data.name} has {data.n_outputs} targets a row")
+        raise ConfigError(f"the network has {has}, but {data.name} has {wants} a row")
 
 
 def _schema(train: Examples, data: Dataset, config: TrainConfig, network: MLP, start: Model | None) -> Schema:

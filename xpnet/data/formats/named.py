@@ -213,7 +213,7 @@ def _split(x: NDArray[Any], y: NDArray[Any], where: str, names: tuple[str, str],
     if x.shape != shape:
         logger.info("%s: the examples are the columns", where)
     if len(x) != len(y):
-        raise DataError(f"{where}: {len(x)} images but {len(y)} labels ({shapes}); they must come in pairs")
+        raise DataError(f"{where}: {len(x)} examples but {len(y)} labels ({shapes}); they must come in pairs")
     if x.dtype.kind in "USO":
         raise DataError(f"{where}: {names[0]} holds text; numbers are needed")
     x = np.ascontiguousarray(x)

@@ -1,11 +1,11 @@
-"""The search for settings: Optuna proposes the settings of each trial, which is judged by its validation accuracy.
+"""The search for settings: Optuna proposes the settings of each trial, which is judged by its validation score.
 
     space = {"lr": {"low": 0.02, "high": 0.5, "log": True}, "hidden": {"choices": [[128], [256], [128, 128]]}}
     tuned = tune(data, space, trials=20)
     result = xpnet.fit(tuned.final.network(data.n_features, data.n_outputs, data.task), data, tuned.final)
 
-Accuracy is used rather than loss, since losses cannot be compared between two loss functions, nor between two degrees
-of label smoothing. No trial sees the test split.
+The score is the accuracy, or R2 of numbers, rather than the loss, since losses cannot be compared between two loss
+functions, nor between two degrees of label smoothing. No trial sees the test split.
 """
 
 from .space import default_space, parse, read_space

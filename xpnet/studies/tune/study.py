@@ -21,6 +21,7 @@ from xpnet.studies.tune.storage import masked, open_storage, reason
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
 from xpnet.training.fit import fit
+from xpnet.training.history import Epoch
 from xpnet.training.prepare import as_dataset, check_arguments, n_trained_on, prepare
 from xpnet.training.run import Run
 
@@ -48,16 +49,16 @@ class Trial(NamedTuple):
     number : in the study, from 0.   settings : those that were searched for; {} for the start that the space lacks.
     state : done; pruned, which ended early because it was worse than most; or failed, which did not stay finite or has
         incompatible settings.
-    accuracy : on the validation split, in [0, 1], after the last epoch or, with early stopping, the best; None where it
-        failed.
-    epochs : finished ones.   best : the highest accuracy of a trial that is done, so far; None without one.
+    score : on the validation split, the accuracy in [0, 1] or of a regression R2, after the last epoch or, with early
+        stopping, the best; None where it failed.
+    epochs : finished ones.   best : the highest score of a trial that is done, so far; None without one.
     failure : why it failed, or None.
     """
 
     number: int
     settings: dict[str, Any]
     state: Literal["done", "pruned", "failed"]
-    accuracy: float | None
+    score: float | None
     epochs: int
     best: float | None
     failure: str | None
@@ -67,15 +68,15 @@ class Tuned(NamedTuple):
     """The result of tune.
 
     config : the resolved settings of the best trial, which repeat it.   number : of that trial.
-    accuracy : of that trial on the validation split, in [0, 1].   start_accuracy : of the start; None if it failed.
+    score : of that trial, as in Trial.   start_score : of the start; None if it failed.
     trials : finished trials of the study.
     final : config with the held-out examples given back to the training set, unless early stopping needs them.
     """
 
     config: TrainConfig
     number: int
-    accuracy: float
-    start_accuracy: float | None
+    score: float
+    start_score: float | None
     trials: int
     final: TrainConfig
 
@@ -91,7 +92,7 @@ def tune(
     backend: Backend | None = None,
     report: Callable[[Trial], None] | None = None,
 ) -> Tuned:
-    """Search for the settings with the highest validation accuracy.
+    """Search for the settings with the highest validation accuracy or, where numbers are predicted, R2.
 
     The first trial has the settings of config, the next few are random, and a tree-structured Parzen estimator proposes
     the others. A trial that falls below the median of the trials before it ends early.
@@ -200,18 +201,18 @@ class _Search:
         # Seeded by the trial's number, so that neither a study's parts nor its processes repeat each other's draws.
         seed = np.random.SeedSequence([self.config.seed, trial.number]).generate_state(1)
         self.study.sampler = self.optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=int(seed[0]))
-        pruning, accuracy = _Pruning(trial), 0.0
+        pruning, score = _Pruning(trial), 0.0
         try:
             config = self.config.replace(**self._settings(trial))
             network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
             result = fit(network, self.data, config, backend=backend, callbacks=[pruning], progress=False)
-            accuracy = result.history[result.model_epoch - 1].validation_accuracy or 0.0
+            score = _score(result.history[result.model_epoch - 1])
         except (ConfigError, NonFiniteError) as error:
             trial.set_user_attr(FAILURE, str(error))
         except BaseException:
             self.study.tell(trial, state=self._state("FAIL"))
             raise
-        outcome = {"state": self._state("PRUNED")} if pruning.pruned else {"values": accuracy}
+        outcome = {"state": self._state("PRUNED")} if pruning.pruned else {"values": score}
         return self._described(self.study.tell(trial, **outcome))
 
     def result(self, backend: Backend) -> Tuned:
@@ -224,7 +225,7 @@ class _Search:
         start = next(trial for trial in finished if START in trial.user_attrs)
         config = _resolved(self.config.replace(**self._settings(best)), self.data, backend)
         final = config if config.early_stopping else config.replace(validation=0.0)
-        return Tuned(config, best.number, best.value, self._described(start).accuracy, len(finished), final)
+        return Tuned(config, best.number, best.value, self._described(start).score, len(finished), final)
 
     def _settings(self, trial: Any) -> dict[str, Any]:
         """A trial's settings: proposed for one that begins, remembered for one that is finished."""
@@ -265,18 +266,23 @@ class _Search:
 
 
 class _Pruning(Callback):
-    """Tells a trial its accuracy after each epoch, and ends it when it is not worth continuing; never the start."""
+    """Tells a trial its score after each epoch, and ends it when it is not worth continuing; never the start."""
 
     def __init__(self, trial: Any) -> None:
         self.trial, self.pruned = trial, False
 
     def on_epoch(self, run: Run) -> None:
         last = run.history[-1]
-        self.trial.report(last.validation_accuracy, last.epoch)
+        self.trial.report(_score(last), last.epoch)
         unfinished = run.stop_reason is None and last.epoch < run.epochs
         if unfinished and START not in self.trial.user_attrs and self.trial.should_prune():
             self.pruned = True
             run.stop("worse than most trials")
+
+
+def _score(epoch: Epoch) -> float:
+    score = epoch.validation_accuracy if epoch.validation_r2 is None else epoch.validation_r2
+    return 0.0 if score is None else score
 
 
 def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConfig:
