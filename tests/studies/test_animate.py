@@ -68,7 +68,7 @@ def test_a_film_of_a_run(data: xpnet.Dataset, tmp_path: Path) -> None:
     assert np.array_equal(scenes.filters[-1, 0], W[:, largest].reshape(6, 6))
     assert not np.array_equal(scenes.filters[0], scenes.filters[-1])
     assert (scenes.plane, scenes.layer) == (None, "last hidden layer, test data")
-    assert list(scenes.names) == ["a", r"b\n\x1b", "c"]
+    assert list(scenes.names) == ["a", "b\n\x1b", "c"]
     assert np.array_equal(scenes.targets, data.test.targets)
     with image.open(tmp_path / "x.gif") as film:
         assert film.n_frames == 6

@@ -22,7 +22,7 @@ from xpnet.cli.datasets import (
 )
 from xpnet.cli.settings import Dark, whole_numbers
 from xpnet.data import class_names
-from xpnet.errors import ConfigError, ModelError
+from xpnet.errors import ConfigError, ModelError, one_line
 from xpnet.files import parse_toml, read_text
 from xpnet.model import confusion_matrix, load
 from xpnet.training.history import Epoch, read_history
@@ -95,7 +95,8 @@ def plot(
                 raise ConfigError(f"--confusion and --mistakes need classes, but {run} was trained for {model.task}")
             dataset = data_for(model, data, data_dir, run)
             images, labels = labelled(part_of(dataset, split, [run]), dataset)
-            found, classes = model.measure(images, labels), class_names(dataset.name, model.classes)
+            found = model.measure(images, labels)
+            classes = list(map(one_line, class_names(dataset.name, model.classes)))
             title = f"{name} on {dataset.name}, {split} split"
         with plots.dark(dark):
             if confusion:

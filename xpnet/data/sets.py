@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xpnet.errors import DataError, one_line
+from xpnet.errors import DataError
 from xpnet.files import open_regular
 
 from .formats import idx_sha256, read_idx
@@ -239,11 +239,10 @@ SETS: Mapping[str, SetInfo] = {
 
 
 def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
-    """How classes are called on paper: as their set says, if it is one that is known by name; otherwise as they are,
-    with what is not printable escaped.
+    """How classes are called on paper: as their set says, if it is one that is known by name; otherwise as they are.
 
     data : the name of the set.
     """
     known = SETS[data].classes if data in SETS else ()
     # A file may hold any classes under a known name.
-    return list(known) if tuple(classes) == tuple(range(len(known))) else [one_line(str(name)) for name in classes]
+    return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))

@@ -72,7 +72,7 @@ def content(
     found: dict[str, Any] = {
         "task": first.task,
         "n_outputs": first.sizes[-1],
-        "classes": list(first.classes),
+        "classes": list(map(one_line, first.classes)),
         "percent": first.output == "softmax" or first.task == "multilabel",
         "unsure": UNSURE if first.output == "softmax" else None,
         "picture": None if picture is None else {"form": picture[0], "height": picture[1], "width": picture[2]},
