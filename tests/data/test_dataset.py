@@ -166,6 +166,11 @@ def test_classes_of_any_kind(y: Any, classes: tuple[Any, ...] | None, first: lis
         assert part[2:3].labels.tolist() == [classes[part[2:3].targets[0]]]
 
 
+def test_labels_too_large_to_tell_apart() -> None:
+    with pytest.raises(DataError, match=r"labels up to 2e\+16 are too large to tell apart"):
+        Dataset.from_arrays(PIXELS, np.where(LABELS > 1, 1e16, 2e16), task="classification")
+
+
 def test_named_classes_take_positions() -> None:
     data = Dataset.from_arrays(PIXELS, LABELS, classes=("w", "x", "y", "z"))
     assert (data.classes, data.train.targets[:4].tolist()) == (("w", "x", "y", "z"), [0, 1, 2, 3])

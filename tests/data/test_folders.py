@@ -143,6 +143,7 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, cap
         ({"train": 2}, "but not in a folder for each of two classes or more"),
         ({"train/a": 2, "test/a": 1}, "every label is 'a'; at least two classes are needed"),
         ({"train/a": 2, "train/b": 1, "test/c": 1}, "test/c/002.png is not a class of the training split"),
+        ({"train/a": 2, "training/b": 1}, "train and training may each hold the train pictures; rename all but one"),
     ],
 )
 def test_folders_that_are_no_classes(tmp_path: Path, classes: dict[str, int], says: str) -> None:

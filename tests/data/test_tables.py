@@ -353,9 +353,22 @@ def test_truths_are_numbers(tmp_path: Path) -> None:
         b'a,b,class\r\n"1","2","x"\r\n"3","4","y"\r\n',
         b"a,b,class\r1,2,x\r3,4,y",
         b"a|b|class\n1|2|x\n3|4|y\n",
+        b'a, b, "class"\n1, "2", "x"\n\n"3", 4, "y"\n',
         gzip.compress(b"a,b,class\n1,2,x\n3,4,y\n"),
     ],
-    ids=["UTF-16", "sep=", "trailing comma", "comment", "spaces", "R", "quoted", "old Mac", "bars", "gzip"],
+    ids=[
+        "UTF-16",
+        "sep=",
+        "trailing comma",
+        "comment",
+        "spaces",
+        "R",
+        "quoted",
+        "old Mac",
+        "bars",
+        "spaces before quotes",
+        "gzip",
+    ],
 )
 def test_dialects(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.csv").write_bytes(content)
@@ -363,6 +376,15 @@ def test_dialects(tmp_path: Path, content: bytes) -> None:
     assert split.images.tolist() == [[1, 2], [3, 4]]
     assert split.labels.tolist() == ["x", "y"]
     assert split.columns == ("a", "b")
+
+
+def test_what_lies_within_quotes_behind_spaces_is_one_field(tmp_path: Path) -> None:
+    rows = [f'0.{i}, "Doe{i}, 3, 0, x", {100 + i}, "x, {"one" if i % 2 else "two"}"' for i in range(9)]
+    (tmp_path / "x.csv").write_text("\n".join(["a, name_id, b, label", *rows]))
+    split = read_table(tmp_path / "x.csv").split
+    assert split.columns == ("a", "b")
+    assert np.allclose(split.images, [(i / 10, 100 + i) for i in range(9)])
+    assert split.labels.tolist() == ["x, one" if i % 2 else "x, two" for i in range(9)]
 
 
 def test_member_of_a_zip(tmp_path: Path) -> None:
@@ -409,6 +431,9 @@ def test_the_features_of_a_model_tell_the_label_and_the_order(tmp_path: Path) ->
     alone = read_table(write(tmp_path / "y.csv", [(7, 1.5, 2), (8, 0.5, 3)], "id,b,a"), features=("a", "b")).split
     assert alone.labels is None
     assert (alone.images.tolist(), alone.ids.tolist()) == ([[2, 1.5], [3, 0.5]], [7, 8])
+    twice = write(tmp_path / "z.csv", [(1, 2, 3, i % 2) for i in range(9)], "a,a,b,Art")
+    assert read_table(twice, features=("a", "a", "b")).split.images[0].tolist() == [1, 2, 3]
+    assert read_table(twice, features=("b", "a", "a")).split.images[0].tolist() == [3, 1, 2]
     with pytest.raises(DataError, match="no column 'c', on which the model was trained"):
         read_table(path, features=("a", "c"))
 
@@ -427,6 +452,14 @@ def test_label_that_is_named_may_be_missing_where_a_model_needs_none(tmp_path: P
     split = read_table(path, "price", features=2).split
     assert split.labels is None
     assert split.images.shape == (9, 2)
+
+
+@pytest.mark.parametrize("name", ["id", "customer_id", "PatientID"])
+def test_long_numbers_that_name_rows_keep_their_digits(tmp_path: Path, name: str) -> None:
+    rows = [(1234567890123456789 + i, i / 2) for i in range(9)]
+    (tmp_path / "x.csv").write_text("\n".join([f"{name},a", *(f"{row[0]},{row[1]}" for row in rows)]))
+    split = read_table(tmp_path / "x.csv", features=("a",)).split
+    assert (split.columns, split.ids.tolist()) == (("a",), [str(row[0]) for row in rows])
 
 
 def test_test_sibling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

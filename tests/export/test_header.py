@@ -1,5 +1,6 @@
 """The C header: compiled without a warning, it gives the network's outputs, whatever the model's texts are."""
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import xpnet
 from tests.export.models import made, rows_for
-from xpnet.data import Scaling
+from xpnet.data import Scaling, Schema
 from xpnet.data.schema import PIXELS
 from xpnet.errors import ConfigError, ModelError
 from xpnet.export.header import content
@@ -169,8 +170,11 @@ def test_the_memory_is_said_as_the_compiler_finds_it(tmp_path: Path, caplog: pyt
 def test_what_c_cannot_hold_is_refused() -> None:
     with pytest.raises(ModelError, match=r"\.h file holds one model"):
         content(xpnet.Ensemble([made(), made(seed=2)]))
-    with pytest.raises(ConfigError, match="input must be float32"):
+    with pytest.raises(ConfigError, match="input must be float32 for a network of features"):
         content(made(), input="uint8")
+    deep = dataclasses.replace(made(), schema=Schema("deep", (6,), features=Scaling("pixels", None, 4095.0)))
+    with pytest.raises(ConfigError, match="input must be float32 for a network of pixels up to 4095"):
+        content(deep, input="uint8")
     for value, quantize in ((np.nan, None), (1e300, None), (np.inf, "int8")):
         model = made(dtype="float64")
         model.params[2][0, 0] = value

@@ -144,6 +144,8 @@ def test_loss_has_a_logarithmic_scale_where_it_falls_far() -> None:
     steep, flat = history(50), history(2)
     assert [axes.get_yscale() for axes in plots.curves({"steep": steep}).axes] == ["log", "linear"]
     assert [axes.get_yscale() for axes in plots.curves({"flat": flat}).axes] == ["linear", "linear"]
+    below = [*steep[:-1], dataclasses.replace(steep[-1], train_loss=-0.5)]
+    assert [axes.get_yscale() for axes in plots.curves({"below 0": below}).axes] == ["linear", "linear"]
 
 
 @pytest.mark.parametrize(

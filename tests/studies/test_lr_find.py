@@ -60,6 +60,21 @@ def test_a_loss_that_is_no_number_ends_the_test(small_data: xpnet.Dataset) -> No
     assert found.suggestion == found.rates[found.smoothed.argmin()] / 2
 
 
+@pytest.mark.parametrize("mean", [0.5, 50])
+def test_counts_however_far_below_0_their_loss_is(mean: float) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 3))
+    data = xpnet.Dataset.from_arrays(X, rng.poisson(mean * np.exp(0.5 * X[:, 0])) / 1.0, task="regression")
+    network, config = xpnet.MLP((3, 8, 1), loss="poisson"), xpnet.TrainConfig(batch_size=32, dtype="float64")
+    found = find_lr(network, data, config, steps=200)
+    assert found.losses.min() >= 0
+    assert 0.005 < found.suggestion < 1
+    first = xpnet.fit(network, data, config.replace(batch_size="full", lr=1e-12, epochs=1), progress=False)
+    counts = data.train.targets
+    least = (counts - counts * np.log(np.maximum(counts, 1))).mean()
+    assert found.losses[:10].mean() == pytest.approx(first.history[0].train_loss - least, rel=0.3)
+
+
 def test_what_plays_no_part(small_data: xpnet.Dataset) -> None:
     plain = search(small_data, high=1.0, steps=60)
     other = search(small_data, high=1.0, steps=60, epochs=1, lr=7.0, schedule="step", early_stopping=2)

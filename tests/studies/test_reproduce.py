@@ -74,6 +74,13 @@ class Epochs(xpnet.Callback):
             raise KeyboardInterrupt
 
 
+def test_only_classes_are_misclassified(small: Callable[..., list[Record]]) -> None:
+    X = np.random.default_rng(0).random((30, 4))
+    numbers = xpnet.Dataset.from_arrays(X, X[:, 0] + 0.01, test=(X, X[:, 0] + 0.01), name="numbers")
+    with pytest.raises(xpnet.ConfigError, match="what they misclassify, but numbers is for regression"):
+        small("one", data=numbers)
+
+
 def test_a_run_is_trained_to_its_end_and_measured_on_the_test_images(
     small: Callable[..., list[Record]], small_data: xpnet.Dataset
 ) -> None:

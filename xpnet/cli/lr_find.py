@@ -59,7 +59,7 @@ def lr_find(
             steps=steps,
             report=lambda done: show("raising the rate", done, steps),
         )
-    if found.smoothed.argmin() == len(found.smoothed) - 1:
+    if found.smoothed.argmin() == steps - 1:
         print(fill(f"the loss was still falling at the last rate, {high:g}: try a higher --high"), file=sys.stderr)
     if as_json:
         listed = {name: np.asarray(value).tolist() for name, value in found._asdict().items()}

@@ -254,7 +254,10 @@ def targets_of(given: Any, where: str, task: str = "auto", entry: Entry = "row {
     if values.dtype.kind == "f":
         if task == "auto":
             return Targets("regression", values[:, None], names)
-        i = int(np.flatnonzero(np.rint(values) != values)[0])
+        fractions = np.flatnonzero(np.rint(values) != values)
+        if not len(fractions):
+            raise DataError(f"{where}: labels up to {np.abs(values).max():g} are too large to tell apart")
+        i = int(fractions[0])
         raise DataError(
             f"{where}: label {values[i]:g} of {entry(i)} is a fraction; to predict numbers, choose the loss "
             "squared-error"

@@ -63,8 +63,9 @@ def content(
     (layers,) = described(model)
     if input is None:
         input = "uint8" if layers.white is not None and layers.white <= 255 else "float32"
-    elif input == "uint8" and layers.white is None:
-        raise ConfigError("input must be float32 for a network of features: bytes are pixels", setting="input")
+    elif input == "uint8" and (layers.white is None or layers.white > 255):
+        of = "features" if layers.white is None else f"pixels up to {layers.white:g}"
+        raise ConfigError(f"input must be float32 for a network of {of}: bytes are pixels up to 255", setting="input")
     name = _identifier(name)
     arrays = _arrays(layers, quantize)
     flash, ram = sum(a.nbytes for a in arrays.values()), 4 * sum(_buffers(layers))

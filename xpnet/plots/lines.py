@@ -157,8 +157,8 @@ def _draw_lines(axes: "Axes", lines: list[_Line], *, log: bool) -> None:
         around = 0.04 * (last - first) or 0.5
         axes.set_xlim(first - around, last + around)
     values = np.concatenate([line.values for line in lines])
-    positive = values[np.isfinite(values) & (values > 0)]
-    span = positive.max() / positive.min() if len(positive) else 1.0
+    finite = values[np.isfinite(values)]
+    span = finite.max() / finite.min() if len(finite) and finite.min() > 0 else 1.0
     if log and span >= 4:
         axes.set_yscale("log")
         _mark_decades(axes.yaxis, span)

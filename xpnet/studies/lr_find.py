@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,26 @@ FELL = 0.95
 SHARE = 1 / 2
 
 
+class _Deviance(MLP):
+    """A network of counts whose loss is never below 0, so that losses can be compared by their ratio.
+
+    loss' = loss - 1/(n k) sum_ik (t_ik - t_ik log t_ik), the least loss that there can be
+    """
+
+    def loss_of(
+        self, logits: Any, targets: Any, *, weights: Any = None, xp: Any = None
+    ) -> tuple[Any, Callable[..., Any]]:
+        assert weights is None, "numbers have no class weights, and a range test no others"
+        loss, vjp = super().loss_of(logits, targets, xp=xp)
+        least = targets - targets * xp.log(xp.where(targets > 0, targets, xp.ones_like(targets)))
+        return loss - xp.mean(least), vjp
+
+
 class RateRange(NamedTuple):
     """The result of a range test.
 
-    rates : (n,) learning rates of the steps that were done.   losses : (n,) loss of each step's batch.
+    rates : (n,) learning rates of the steps that were done.   losses : (n,) loss of each step's batch; of counts, what
+        it is above the least that it can be.
     smoothed : (n,) exponential mean of the losses.   suggestion : a rate to train with.
     """
 
@@ -75,7 +91,9 @@ def find_lr(
     data = as_dataset(data, None, None, network.loss)
     config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits = prepare(network, data, config, backend or config.backend())
-    run = replace(run, rates=np.geomspace(low, high, steps))
+    if network.loss == "poisson":
+        network = _Deviance(**asdict(network))
+    run = replace(run, network=network, rates=np.geomspace(low, high, steps))
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0

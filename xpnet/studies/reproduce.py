@@ -358,6 +358,8 @@ def _runs(
     """The settings of each run, by recipe.   Raises ConfigError unless they fit the data."""
     if data.test is None:
         raise ConfigError(f"{data.name} has no test split to measure the finished networks on")
+    if data.task != "classification":
+        raise ConfigError(f"recipes are judged by what they misclassify, but {data.name} is for {data.task}")
     if seeds is not None:
         check_range("seeds", seeds, 1)
     found = {}

@@ -17,7 +17,7 @@ from xpnet.checks import nearest
 from xpnet.data.dataset import Split
 from xpnet.errors import DataError
 
-__all__ = ["Columns", "Table", "column_named", "is_id", "table_of"]
+__all__ = ["Columns", "Table", "column_named", "is_id", "may_be_id", "places_of", "table_of"]
 
 logger = logging.getLogger("xpnet")
 
@@ -131,7 +131,7 @@ def table_of(given: Columns, label: str | None = None, expected: Sequence[str] |
         rest = [column for column in range(given.width) if column not in ids and column != given.block_place]
         labels = _find(given, rest, n_features) if given.block is None else _find_beside_block(given, rest)
     features = [column for column in range(given.width) if column not in ids and column not in labels]
-    features = [given.names.index(name) for name in known] or features
+    features = places_of(given.names, known) or features
     columns: tuple[str, ...] = ()
     if not features:
         raise DataError(f"{given.where}: no column is left for the features")
@@ -197,7 +197,7 @@ def _ids(given: Columns) -> list[int]:
         return []
     found = [column for column, name in enumerate(given.names) if is_id(name)]
     for column, name in enumerate(given.names):
-        if column not in found and _ID_ENDINGS.fullmatch(name) and _is_distinct(given[column]):
+        if column not in found and may_be_id(name) and _is_distinct(given[column]):
             found.append(column)
     return sorted(found)
 
@@ -205,6 +205,19 @@ def _ids(given: Columns) -> list[int]:
 def is_id(name: str) -> bool:
     """Whether a column of that name only numbers or names the rows."""
     return _IDS.fullmatch(name) is not None
+
+
+def may_be_id(name: str) -> bool:
+    """Whether a column of that name only names the rows, if all of its values are different."""
+    return is_id(name) or _ID_ENDINGS.fullmatch(name) is not None
+
+
+def places_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where some names stand among others; the second of equal ones is the second there."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return [places[name].pop(0) if len(places[name]) > 1 else places[name][0] for name in wanted]
 
 
 def _identifiers(column: NDArray[Any]) -> NDArray[Any]:

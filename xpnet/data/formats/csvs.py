@@ -19,7 +19,7 @@ from xpnet.data.packed import FREE_BYTES, Gunzip, unpacked
 from xpnet.errors import DataError
 from xpnet.files import open_regular, read_up_to
 
-from .columns import Columns, column_named, is_id
+from .columns import Columns, column_named, is_id, may_be_id
 from .shared import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class _Layout:
     first : the number of the first line behind the header.   texts : columns that hold text.   whole : whether the
     sample holds whole numbers only.   decimal_comma : whether 0,5 is a half.   row : of numbers that pandas took for
     a header, and gave endings where they occurred before.   unused : a last column without name and content.
+    spaced : whether there are spaces before quotes, behind which loadtxt does not know them for what they are.
     """
 
     delimiter: str | None
@@ -172,6 +173,7 @@ class _Layout:
     decimal_comma: bool
     row: tuple[str, ...] = ()
     unused: int | None = None
+    spaced: bool = False
 
     @property
     def numeric(self) -> tuple[int, ...]:
@@ -214,6 +216,8 @@ def _layout(file: _File) -> _Layout:
         names = ()
     comma = delimiter in (";", "\t", None) and _has_decimal_commas(row for _, row in rows)
     layout = _Layout(delimiter, names, len(rows[0][1]), rows[0][0], (), True, comma)
+    if delimiter is not None:
+        layout = replace(layout, spaced=any(re.search(rf"(^|{re.escape(delimiter)}) +\"", line) for line in lines))
     if not names:
         layout, rows = _with_header(file, layout, rows)
     return _with_kinds(layout, [row for _, row in rows])
@@ -307,7 +311,9 @@ def _with_kinds(layout: _Layout, rows: list[list[str]]) -> _Layout:
     for column in range(layout.width):
         fields = [row[column].strip() for row in rows if column < len(row)]
         if all(_is_missing(field) or _is_number(layout.number(field)) for field in fields):
-            if layout.names and is_id(layout.names[column]) and any(re.match(r"0\d|\d{16}", field) for field in fields):
+            name = layout.names[column] if layout.names else ""
+            lost = r"0\d|\d{16}" if is_id(name) else r"\d{16}"
+            if may_be_id(name) and any(re.match(lost, field) for field in fields):
                 texts.append(column)  # as numbers they would lose digits
                 continue
             whole = whole and all(re.fullmatch(r"[-+]?\d+", field) for field in fields)
@@ -345,9 +351,11 @@ def _loaded(file: _File, layout: _Layout, dtype: Any, columns: tuple[int, ...], 
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 cuts 0.5 to the integer 0 and only warns
         lines: Iterable[str] = text
-        if layout.decimal_comma and dtype is not object:
-            lines = (line.replace(",", ".") for line in text)
         skipped = layout.first - 1
+        if layout.spaced:
+            lines, skipped = _quoted(_rows(file, layout), layout.delimiter or " "), 0
+        if layout.decimal_comma and dtype is not object:
+            lines = (line.replace(",", ".") for line in lines)
         if layout.row:
             for _ in range(skipped):
                 next(text)
@@ -367,6 +375,12 @@ def _loaded(file: _File, layout: _Layout, dtype: Any, columns: tuple[int, ...], 
     if table.shape[1] != len(columns):
         raise ValueError(f"{table.shape[1]} columns where {len(columns)} are expected")
     return table
+
+
+def _quoted(rows: Iterable[tuple[int, list[str]]], delimiter: str) -> Iterator[str]:
+    """Rows as lines, with each field in quotes."""
+    for _, row in rows:
+        yield delimiter.join('"' + field.replace('"', '""') + '"' for field in row) + "\n"
 
 
 def _texts(file: _File, layout: _Layout) -> dict[int, NDArray[np.object_]]:

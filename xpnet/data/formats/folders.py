@@ -71,6 +71,9 @@ def picture_parts(folder: Location) -> dict[str, Classes]:
             found.setdefault(next(part for part in _PARTS if match[part]), []).append(sub)
     parts = {}
     for part, folders in found.items() if "train" in found else ():
+        if len(folders) > 1:
+            both = " and ".join(sub.name for sub in folders)
+            raise DataError(f"{folder}: {both} may each hold the {part} pictures; rename all but one")
         if classes := _classes(folders[0], _MAX_DEPTH):
             parts[part] = classes
         elif part != "train" and _pictures(folders[0]):

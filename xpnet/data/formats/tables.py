@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.data.dataset import Split
 from xpnet.errors import DataError
 
-from .columns import Columns, Table, table_of
+from .columns import Columns, Table, places_of, table_of
 from .csvs import read_csv_columns
 from .parquet import is_arrow, read_arrow_columns
 
@@ -69,7 +69,7 @@ def ordered(split: Split, columns: tuple[str, ...], path: "Location") -> Split:
         return split
     if missing := [name for name in columns if name not in split.columns]:
         raise DataError(f"{path}: no column {missing[0]!r}, which the training split has")
-    order = [split.columns.index(name) for name in columns]
+    order = places_of(split.columns, columns)
     return replace(split, images=split.images[:, order], columns=columns)
 
 
