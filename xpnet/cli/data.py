@@ -14,7 +14,7 @@ from xpnet.backend.arrays import to_numpy
 from xpnet.cli.datasets import DataDir, part_of
 from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
 from xpnet.cli.terminal import draw, loading, result_console, working
-from xpnet.data import SETS, Split, class_names, download, load_data, locate, rows_of, write_parts
+from xpnet.data import SETS, Split, download, load_data, locate, rows_of, shown_names, write_parts
 from xpnet.data.sets import SetInfo
 from xpnet.errors import ConfigError, one_line
 from xpnet.numerics.augment import Distortion, distort
@@ -103,12 +103,12 @@ def show(
     from rich.table import Table
 
     console = result_console()
-    names = class_names(data.name, data.classes)
+    names = shown_names(data.name, data.classes)
 
     def label_of(i: int) -> str:
         if part.labels is None:
             return ""
-        return one_line(names[part.targets[i]] if data.task == "classification" else str(part.labels[i]))
+        return names[part.targets[i]] if data.task == "classification" else one_line(str(part.labels[i]))
 
     if not are_pictures:
         if data.n_features == 2 and data.task == "classification":
@@ -190,7 +190,7 @@ def _print_points(part: Split, names: Sequence[str], console: "Console") -> None
             i = int(place.argmax())
             text.append(str(i % 10), f"color({i % 6 + 1})") if place.any() else text.append(" ")
         text.append("\n")
-    text.append(", ".join(f"{i} {one_line(name)}" if name != str(i) else name for i, name in enumerate(names)) + "\n")
+    text.append(", ".join(f"{i} {name}" if name != str(i) else name for i, name in enumerate(names)) + "\n")
     console.print(text, soft_wrap=True)
 
 

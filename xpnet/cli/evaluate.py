@@ -22,7 +22,7 @@ from xpnet.cli.datasets import (
 )
 from xpnet.cli.readings import finite
 from xpnet.cli.terminal import print_table, result_console, say, working
-from xpnet.data import Dataset, class_names
+from xpnet.data import Dataset, shown_names
 from xpnet.errors import ConfigError, one_line
 from xpnet.model import (
     Ensemble,
@@ -128,7 +128,7 @@ def _scores(scores: Any) -> dict[str, float | None]:
 
 def _of_numbers(measured: Measured, data: Dataset, model: Model) -> dict[str, Any]:
     figures = by_output(measured.targets, measured.outputs)
-    names: Sequence[str | None] = list(map(one_line, class_names(data.name, model.classes))) or [None] * len(figures)
+    names: Sequence[str | None] = shown_names(data.name, model.classes) or [None] * len(figures)
     return {
         "rmse": finite(root_mean_square(measured.outputs, measured.targets)),
         "outputs": [{"output": name, **_scores(its)} for name, its in zip(names, figures, strict=True)],
@@ -138,7 +138,7 @@ def _of_numbers(measured: Measured, data: Dataset, model: Model) -> dict[str, An
 def _of_classes(measured: Measured, data: Dataset, model: Model) -> dict[str, Any]:
     """The figures by class, or by label of several, and what is counted of them all."""
     targets, outputs, n = measured.targets, measured.outputs, len(measured.outputs)
-    names = list(map(one_line, class_names(data.name, model.classes)))
+    names = shown_names(data.name, model.classes)
     figures = by_class(targets, outputs)
     several = model.task == "multilabel"
     decided = [its.recall for its in figures]

@@ -21,8 +21,8 @@ from xpnet.cli.datasets import (
     part_of,
 )
 from xpnet.cli.settings import Dark, whole_numbers
-from xpnet.data import class_names
-from xpnet.errors import ConfigError, ModelError, one_line
+from xpnet.data import shown_names
+from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_text
 from xpnet.model import confusion_matrix, load
 from xpnet.training.history import Epoch, read_history
@@ -96,7 +96,7 @@ def plot(
             dataset = data_for(model, data, data_dir, run)
             images, labels = labelled(part_of(dataset, split, [run]), dataset)
             found = model.measure(images, labels)
-            classes = list(map(one_line, class_names(dataset.name, model.classes)))
+            classes = shown_names(dataset.name, model.classes)
             title = f"{name} on {dataset.name}, {split} split"
         with plots.dark(dark):
             if confusion:

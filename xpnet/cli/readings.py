@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from xpnet.cli.datasets import data_for, part_of
 from xpnet.cli.pages import Box, Mark, draw_page, lines_of
 from xpnet.cli.terminal import Bar, draw, draw_bars, fill, print_beside, result_console
-from xpnet.data import Dataset, Split, class_names, read_page
+from xpnet.data import Dataset, Split, read_page, shown_names
 from xpnet.data.pictures.decoding import decode
-from xpnet.errors import ConfigError, DataError, XpnetError, one_line
+from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.model import UNSURE, Model
 from xpnet.numerics.functional import LOSSES, softmax
 
@@ -78,7 +78,7 @@ class Reader:
     ) -> None:
         self.model, self.data_name, self.data_dir, self.run, self.unsure = model, data, data_dir, run, unsure
         self.parts: dict[str, Split] = {}
-        self.names = list(map(one_line, class_names(data or model.data, model.classes)))
+        self.names = shown_names(data or model.data, model.classes)
         self.has_probabilities = LOSSES[model.network.loss].output is softmax
         self.error_prefix, self.failed = "xpnet: error: ", False
 

@@ -9,7 +9,7 @@ from .mapped import Parts, is_mapped, rows_of
 from .pictures import Found, from_ink, read_page, read_picture, to_form
 from .schema import SCALES, Scaling, Schema
 from .search import download, load_data, locate
-from .sets import SETS, class_names
+from .sets import SETS, class_names, shown_names
 
 __all__ = [
     "SCALES",
@@ -38,6 +38,7 @@ __all__ = [
     "read_picture",
     "read_table",
     "rows_of",
+    "shown_names",
     "to_form",
     "write_idx",
     "write_parts",

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from xpnet.errors import DataError
+from xpnet.errors import DataError, one_line
 from xpnet.files import open_regular
 
 from .formats import idx_sha256, read_idx
 from .toys import COLUMNS, TOYS
 
-__all__ = ["SETS", "SetFile", "SetInfo", "class_names"]
+__all__ = ["SETS", "SetFile", "SetInfo", "class_names", "shown_names"]
 
 
 @dataclass(frozen=True)
@@ -246,3 +246,8 @@ def class_names(data: str, classes: Sequence[Hashable]) -> list[str]:
     known = SETS[data].classes if data in SETS else ()
     # A file may hold any classes under a known name.
     return list(known) if tuple(classes) == tuple(range(len(known))) else list(map(str, classes))
+
+
+def shown_names(data: str, classes: Sequence[Hashable]) -> list[str]:
+    """The same where a terminal or a picture shows them: what is not printable is escaped."""
+    return [one_line(name) for name in class_names(data, classes)]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from xpnet.backend.arrays import to_numpy
 from xpnet.checks import check_range
-from xpnet.data import Split, class_names, rows_of
-from xpnet.errors import ConfigError, ModelError, one_line
+from xpnet.data import Split, rows_of, shown_names
+from xpnet.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from xpnet.model.model import Ensemble, Model
@@ -219,7 +219,7 @@ def _parts(model: "Model", X: Any, direction: NDArray[np.float64]) -> _Parts:
 
 
 def _names(model: "Model") -> tuple[str, ...]:
-    return tuple(map(one_line, class_names(model.data, model.classes)))
+    return tuple(shown_names(model.data, model.classes))
 
 
 def _label(model: "Model", target: Any) -> str:
