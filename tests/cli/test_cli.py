@@ -225,7 +225,7 @@ def test_data_that_replaces_mnist_is_loud(
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--batch-size", "ful"], "a whole number or full"),
         (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
-        (["--weight-decay", "inf"], "--weight-decay must be at least 0, not inf"),
+        (["--weight-decay", "inf"], "--weight-decay must be finite and at least 0, not inf"),
         (["--dropout", "1"], "--dropout must be in [0, 1), not 1"),
         (["--hidden", "4", "0"], "--hidden must be at least 1, not 0"),
         (["--hidden", "4", "x"], "must be a whole number, not 'x'"),
