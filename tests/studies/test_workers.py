@@ -430,7 +430,7 @@ def test_a_server_that_stops_ends_the_study_with_one_line(
     pytest.importorskip("psycopg", reason="needs psycopg, of the extra postgresql")
     with postgresql.server() as running:
 
-        def stop(_: Any) -> None:
+        def stop(*_: Any) -> None:
             running.process.send_signal(signal.SIGINT)
             running.process.wait()
 
