@@ -604,6 +604,12 @@ def test_early_stopping_can_be_used_twice(small_data: xpnet.Dataset) -> None:
     assert not np.array_equal(first.model.params[0], second.model.params[0])
 
 
+def test_a_run_directory_has_a_name(small_data: xpnet.Dataset, own_directory: None) -> None:
+    with pytest.raises(ConfigError, match="a run directory needs a name"):
+        small_fit(small_data, out="")
+    assert not any(Path().iterdir())
+
+
 def test_a_last_batch_of_one_cannot_be_normalised(small_data: xpnet.Dataset) -> None:
     with pytest.raises(ConfigError, match="batch_size 7 leaves a last batch of only one of the 330 examples"):
         small_fit(small_data, batch_size=7, batch_norm=True)
