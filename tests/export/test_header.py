@@ -170,10 +170,15 @@ def test_the_memory_is_said_as_the_compiler_finds_it(tmp_path: Path, caplog: pyt
 def test_what_c_cannot_hold_is_refused() -> None:
     with pytest.raises(ModelError, match=r"\.h file holds one model"):
         content(xpnet.Ensemble([made(), made(seed=2)]))
-    with pytest.raises(ConfigError, match="input must be float32 for a network of features"):
+    with pytest.raises(
+        ConfigError,
+        match="input: the model takes features that need not be bytes, which uint8 cannot hold: choose float32",
+    ):
         content(made(), input="uint8")
     deep = dataclasses.replace(made(), schema=Schema("deep", (6,), features=Scaling("pixels", None, 4095.0)))
-    with pytest.raises(ConfigError, match="input must be float32 for a network of pixels up to 4095"):
+    with pytest.raises(
+        ConfigError, match="input: the model has pixels up to 4095, which uint8 cannot hold: choose float32"
+    ):
         content(deep, input="uint8")
     for value, quantize in ((np.nan, None), (1e300, None), (np.inf, "int8")):
         model = made(dtype="float64")

@@ -38,12 +38,14 @@ __all__ = [
     "in_words",
     "labelled",
     "labels_of",
+    "metric_of",
     "new_run",
     "newest_run",
     "part_of",
     "settings_of",
     "test_split",
     "together",
+    "written",
 ]
 
 ModelPath = Annotated[
@@ -198,9 +200,22 @@ def labels_of(data: Dataset) -> str:
     return f"{data.n_outputs} {'label' if data.task == 'multilabel' else 'number'}{several} each"
 
 
+def metric_of(task: str) -> str:
+    """What a model is judged by: "accuracy" or "R2"."""
+    return "R2" if task == "regression" else "accuracy"
+
+
+def written(score: float | None, task: str) -> str:
+    """A score, such as "98.00 %" or "0.9312"; None is "failed"."""
+    if score is None:
+        return "failed"
+    return f"{score:.4f}" if task == "regression" else f"{100 * score:.2f} %"
+
+
 def in_words(scores: Any) -> str:
     """The figure that a model is judged by, such as "accuracy 98.00 %"."""
-    return f"R2 {scores.r2:.4f}" if hasattr(scores, "r2") else f"accuracy {100 * scores.accuracy:.2f} %"
+    task = "regression" if hasattr(scores, "r2") else "classification"
+    return f"{metric_of(task)} {written(scores[1], task)}"
 
 
 def _drawn(data: Dataset, name: str, runs: Sequence[Path]) -> NDArray[np.intp] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xpnet.backend import Backend
-from xpnet.cli.datasets import form_of, labels_of
+from xpnet.cli.datasets import form_of, in_words, labels_of, metric_of, written
 from xpnet.cli.settings import shown
 from xpnet.cli.terminal import device_line, print_header, result_console, say
 from xpnet.data import Dataset
@@ -102,18 +102,15 @@ def print_seeds(results: Mapping[int, Result], data: Dataset, out: Path) -> None
     figures = []
     for seed, result in results.items():
         split, score, loss = _score(result)
-        best = result.history[result.model_epoch - 1]
-        percent = best.train_r2 is None
-        figures.append(getattr(best, f"{split}_{'accuracy' if percent else 'r2'}"))
+        figures.append(result.history[result.model_epoch - 1].score(split))
         print(f"seed {seed}: {split} {score}, loss {loss:.4f}")
     mean, spread = statistics.mean(figures), statistics.stdev(figures)
-    words = f"{100 * mean:.2f} +- {100 * spread:.2f} %" if percent else f"{mean:.4f} +- {spread:.4f}"
-    metric = "accuracy" if percent else "R2"
+    metric = metric_of(data.task)
+    words = f"{100 * mean:.2f} +- {100 * spread:.2f} %" if metric == "accuracy" else f"{mean:.4f} +- {spread:.4f}"
     _print(f"{split} {metric} {words} on {data.name}: mean and standard deviation of {len(results)} seeds", "bold")
     if split == "test" and data.test is not None:
         scores = Ensemble([result.model for result in results.values()]).evaluate(*data.test)
-        score = f"{100 * scores.accuracy:.2f} %" if percent else f"{scores.r2:.4f}"
-        _print(f"test {metric} {score} with the outputs of all of them averaged", "bold")
+        _print(f"test {in_words(scores)} with the outputs of all of them averaged", "bold")
     for seed, result in results.items():
         if result.unsaved is not None:
             raise ModelError(f"seed {seed} was trained, but could not be saved: {result.unsaved}")
@@ -127,8 +124,8 @@ def _score(result: Result) -> tuple[str, str, float]:
     """The split that a run is judged by, its score in words, and its loss."""
     best = result.history[result.model_epoch - 1]
     split = best.judged_by
-    loss, accuracy, r2 = (getattr(best, f"{split}_{figure}") for figure in ("loss", "accuracy", "r2"))
-    return split, f"accuracy {100 * accuracy:.2f} %" if r2 is None else f"R2 {r2:.4f}", loss
+    task = result.model.task
+    return split, f"{metric_of(task)} {written(best.score(split), task)}", getattr(best, f"{split}_loss")
 
 
 def _print(line: str, style: str = "") -> None:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from xpnet.backend import Backend
 from xpnet.checks import check_range, required
-from xpnet.cli.datasets import check_named, check_writable, form_of, labels_of
+from xpnet.cli.datasets import check_named, check_writable, form_of, labels_of, metric_of, written
 from xpnet.cli.settings import (
     RUN,
     DataDir,
@@ -134,7 +134,7 @@ def tune(
             other = leave()
         if other is not None:
             ending = f"{other} is still searching; the last process to end trains the best settings, in {out}"
-            print(fill(f"{ending}: the same command reports their test {_metric(data.task)} then"), file=sys.stderr)
+            print(fill(f"{ending}: the same command reports their test {metric_of(data.task)} then"), file=sys.stderr)
             return 0
         run = out / f"best-trial-{tuned.number}"
         best = _finished(run, tuned) or _train_best(run, tuned, data, backend, quiet=quiet)
@@ -145,8 +145,8 @@ def tune(
         return 0
     if best.test_loss is not None:
         trained = "" if tuned.final.validation else f", trained on all {len(data.train.labels):,} training examples"
-        score = _score(best.test_accuracy if best.test_r2 is None else best.test_r2, data.task)
-        print(f"test {_metric(data.task)} {score}, loss {best.test_loss:.4f} on {data.name}{trained}")
+        score = written(best.score("test"), data.task)
+        print(f"test {metric_of(data.task)} {score}, loss {best.test_loss:.4f} on {data.name}{trained}")
     print(f"saved in {run}")
     return 0
 
@@ -173,7 +173,7 @@ def _reporting(show: Callable[[str, int, int], None], trials: int, task: str) ->
 
 def _print_trial(trial: Trial, task: str) -> None:
     ended = trial.state if trial.state == "done" else f"{trial.state}, epoch {trial.epochs + (trial.state == 'failed')}"
-    score, best = (f"{_score(each, task):>8}" for each in (trial.score, trial.best))
+    score, best = (f"{written(each, task):>8}" for each in (trial.score, trial.best))
     line = f"  trial {trial.number:<3} {score}  best {best}  {ended:<15}  "
     print(fill(f"{line}{_listed(trial.settings) or 'the starting settings'}", 12), file=sys.stderr, flush=True)
     if trial.failure:
@@ -182,8 +182,8 @@ def _print_trial(trial: Trial, task: str) -> None:
 
 def _print_best(tuned: Tuned, settings: dict[str, Any], task: str) -> None:
     print(
-        f"best of {tuned.trials} trial{'s'[: tuned.trials > 1]}: trial {tuned.number}, validation {_metric(task)} "
-        f"{_score(tuned.score, task)} ({_score(tuned.start_score, task)} with the starting settings)"
+        f"best of {tuned.trials} trial{'s'[: tuned.trials > 1]}: trial {tuned.number}, validation {metric_of(task)} "
+        f"{written(tuned.score, task)} ({written(tuned.start_score, task)} with the starting settings)"
     )
     print(_listed(settings))
 
@@ -192,7 +192,7 @@ def _write_best(tuned: Tuned, study: str, out: Path, task: str) -> None:
     """Write best.toml, a recipe."""
     head = (
         f"# The best settings of the study {study!r}, trial {tuned.number} of {tuned.trials}: validation "
-        f"{_metric(task)} {_score(tuned.score, task)}.\n# xpnet train --recipe with this file repeats the trial.\n\n"
+        f"{metric_of(task)} {written(tuned.score, task)}.\n# xpnet train --recipe with this file repeats the trial.\n\n"
     )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "best.toml", (head + tuned.config.to_toml()).encode())
@@ -214,7 +214,7 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
             raise
         training = f"{run} is being trained by {error.__cause__}"
         print(
-            fill(f"{training}; the same command reports its test {_metric(data.task)} when it is finished"),
+            fill(f"{training}; the same command reports its test {metric_of(data.task)} when it is finished"),
             file=sys.stderr,
         )
         return None
@@ -257,13 +257,3 @@ def _listed(settings: Mapping[str, Any]) -> str:
         for name, value in settings.items()
     }
     return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in texts.items())
-
-
-def _metric(task: str) -> str:
-    return "R2" if task == "regression" else "accuracy"
-
-
-def _score(score: float | None, task: str) -> str:
-    if score is None:
-        return "failed"
-    return f"{score:.4f}" if task == "regression" else f"{100 * score:.2f} %"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._version import __version__
-from xpnet.errors import ConfigError, ModelError, one_line
-from xpnet.export.layers import Layers, described, int8_of
+from xpnet.errors import ModelError, one_line
+from xpnet.export.layers import Layers, described, input_dtype, int8_of
 from xpnet.model import Ensemble, Model
 
 __all__ = ["content"]
@@ -61,18 +61,14 @@ def content(
     if isinstance(model, Ensemble):
         raise ModelError("a .h file holds one model: write the members one by one")
     (layers,) = described(model)
-    if input is None:
-        input = "uint8" if layers.white is not None and layers.white <= 255 else "float32"
-    elif input == "uint8" and (layers.white is None or layers.white > 255):
-        of = "features" if layers.white is None else f"pixels up to {layers.white:g}"
-        raise ConfigError(f"input must be float32 for a network of {of}: bytes are pixels up to 255", setting="input")
+    given = input_dtype([layers], input)
     name = _identifier(name)
     arrays = _arrays(layers, quantize)
     flash, ram = sum(a.nbytes for a in arrays.values()), 4 * sum(_buffers(layers))
     memory = f"{flash:,} bytes of constants (flash) and {ram:,} bytes of variables (RAM), besides its code"
     logger.info("%s_predict takes %s", name, memory)
     lines = [
-        *_comment(layers, name, input, memory, about or {}),
+        *_comment(layers, name, given, memory, about or {}),
         f"#ifndef XPNET_{name.upper()}_H",
         f"#define XPNET_{name.upper()}_H",
         "",
@@ -84,7 +80,7 @@ def content(
         "",
         *(line for key, array in arrays.items() for line in _constant(f"{name}_{key}", array)),
         "",
-        *_function(layers, name, input, arrays),
+        *_function(layers, name, given, arrays),
         "",
         "#endif",
         "",

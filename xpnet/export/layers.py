@@ -10,10 +10,21 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.backend import select
 from xpnet.data import Schema, class_names
+from xpnet.errors import ConfigError
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
 
-__all__ = ["Layers", "described", "description", "folded", "int8_of", "integers_of", "output_of", "rounded"]
+__all__ = [
+    "Layers",
+    "described",
+    "description",
+    "folded",
+    "input_dtype",
+    "int8_of",
+    "integers_of",
+    "output_of",
+    "rounded",
+]
 
 Array = NDArray[Any]
 
@@ -99,6 +110,19 @@ def description(members: Sequence[Layers], about: Mapping[str, Any] | None = Non
         "models": len(members),
         **(about or {}),
     }
+
+
+def input_dtype(members: Sequence[Layers], asked: str | None) -> str:
+    """The dtype of a file's input: as asked, or bytes where the model's input can be any, else float32.
+
+    Raises ConfigError for bytes where it cannot.
+    """
+    first = members[0]
+    bytes_fit = all(each.white is not None and each.white <= 255 for each in members)
+    if asked == "uint8" and not bytes_fit:
+        why = "takes features that need not be bytes" if first.white is None else f"has pixels up to {first.white:g}"
+        raise ConfigError(f"input: the model {why}, which uint8 cannot hold: choose float32")
+    return asked or ("uint8" if bytes_fit else "float32")
 
 
 def folded(model: Model) -> Model:

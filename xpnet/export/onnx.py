@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.checks import required
 from xpnet.errors import ConfigError
-from xpnet.export.layers import Layers, described, description, int8_of
+from xpnet.export.layers import Layers, described, description, input_dtype, int8_of
 from xpnet.model import Ensemble, Model
 
 __all__ = ["IR_VERSION", "OPSET", "Graph", "activation", "content"]
@@ -95,7 +95,7 @@ def content(
     onnx = required("onnx", "an ONNX file", "onnx")
     members = described(model)
     first = members[0]
-    takes = _taken(members, input)
+    takes = input_dtype(members, input)
     if sum(a.nbytes for each in members for a in each.weights) > MAX_BYTES:
         raise ConfigError("the model is larger than the 2 GB that an ONNX file can hold")
     graph = Graph()
@@ -130,16 +130,6 @@ def content(
     onnx.checker.check_model(file, full_check=True)
     written: bytes = file.SerializeToString(deterministic=True)
     return written
-
-
-def _taken(members: Sequence[Layers], asked: str | None) -> str:
-    """The dtype of the file's input.   Raises ConfigError for bytes where the model's input cannot be any."""
-    first = members[0]
-    bytes_fit = all(each.white is not None and each.white <= 255 for each in members)
-    if asked == "uint8" and not bytes_fit:
-        why = "takes features that need not be bytes" if first.white is None else f"has pixels up to {first.white:g}"
-        raise ConfigError(f"input: the model {why}, which uint8 cannot hold: choose float32")
-    return asked or ("uint8" if bytes_fit else "float32")
 
 
 def _member(

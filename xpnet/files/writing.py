@@ -93,7 +93,7 @@ def _beside(path: Path) -> Iterator[Path]:
     except OSError as error:
         # Whoever reads the message knows the file by its own name.
         error.filename = str(path)
-        del error.filename2
+        del error.filename2  # None would be shown
         raise
     finally:
         _delete(temporary)

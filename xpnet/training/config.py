@@ -507,9 +507,8 @@ class TrainConfig:
 
     def located(self) -> TrainConfig:
         """A copy whose further files, the models it starts from and its teachers have paths that hold in any folder."""
-        files = {name: getattr(self, name) for name in LOCATED if isinstance(getattr(self, name), str)}
-        teacher = tuple(map(_absolute, self.teacher))
-        return self.replace(**{name: _absolute(path) for name, path in files.items()}, teacher=teacher)
+        paths = {name: _absolute(path) for name in LOCATED if isinstance(path := getattr(self, name), str)}
+        return self.replace(**paths, teacher=tuple(map(_absolute, self.teacher)))
 
     def deciding(self) -> TrainConfig:
         """A copy with the defaults of all settings that decide only where to compute, and so the rounding, and which

@@ -75,7 +75,7 @@ def _summary(result: Result) -> str:
         return ""
     epoch = result.history[result.model_epoch - 1]
     metric = "accuracy" if epoch.train_r2 is None else "r2"
-    return f", {epoch.judged_by} {metric} {getattr(epoch, f'{epoch.judged_by}_{metric}'):.4f}"
+    return f", {epoch.judged_by} {metric} {epoch.score(epoch.judged_by):.4f}"
 
 
 def fit(
@@ -194,7 +194,8 @@ def _compare(run: Run, data: Dataset, sample_weight: ArrayLike | None) -> None:
     facts: dict[str, Any] = versions(run.backend)
     # Of paths, the content counts, which is compared below.
     own = dataclasses.asdict(run.config).items()
-    elsewhere = {"data", "device", "teacher"} | {name for name, value in own if name in LOCATED and type(value) is str}
+    paths = {name for name, value in own if name in LOCATED and isinstance(value, str)}
+    elsewhere = {"data", "device", "teacher"} | paths
     facts |= {name: value for name, value in own if name not in elsewhere}
     facts |= {"data set": glimpse(data), "initial network": sha256_of([*run.params, *run.running])[:16]}
     if run.teachers:

@@ -51,6 +51,11 @@ class Epoch:
         """The split whose figures count: test, or if it was not measured validation, or train."""
         return next(split for split in ("test", "validation", "train") if getattr(self, f"{split}_loss") is not None)
 
+    def score(self, split: str) -> Any:
+        """What a split is judged by: its accuracy or, of a regression, R2; None if it was not measured."""
+        r2 = getattr(self, f"{split}_r2")
+        return getattr(self, f"{split}_accuracy") if r2 is None else r2
+
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write history.csv, a line for each epoch, completely or not at all.   Raises OSError."""

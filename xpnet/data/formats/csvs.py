@@ -215,9 +215,8 @@ def _layout(file: _File) -> _Layout:
     if len(names) != len(rows[0][1]):
         names = ()
     comma = delimiter in (";", "\t", None) and _has_decimal_commas(row for _, row in rows)
-    layout = _Layout(delimiter, names, len(rows[0][1]), rows[0][0], (), True, comma)
-    if delimiter is not None:
-        layout = replace(layout, spaced=any(re.search(rf"(^|{re.escape(delimiter)}) +\"", line) for line in lines))
+    spaced = delimiter is not None and any(re.search(rf"(^|{re.escape(delimiter)}) +\"", line) for line in lines)
+    layout = _Layout(delimiter, names, len(rows[0][1]), rows[0][0], (), True, comma, spaced=spaced)
     if not names:
         layout, rows = _with_header(file, layout, rows)
     return _with_kinds(layout, [row for _, row in rows])

@@ -21,7 +21,6 @@ from xpnet.studies.tune.storage import masked, open_storage, reason
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import TrainConfig
 from xpnet.training.fit import fit
-from xpnet.training.history import Epoch
 from xpnet.training.prepare import as_dataset, check_arguments, n_trained_on, prepare
 from xpnet.training.run import Run
 
@@ -206,7 +205,7 @@ class _Search:
             config = self.config.replace(**self._settings(trial))
             network = config.network(self.data.n_features, self.data.n_outputs, self.data.task)
             result = fit(network, self.data, config, backend=backend, callbacks=[pruning], progress=False)
-            score = _score(result.history[result.model_epoch - 1])
+            score = result.history[result.model_epoch - 1].score("validation") or 0.0
         except (ConfigError, NonFiniteError) as error:
             trial.set_user_attr(FAILURE, str(error))
         except BaseException:
@@ -273,16 +272,11 @@ class _Pruning(Callback):
 
     def on_epoch(self, run: Run) -> None:
         last = run.history[-1]
-        self.trial.report(_score(last), last.epoch)
+        self.trial.report(last.score("validation"), last.epoch)
         unfinished = run.stop_reason is None and last.epoch < run.epochs
         if unfinished and START not in self.trial.user_attrs and self.trial.should_prune():
             self.pruned = True
             run.stop("worse than most trials")
-
-
-def _score(epoch: Epoch) -> float:
-    score = epoch.validation_accuracy if epoch.validation_r2 is None else epoch.validation_r2
-    return 0.0 if score is None else score
 
 
 def _resolved(config: TrainConfig, data: Dataset, backend: Backend) -> TrainConfig:
