@@ -22,7 +22,8 @@ from xpnet import errors
 from xpnet.cli import COMMANDS, _app
 from xpnet.cli.help import EXAMPLES
 from xpnet.numerics import functional
-from xpnet.training.config import GROUPS, SETTINGS
+from xpnet.training.config import SETTINGS
+from xpnet.training.setting import GROUPS
 
 # Docstrings -----------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.numerics.functional import ACTIVATIONS
 from xpnet.numerics.network import MLP
 from xpnet.recipes import read_recipe, recipe_names
-from xpnet.training.config import GROUPS, SETTINGS, TrainConfig
+from xpnet.training.config import SETTINGS, TrainConfig
+from xpnet.training.setting import GROUPS
 
 CONFIGS = st.builds(
     TrainConfig,

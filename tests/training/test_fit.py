@@ -14,9 +14,10 @@ from xpnet.data import Dataset, Split
 from xpnet.errors import ConfigError, DataError
 from xpnet.numerics.functional import softmax
 from xpnet.training.calibration import temperature_of
-from xpnet.training.config import SETTINGS, SYNONYMS, Settings, TrainConfig
+from xpnet.training.config import SETTINGS, Settings, TrainConfig
 from xpnet.training.loader import Examples, Loader
 from xpnet.training.prepare import held_out
+from xpnet.training.setting import SYNONYMS
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(120, 6)) * [1, 10, 0.1, 1e4, 1, 1] + [0, 5, 100, 1e6, -3, 0]

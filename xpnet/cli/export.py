@@ -13,7 +13,8 @@ from xpnet.errors import ConfigError
 from xpnet.export.layers import rounded
 from xpnet.files import parse_toml, write_atomically
 from xpnet.model import UNSURE, load
-from xpnet.training.config import NETWORK, SETTINGS, TRAINING
+from xpnet.training.config import SETTINGS
+from xpnet.training.setting import NETWORK, TRAINING
 
 __all__ = ["export"]
 

@@ -20,8 +20,9 @@ from xpnet.numerics.augment import STANDARD, Distortion
 from xpnet.numerics.network import MLP
 from xpnet.recipes import read_recipe
 from xpnet.training.checkpoint import newest_checkpoint
-from xpnet.training.config import GROUPS, SETTINGS, TrainConfig
+from xpnet.training.config import SETTINGS, TrainConfig
 from xpnet.training.prepare import DESCRIBED
+from xpnet.training.setting import GROUPS
 from xpnet.training.start import with_classes_of
 
 __all__ = [

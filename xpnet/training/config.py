@@ -13,57 +13,32 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import tomli_w
 
 from xpnet.backend import LIBRARIES, Backend, select
-from xpnet.checks import check_one_of, check_range, interval, nearest, typed
+from xpnet.checks import check_range, nearest
 from xpnet.data import SCALES, TASKS
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion
 from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
+from xpnet.training.setting import (
+    NETWORK,
+    POSITIVE,
+    RUN,
+    SHARE,
+    SHARE_CLOSED,
+    SOURCE,
+    SYNONYMS,
+    TRAINING,
+    Setting,
+    described,
+)
 
-__all__ = [
-    "EPOCHS",
-    "GROUPS",
-    "LOCATED",
-    "NETWORK",
-    "SETTINGS",
-    "SMALL",
-    "TRAINING",
-    "Setting",
-    "Settings",
-    "TrainConfig",
-]
-
-SYNONYMS = {
-    **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size", "eta0"), "lr"),
-    **dict.fromkeys(("n_epochs", "num_epochs", "nb_epoch", "max_iter", "iterations", "n_iter"), "epochs"),
-    **dict.fromkeys(("minibatch_size", "mini_batch_size", "minibatch", "batchsize", "bs"), "batch_size"),
-    **dict.fromkeys(("l2", "lmbda", "lambda", "reg", "alpha_l2", "l2_regularization", "weightdecay"), "weight_decay"),
-    **dict.fromkeys(("hidden_layer_sizes", "layers", "units", "hidden_sizes", "hidden_size", "n_hidden"), "hidden"),
-    **dict.fromkeys(("random_state", "rng", "random_seed"), "seed"),
-    **dict.fromkeys(("validation_split", "validation_fraction", "val", "val_split", "validation_data"), "validation"),
-    **dict.fromkeys(("patience", "n_iter_no_change", "early_stop"), "early_stopping"),
-    **dict.fromkeys(("solver", "opt", "optim", "algorithm"), "optimizer"),
-    **dict.fromkeys(("gradient_clipping", "max_grad_norm", "clipnorm", "grad_clip"), "clip_norm"),
-    **dict.fromkeys(("dropout_rate", "drop", "p_drop"), "dropout"),
-    **dict.fromkeys(("criterion", "cost", "objective", "loss_function"), "loss"),
-    **dict.fromkeys(("verbose", "quiet", "show_progress"), "progress"),
-    **dict.fromkeys(("scheduler", "lr_schedule", "learning_rate_schedule"), "schedule"),
-    **dict.fromkeys(("activation_function", "nonlinearity"), "activation"),
-    **dict.fromkeys(("normalize", "standardize", "scaler"), "scale"),
-    **dict.fromkeys(("precision", "float_type"), "dtype"),
-    **dict.fromkeys(("class_weights",), "class_weight"),
-    **dict.fromkeys(("beta_1",), "beta1"),
-    **dict.fromkeys(("beta_2",), "beta2"),
-    **dict.fromkeys(("epsilon",), "eps"),
-    **dict.fromkeys(("rho", "decay_rate"), "alpha"),
-}
-"""What other libraries call the settings."""
+__all__ = ["EPOCHS", "LOCATED", "SETTINGS", "SMALL", "Settings", "TrainConfig"]
 
 # What the settings are by default that depend on the data; chosen on sets that bench tabular does not measure.
 EPOCHS, EXAMPLES, MOST_EPOCHS = 6, 25_000, 100
@@ -72,73 +47,7 @@ LARGE, HELD_OUT, FOR_STOPPING = 50_000, 5_000, 0.1  # training examples, and tho
 CLIP_NORM = 0.3  # squared errors of a wide layer diverge at rates that suit cross-entropy
 TRAINED_RATE = 0.1
 
-GROUPS = SOURCE, NETWORK, TRAINING, RUN = "Data and device", "Network", "Training", "Run"
-"""The groups of settings in --help, in their order."""
-
-
-class Setting(NamedTuple):
-    """A setting, without its value.
-
-    help : a phrase; the range is added before its first semicolon.   group : one of GROUPS.
-    known : its possible values; () for any.
-    low, high : the range of its numbers, if they have one; low_open, high_open : whether an end is outside.
-    decides : whether the result of a run depends on it, beyond rounding.
-    fixed : whether trials of a search can be compared only if they have it in common.
-    in_header : whether the header of a run has a place for it; others are listed where they are not the default.
-    common : whether --help shows it, and not only --help-all.
-    name, type, default : as TrainConfig defines it.   optimizers : those that take it, if not all do.
-    """
-
-    help: str
-    group: str
-    known: tuple[str, ...] = ()
-    low: float | None = None
-    high: float = math.inf
-    low_open: bool = False
-    high_open: bool = True
-    decides: bool = True
-    fixed: bool = False
-    in_header: bool = False
-    common: bool = False
-    name: str = ""
-    type: str = ""
-    default: Any = None
-    optimizers: tuple[str, ...] = ()
-
-    def checked(self, value: Any) -> Any:
-        """The value as the setting's type.   Raises ConfigError if it is of another type, or out of range."""
-        value = typed(self.name, value, self.type)
-        if self.low is not None:
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int | float):
-                    check_range(
-                        self.name, number, self.low, self.high, low_open=self.low_open, high_open=self.high_open
-                    )
-        if self.known and value is not None:
-            check_one_of(self.name, value, self.known)
-        return value
-
-    def explained(self) -> str:
-        """The setting in a sentence or two, with its range, the optimizers that take it, and the values it may have."""
-        limit = ""
-        if self.low is not None and (math.isfinite(self.high) or self.low_open or self.low > 0):
-            limit = ", " + interval(self.low, self.high, low_open=self.low_open, high_open=self.high_open)
-        subject, semicolon, rest = self.help.partition(";")
-        text = f"{subject}{limit}{semicolon}{rest}."
-        if self.optimizers:
-            text += f" Only with {', '.join(self.optimizers)}."
-        return f"{text} One of {', '.join(self.known)}." if len(self.known) > 1 else text
-
-
-def _setting(default: Any, help: str, group: str, **about: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"setting": Setting(help, group, **about)})
-
-
 LOCATED = ("test", "validation", "start")  # settings that may be paths
-
-_SHARE = {"low": 0.0, "high": 1.0}
-_SHARE_CLOSED = {"low": 0.0, "high": 1.0, "high_open": False}
-_POSITIVE = {"low": 0.0, "low_open": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,37 +57,37 @@ class TrainConfig:
     Raises ConfigError for a value that is unknown, of the wrong type or out of range.
     """
 
-    data: str = _setting(
+    data: str = described(
         *("auto", "Name of a data set, or path of a file or directory; auto is mnist, or digits without it", SOURCE),
         fixed=True,
         in_header=True,
         common=True,
     )
-    label: str | None = _setting(
+    label: str | None = described(
         None,
         "Column of the labels in a table, by name or by number, from 0, or from -1 at the end; by default recognised",
         SOURCE,
         fixed=True,
         common=True,
     )
-    test: str | None = _setting(
+    test: str | None = described(
         None, "File of test examples; by default the data's own test split, if it has one", SOURCE, fixed=True
     )
-    size: int | None = _setting(
+    size: int | None = described(
         None,
         "Height and width to which pictures in folders are brought; by default their own or, if they differ, 28",
         SOURCE,
         low=1,
         fixed=True,
     )
-    task: str = _setting(
+    task: str = described(
         "auto",
         "Kind of labels; auto: numbers with fractions are regression, rows of 0 and 1 multilabel",
         SOURCE,
         known=("auto", *TASKS),
         fixed=True,
     )
-    scale: str = _setting(
+    scale: str = described(
         "auto",
         "Scaling of the features, by the training examples: pixels to [0, 1], standard to mean 0 and deviation 1, "
         "minmax to [0, 1] by column; auto is pixels for pictures and standard for tables",
@@ -186,54 +95,54 @@ class TrainConfig:
         known=SCALES,
         fixed=True,
     )
-    device: str = _setting(
+    device: str = described(
         *("auto", "Where to compute: cpu, cuda, cuda:N or auto", SOURCE),
         decides=False,
         fixed=True,
         in_header=True,
         common=True,
     )
-    library: str | None = _setting(
+    library: str | None = described(
         *(None, "Array library; by default numpy on the CPU and cupy on CUDA", SOURCE),
         known=LIBRARIES,
         decides=False,
         fixed=True,
         in_header=True,
     )
-    tf32: bool = _setting(
+    tf32: bool = described(
         *(False, "On CUDA, multiply float32 matrices faster, with factors rounded to 10 bits of mantissa"),
         *(SOURCE,),
         decides=False,
         fixed=True,
         in_header=True,
     )
-    graph: bool = _setting(
+    graph: bool = described(
         True,
         "With CuPy, run the training steps as captured CUDA graphs, which is faster and gives the same results",
         SOURCE,
         decides=False,
         fixed=True,
     )
-    start: str | None = _setting(
+    start: str | None = described(
         None,
         "Model to train further, a run directory or a .safetensors file, instead of starting from random parameters",
         SOURCE,
         fixed=True,
         common=True,
     )
-    hidden: tuple[int, ...] = _setting(
+    hidden: tuple[int, ...] = described(
         (128,), "Widths of the hidden layers; none for a linear classifier", NETWORK, low=1, in_header=True, common=True
     )
-    activation: str = _setting(
+    activation: str = described(
         "relu", "Activation of the hidden layers", NETWORK, known=tuple(ACTIVATIONS), in_header=True, common=True
     )
-    initializer: str = _setting(
+    initializer: str = described(
         "auto", "Distribution of the initial weights; auto chooses by the activation", NETWORK, known=INITIALIZERS
     )
-    batch_norm: bool = _setting(False, "Batch normalisation of the hidden layers", NETWORK)
-    dropout: float = _setting(0.0, "Dropout rate of the hidden units", NETWORK, **_SHARE, common=True)
-    input_dropout: float = _setting(0.0, "Dropout rate of the pixels", NETWORK, **_SHARE)
-    loss: str | None = _setting(
+    batch_norm: bool = described(False, "Batch normalisation of the hidden layers", NETWORK)
+    dropout: float = described(0.0, "Dropout rate of the hidden units", NETWORK, **SHARE, common=True)
+    input_dropout: float = described(0.0, "Dropout rate of the pixels", NETWORK, **SHARE)
+    loss: str | None = described(
         None,
         "Loss, with its output activation; by default that of the task: cross-entropy, binary-cross-entropy or "
         "squared-error",
@@ -241,96 +150,98 @@ class TrainConfig:
         known=tuple(LOSSES),
         in_header=True,
     )
-    label_smoothing: float = _setting(0.0, "Share of the target spread evenly over all classes", NETWORK, **_SHARE)
-    class_weight: str | None = _setting(
+    label_smoothing: float = described(0.0, "Share of the target spread evenly over all classes", NETWORK, **SHARE)
+    class_weight: str | None = described(
         None,
         "balanced: give every class the same total weight. By default every example has the same weight",
         TRAINING,
         known=("balanced",),
     )
-    teacher: tuple[str, ...] = _setting(
+    teacher: tuple[str, ...] = described(
         (),
         "Models whose averaged probabilities are learned besides the labels, on the same distorted images: run "
         "directories or .safetensors files",
         TRAINING,
         fixed=True,
     )
-    teaching_share: float = _setting(
-        0.9, "Share of the loss that is the teachers'; the rest is that of the labels", TRAINING, **_SHARE_CLOSED
+    teaching_share: float = described(
+        0.9, "Share of the loss that is the teachers'; the rest is that of the labels", TRAINING, **SHARE_CLOSED
     )
-    teaching_temperature: float = _setting(
+    teaching_temperature: float = described(
         2.0,
         "What the logits of teachers and learner are divided by, so that small probabilities count",
         TRAINING,
-        **_POSITIVE,
+        **POSITIVE,
     )
-    adversarial: float = _setting(
+    adversarial: float = described(
         0.0,
         "Adversarial training: learn from each example also as moved this far in the direction in which its loss rises "
         "fastest; in scaled features, where a pixel is 0 to 1. 0 turns it off",
         TRAINING,
         low=0.0,
     )
-    optimizer: str = _setting("nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True, common=True)
-    lr: float | None = _setting(
+    optimizer: str = described(
+        "nesterov", "Update rule", TRAINING, known=tuple(OPTIMIZERS), in_header=True, common=True
+    )
+    lr: float | None = described(
         None,
         "Learning rate; by default the optimizer's own, "
         f"{', '.join(f'{rule.lr:g} for {name}' for name, rule in OPTIMIZERS.items())}; a tenth of it from a model on",
         TRAINING,
         in_header=True,
-        **_POSITIVE,
+        **POSITIVE,
         common=True,
     )
-    momentum: float = _setting(0.9, "Momentum", TRAINING, **_SHARE)
-    alpha: float = _setting(0.99, "Decay of the average squared gradient", TRAINING, **_SHARE)
-    beta1: float = _setting(0.9, "Decay of the average gradient", TRAINING, **_SHARE)
-    beta2: float = _setting(0.999, "Decay of the average squared gradient", TRAINING, **_SHARE)
-    eps: float = _setting(1e-8, "Term added to the denominator, for stability", TRAINING, **_POSITIVE)
-    weight_decay: float | None = _setting(
+    momentum: float = described(0.9, "Momentum", TRAINING, **SHARE)
+    alpha: float = described(0.99, "Decay of the average squared gradient", TRAINING, **SHARE)
+    beta1: float = described(0.9, "Decay of the average gradient", TRAINING, **SHARE)
+    beta2: float = described(0.999, "Decay of the average squared gradient", TRAINING, **SHARE)
+    eps: float = described(1e-8, "Term added to the denominator, for stability", TRAINING, **POSITIVE)
+    weight_decay: float | None = described(
         None,
         f"Weight decay, as an L2 term of the gradient; decoupled in adamw. By default {WEIGHT_DECAY:g}, or on fewer "
         f"than {SMALL:,} examples as much more as there are fewer",
         TRAINING,
         low=0.0,
     )
-    clip_norm: float | None = _setting(
+    clip_norm: float | None = described(
         None,
         f"Largest global norm of the gradient; by default not clipped, or {CLIP_NORM:g} in a regression",
         TRAINING,
-        **_POSITIVE,
+        **POSITIVE,
     )
-    max_norm: float | None = _setting(
-        None, "Largest norm of the weights into a hidden unit; by default not limited", TRAINING, **_POSITIVE
+    max_norm: float | None = described(
+        None, "Largest norm of the weights into a hidden unit; by default not limited", TRAINING, **POSITIVE
     )
-    average: float = _setting(
+    average: float = described(
         0.0,
         "Decay of a moving average of the parameters; the average becomes the model. 0 turns it off",
         TRAINING,
-        **_SHARE,
+        **SHARE,
     )
-    schedule: str = _setting("linear", "Learning-rate schedule", TRAINING, known=tuple(SCHEDULES), in_header=True)
-    warmup: float | None = _setting(
-        None, "Share of the steps in which the rate rises; by default 0, or 0.3 for one-cycle", TRAINING, **_SHARE
+    schedule: str = described("linear", "Learning-rate schedule", TRAINING, known=tuple(SCHEDULES), in_header=True)
+    warmup: float | None = described(
+        None, "Share of the steps in which the rate rises; by default 0, or 0.3 for one-cycle", TRAINING, **SHARE
     )
-    decay_every: int = _setting(10, "Epochs between two drops of the step schedule", TRAINING, low=1)
-    decay: float = _setting(
+    decay_every: int = described(10, "Epochs between two drops of the step schedule", TRAINING, low=1)
+    decay: float = described(
         *(0.1, "Factor of each drop of the step schedule", TRAINING),
         low=0.0,
         low_open=True,
         high=1.0,
         high_open=False,
     )
-    batch_size: int | Literal["full"] = _setting(
+    batch_size: int | Literal["full"] = described(
         64, "Examples per step; full takes the entire training set", TRAINING, low=1, in_header=True, common=True
     )
-    shards: int | None = _setting(
+    shards: int | None = described(
         None,
         "Parts of a batch that are computed apart, a power of two, which the processes of a team share out; by default "
         "as many as there are processes. The result depends on it, but not on the number of processes",
         TRAINING,
         low=1,
     )
-    epochs: int | None = _setting(
+    epochs: int | None = described(
         None,
         f"Passes over the training set; by default {EPOCHS}, or on small sets as many as take {EXAMPLES:,} examples, "
         f"but at most {MOST_EPOCHS}",
@@ -339,15 +250,17 @@ class TrainConfig:
         in_header=True,
         common=True,
     )
-    seed: int = _setting(
+    seed: int = described(
         *(0, "Seed of the initial weights, batch order, dropout, distortions and validation split", TRAINING),
         low=0,
         fixed=True,
         in_header=True,
         common=True,
     )
-    dtype: str = _setting("float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True)
-    validation: float | str | None = _setting(
+    dtype: str = described(
+        "float32", "Floating-point precision", TRAINING, known=("float32", "float64"), in_header=True
+    )
+    validation: float | str | None = described(
         None,
         "Training examples to hold out for validation: a share below 1, or a number, or 0 for none; or a file. By "
         f"default the data's own validation split or, of at least {LARGE:,} examples, {HELD_OUT:,}; of fewer none, or "
@@ -357,7 +270,7 @@ class TrainConfig:
         fixed=True,
         common=True,
     )
-    test_each_epoch: bool = _setting(
+    test_each_epoch: bool = described(
         False,
         "Measure the test split after each epoch, as publications used to; otherwise once, at the end, so that nothing "
         "is chosen by it",
@@ -365,30 +278,30 @@ class TrainConfig:
         decides=False,
         fixed=True,
     )
-    early_stopping: int | None = _setting(
+    early_stopping: int | None = described(
         None,
         "Epochs to wait for a better validation loss before stopping; the best parameters are restored",
         TRAINING,
         low=1,
         common=True,
     )
-    augment: Distortion | None = _setting(
+    augment: Distortion | None = described(
         None, "Distort the training images, anew in each epoch", TRAINING, common=True
     )
-    on_nonfinite: str = _setting(
+    on_nonfinite: str = described(
         "stop",
         "If the loss or a parameter is not finite: stop, or rollback to the newest checkpoint with half the learning "
         "rate, at most three times",
         TRAINING,
         known=("stop", "rollback"),
     )
-    checkpoint_every: int | str | None = _setting(
+    checkpoint_every: int | str | None = described(
         None,
         "Also save a checkpoint within an epoch, every N steps, or about every so many seconds, such as 30s",
         RUN,
         decides=False,
     )
-    keep: int = _setting(
+    keep: int = described(
         2,
         "Number of newest checkpoints to keep, besides that of the best validation epoch; 0 keeps none",
         RUN,
