@@ -183,6 +183,16 @@ def test_values_of_every_kind_reach_the_run(patterns: str, capsys: pytest.Captur
     )
 
 
+def test_a_flag_without_effect_is_reported_and_not_in_the_header(
+    patterns: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", patterns, *QUICK, "--out", "run", "--alpha", "0.5", "--momentum", "0.8"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("alpha") == 1
+    assert "warning: --alpha has no effect without the optimizer rmsprop\n" in err
+    assert "momentum 0.8" in err
+
+
 @pytest.mark.parametrize(
     ("words", "desired"),
     [

@@ -422,6 +422,20 @@ def test_words_of_other_libraries_have_an_answer(wrong: str, right: str) -> None
     assert not set(SYNONYMS) & set(SETTINGS)
 
 
+def test_settings_without_effect_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """scikit-learn's alpha is a weight decay; here it belongs to an optimizer that is not the one in use."""
+    idle = {"alpha": 0.5, "decay": 0.5, "teaching_share": 0.5}
+    xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK, **idle, momentum=0.5)  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == [
+        "alpha has no effect without the optimizer rmsprop",
+        "decay has no effect without the schedule step",
+        "teaching_share has no effect without a teacher",
+    ]
+    caplog.clear()
+    xpnet.fit(classifier(), (TABLE, CLASSES), **QUICK, alpha=0.5, decay=0.5, optimizer="rmsprop", schedule="step")
+    assert not caplog.records
+
+
 def test_a_callback_does_not_hide_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()])
     assert "train loss  train acc" in capsys.readouterr().err

@@ -9,7 +9,18 @@ import numpy as np
 from cyclopts import Parameter
 
 from xpnet import plots
-from xpnet.cli.settings import RUN, Dark, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.cli.settings import (
+    RUN,
+    Dark,
+    DataDir,
+    NoDownload,
+    RecipeName,
+    chosen,
+    flag_name,
+    opened,
+    takes_settings,
+    whole_numbers,
+)
 from xpnet.cli.terminal import fill, working
 from xpnet.errors import ConfigError, MissingPackageError
 from xpnet.numerics.network import MLP
@@ -47,6 +58,7 @@ def lr_find(
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: no such directory {out.parent}; create it, or name another file")
     config = chosen(recipe, settings)
+    config.warn_of_idle(settings, flag_name)
     backend, data, network = opened(config, data_dir, download=not no_download)
     if not isinstance(network, MLP):
         raise ConfigError("--from is for xpnet train: the range test starts from random parameters")

@@ -42,7 +42,7 @@ def print_run_header(
     extras = [
         f"{name.replace('_', ' ')} {shown(getattr(config, name))}"
         for name, setting in SETTINGS.items()
-        if not setting.in_header and getattr(config, name) != getattr(usual, name)
+        if not setting.in_header and getattr(config, name) != getattr(usual, name) and not config.lacking(name)
     ]
     rows = {
         "data": f"{data.name}{' IN PLACE OF MNIST' if drawn else ''} ({data.source}): "

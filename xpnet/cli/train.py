@@ -12,7 +12,17 @@ from cyclopts import Parameter
 from xpnet.checks import check_range
 from xpnet.cli.datasets import check_named, new_run
 from xpnet.cli.reports import print_plan, print_result, print_run_header, print_seeds
-from xpnet.cli.settings import RUN, DataDir, NoDownload, RecipeName, chosen, opened, takes_settings, whole_numbers
+from xpnet.cli.settings import (
+    RUN,
+    DataDir,
+    NoDownload,
+    RecipeName,
+    chosen,
+    flag_name,
+    opened,
+    takes_settings,
+    whole_numbers,
+)
 from xpnet.cli.teams import ended_by, joined
 from xpnet.cli.terminal import fill
 from xpnet.data import Dataset
@@ -145,7 +155,9 @@ def _print_results(results: dict[int, Result], data: Dataset, out: Path, seeds: 
 
 def _config(recipe: str | None, settings: dict[str, Any], resume: Path | None, seeds: int | None) -> TrainConfig:
     """The settings of the run, or of the first one of those that --seeds continues."""
-    return chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
+    config = chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
+    config.warn_of_idle(settings, flag_name)
+    return config
 
 
 def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int | None) -> None:

@@ -20,6 +20,7 @@ from xpnet.cli.settings import (
     NoDownload,
     RecipeName,
     chosen,
+    flag_name,
     opened,
     shown,
     takes_settings,
@@ -107,6 +108,8 @@ def tune(
     except ConfigError as error:
         named = "search space" if space is None else f"search space {space}"
         raise ConfigError(str(error).replace("search space", named, 1)) from None
+    if not {"optimizer", "schedule"} & searched.keys():
+        config.warn_of_idle(settings, flag_name)
     if storage is not None:
         if out is not None:
             check_writable(out, "the study's directory")

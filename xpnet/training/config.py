@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import math
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -39,6 +41,8 @@ from xpnet.training.setting import (
 )
 
 __all__ = ["EPOCHS", "LOCATED", "SETTINGS", "SMALL", "Settings", "TrainConfig"]
+
+logger = logging.getLogger("xpnet")
 
 # What the settings are by default that depend on the data; chosen on sets that bench tabular does not measure.
 EPOCHS, EXAMPLES, MOST_EPOCHS = 6, 25_000, 100
@@ -402,6 +406,21 @@ class TrainConfig:
         local_rank : as in xpnet.select.
         """
         return select(self.device, self.library, tf32=self.tf32, graph=self.graph, local_rank=local_rank)
+
+    def lacking(self, name: str) -> str:
+        """What a setting needs to have an effect, which the other settings do not name; "" if it has one."""
+        takers = SETTINGS[name].optimizers
+        if takers and self.optimizer not in takers:
+            return f"the optimizer {' or '.join(takers)}"
+        if name in ("decay", "decay_every") and self.schedule != "step":
+            return "the schedule step"
+        return "a teacher" if name in ("teaching_share", "teaching_temperature") and not self.teacher else ""
+
+    def warn_of_idle(self, given: Iterable[str], called: Callable[[str], str] = str) -> None:
+        """Warn of those of the settings that were given that have no effect, by what the user calls them."""
+        for name in given:
+            if need := self.lacking(name):
+                logger.warning("%s has no effect without %s", called(name), need)
 
     def checkpoint_interval(self) -> tuple[float, float]:
         """Steps and seconds after which a checkpoint is due, infinite if none is requested."""

@@ -132,6 +132,7 @@ def fit(
     if resume and out is None:
         raise ConfigError("resume continues the run in a directory: name it with out")
     config = (config or TrainConfig()).replace(**settings)
+    config.warn_of_idle(settings)
     if isinstance(validation, int | float):
         config, validation = config.replace(validation=validation), None
     start = None

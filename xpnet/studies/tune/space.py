@@ -28,8 +28,8 @@ def read_space(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def default_space(config: TrainConfig) -> dict[str, Any]:
-    """The space of xpnet/studies/tune/space.toml, without the settings that config's optimizer does not take."""
-    return {name: form for name, form in read_space().items() if name not in _without_effect(config)}
+    """The space of xpnet/studies/tune/space.toml, without the settings that have no effect beside config's."""
+    return {name: form for name, form in read_space().items() if not config.lacking(name)}
 
 
 class Range(NamedTuple):
@@ -107,18 +107,11 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
         if "optimizer" in space and isinstance(space.get("lr"), Mapping) and space["lr"].get("relative"):
             raise ConfigError("lr cannot be relative while the optimizer, and so its own rate, is searched for")
         for name in space:
-            if "optimizer" not in space and name in _without_effect(config):
-                raise ConfigError(f"{name} has no effect with the optimizer {config.optimizer}: leave it out")
+            if not {"optimizer", "schedule"} & space.keys() and name in SETTINGS and (need := config.lacking(name)):
+                raise ConfigError(f"{name} has no effect without {need}: leave it out")
         return {name: _dimension(name, form, config) for name, form in space.items()}
     except ValueError as error:  # as in read_recipe
         raise ConfigError(f"search space: {error}") from None
-
-
-def _without_effect(config: TrainConfig) -> list[str]:
-    """Settings of other optimizers than config's."""
-    return [
-        name for name, setting in SETTINGS.items() if setting.optimizers and config.optimizer not in setting.optimizers
-    ]
 
 
 def _dimension(name: str, form: Any, config: TrainConfig) -> Dimension:
