@@ -143,6 +143,22 @@ def test_table_of_any_types_round_trip(
     assert data.train.images.tolist() == [[i / 4, i % 2] if first else [i % 2, i / 4] for i in range(n)]
 
 
+@pytest.mark.parametrize("name", ["id", "customerId"])
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_identifiers_keep_all_digits(tmp_path: Path, name: str, kind: str) -> None:
+    """As float64, neighbours above 2^53 are equal, and so would be no identifiers."""
+    ids = [2**53 + i for i in range(6000)]
+    columns = {name: pa.array(ids, getattr(pa, kind)()), "a": pa.array([0.5, 1.5] * 3000)}
+    parquet.write_table(pa.table(columns), tmp_path / "new.parquet")
+    split = read_table(tmp_path / "new.parquet", features=("a",)).split
+    assert split.ids.tolist() == ids
+    assert split.columns == ("a",)
+    parquet.write_table(
+        pa.table({name: pa.array([1, None, 3]), "a": pa.array([0.5] * 3)}), tmp_path / "missing.parquet"
+    )
+    assert read_table(tmp_path / "missing.parquet", features=("a",)).split.images.tolist() == [[0.5]] * 3
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -60,7 +60,8 @@ class Columns:
     width : number of columns.   numbers : (n, k).   places : the columns of the file that these k are.
     texts : the other columns, (n,) strings each.   entry : names a row in an error message.
     block : the features, (n, ...), where one column holds them all.   block_place : that column.
-    classes : what the whole numbers of a column stand for, by its place.
+    classes : what the whole numbers of a column stand for, by its place.   exact : columns that may be identifiers, of
+        numbers that a float64 does not hold, by their places.
     """
 
     where: str
@@ -73,10 +74,15 @@ class Columns:
     block: NDArray[Any] | None = None
     block_place: int | None = None
     classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    exact: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     def __getitem__(self, column: int) -> NDArray[Any]:
         """(n,) numbers or strings."""
         return self.texts[column] if column in self.texts else self.numbers[:, self.places.index(column)]
+
+    def exactly(self, column: int) -> NDArray[Any]:
+        """The same, with all digits of identifiers."""
+        return self.exact[column] if column in self.exact else self[column]
 
     def called(self, column: int) -> str:
         """The column in an error message."""
@@ -152,7 +158,7 @@ def table_of(given: Columns, label: str | None = None, expected: Sequence[str] |
         where=given.where,
         entry=given.entry,
         columns=columns,
-        ids=_identifiers(given[ids[0]]) if ids and not labels else None,
+        ids=_identifiers(given.exactly(ids[0])) if ids and not labels else None,
         is_table=is_table,
     )
     name = "" if len(labels) != 1 else given.names[labels[0]] if given.names else str(labels[0])
@@ -197,7 +203,7 @@ def _ids(given: Columns) -> list[int]:
         return []
     found = [column for column, name in enumerate(given.names) if is_id(name)]
     for column, name in enumerate(given.names):
-        if column not in found and may_be_id(name) and _is_distinct(given[column]):
+        if column not in found and may_be_id(name) and _is_distinct(given.exactly(column)):
             found.append(column)
     return sorted(found)
 

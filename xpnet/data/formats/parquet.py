@@ -17,7 +17,7 @@ from xpnet.data.pictures.decoding import decode_content
 from xpnet.errors import DataError, XpnetError
 from xpnet.files import open_regular, read_up_to
 
-from .columns import Columns
+from .columns import Columns, may_be_id
 from .shared import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -192,6 +192,9 @@ class _Collected:
         self._block_bytes = 0
         self._texts: dict[int, list[NDArray[Any]]] = {i: [] for i in self._text_places}
         self._kept: dict[str, str] = {}
+        self._exact: dict[int, list[NDArray[Any]]] = {
+            i: [] for i, field in enumerate(schema) if may_be_id(field.name) and str(field.type) in ("int64", "uint64")
+        }
 
     def add(self, batch: Any) -> None:
         if not len(batch):
@@ -200,6 +203,9 @@ class _Collected:
             self._numbers.append(_numbers([batch.column(i) for i in self._places]))
         for i in self._text_places:
             self._texts[i].append(self._text(batch.column(i)))
+        self._exact = {i: parts for i, parts in self._exact.items() if not batch.column(i).null_count}
+        for i, parts in self._exact.items():
+            parts.append(batch.column(i).to_numpy(zero_copy_only=False))
         if self._block is not None:
             at, kind = self._block
             column = batch.column(at)
@@ -229,6 +235,7 @@ class _Collected:
             np.concatenate(self._blocks) if self._blocks else None,
             self._block[0] if self._block else None,
             _class_names(self.schema),
+            {i: np.concatenate(parts) for i, parts in self._exact.items()},
         )
 
     def _text(self, column: Any) -> NDArray[Any]:
