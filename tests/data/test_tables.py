@@ -244,6 +244,16 @@ def test_semicolons_and_decimal_commas(tmp_path: Path, comma: bool) -> None:
     assert data.classes == (5, 6, 7, 8)
 
 
+@pytest.mark.parametrize(("large", "small", "warned"), [("1,004", "12,500", True), ("1,004", "0,5", False)])
+def test_commas_that_may_separate_thousands(
+    tmp_path: Path, large: str, small: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "prices.tsv", [[large, "a"], [small, "b"]] * 3, "price\tlabel", "\t")
+    assert read_table(path).split.images[0].tolist() == [np.float32(1.004)]
+    message = f"{path}: 1,004 is read as 1.004; if its commas separate thousands, remove them"
+    assert (message in caplog.messages) == warned
+
+
 def test_column_of_whole_numbers_that_resembles_another_is_no_label(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     hands = np.column_stack([rng.integers(1, high, 400) for high in (5, 14) * 5])

@@ -1,6 +1,7 @@
 """CSV: text in columns, with or without a header, parted by commas, semicolons, tabs, bars or spaces."""
 
 import csv
+import logging
 import os
 import re
 import warnings
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from xpnet.data.packed import Location
 
 __all__ = ["read_csv_columns"]
+
+logger = logging.getLogger("xpnet")
 
 _MAX_LINE = 1 << 20
 """Characters in a line: a quarter of a million pixels."""
@@ -214,7 +217,7 @@ def _layout(file: _File) -> _Layout:
         raise DataError(f"{file.path}: the file is empty")
     if len(names) != len(rows[0][1]):
         names = ()
-    comma = delimiter in (";", "\t", None) and _has_decimal_commas(row for _, row in rows)
+    comma = delimiter in (";", "\t", None) and _has_decimal_commas(file.path, (row for _, row in rows))
     spaced = delimiter is not None and any(re.search(rf"(^|{re.escape(delimiter)}) +\"", line) for line in lines)
     layout = _Layout(delimiter, names, len(rows[0][1]), rows[0][0], (), True, comma, spaced=spaced)
     if not names:
@@ -241,11 +244,15 @@ def _header(row: list[str]) -> list[str]:
     return [name.strip(" \"'#") if i == 0 else name.strip(" \"'") for i, name in enumerate(row)]
 
 
-def _has_decimal_commas(rows: Iterable[list[str]]) -> bool:
-    fields = [field for row in rows for field in row]
-    return any(re.fullmatch(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*", field) for field in fields) and not any(
-        re.fullmatch(r"\s*[-+]?\d+\.\d+.*", field) for field in fields
-    )
+def _has_decimal_commas(path: "Location", rows: Iterable[list[str]]) -> bool:
+    fields = [field.strip() for row in rows for field in row]
+    found = [field for field in fields if re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", field)]
+    if not found or any(re.match(r"[-+]?\d+\.\d+", field) for field in fields):
+        return False
+    if all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", field) for field in found):
+        as_read = found[0].replace(",", ".")
+        logger.warning("%s: %s is read as %s; if its commas separate thousands, remove them", path, found[0], as_read)
+    return True
 
 
 def _with_header(
