@@ -50,7 +50,7 @@ def test_what_is_refused(run: str, fails: Callable[..., str]) -> None:
     assert "name one" in fails(2, "animate", f"{run}/model.safetensors")
     assert "filters needs images" in fails(2, "animate", run, "--what", "filters")
     assert '"filters", "boundary", "projection"' in fails(2, "animate", run, "--what", "weights")
-    assert "frames must be in [2, 300], not 1" in fails(2, "animate", run, "--frames", "1")
+    assert "--frames must be in [2, 300], not 1" in fails(2, "animate", run, "--frames", "1")
     assert "'2.5' is not a whole number" in fails(2, "animate", run, "--frames", "2.5")
     assert main(["animate", run, "--out", "there.gif", "--frames", "2", "--force"]) == 0
     assert Path("there.gif").read_bytes().startswith(b"GIF89a")

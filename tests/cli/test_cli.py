@@ -440,9 +440,9 @@ def test_lr_find_ends_where_the_loss_runs_away(patterns: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--low", "0"], "low must be more than 0, not 0"),
-        (["--low", "1", "--high", "0.5"], "high must be more than 1, not 0.5"),
-        (["--steps", "2"], "steps must be at least 20, not 2"),
+        (["--low", "0"], "--low must be more than 0, not 0"),
+        (["--low", "1", "--high", "0.5"], "--high must be more than 1, not 0.5"),
+        (["--steps", "2"], "--steps must be at least 20, not 2"),
         (["--steps", "20.5"], "--steps: '20.5' is not a whole number; see --help"),
         (["--out", "nowhere/x.png"], "--out nowhere/x.png: no such directory nowhere; create it, or name another file"),
         (["--out", "x.bmp"], "x.bmp: pictures are written as .png, .svg or .pdf: name such a file"),

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         discard(sys.stdout.fileno())
         return 1
     except Exception as error:
-        explained = outcome_of(error)
+        explained = outcome_of(error, [word.partition("=")[0] for word in tokens])
         if explained is None:
             raise
         if debug:
@@ -122,10 +122,13 @@ def _app(tokens: Sequence[str], everything: bool) -> App:
     return app
 
 
-def outcome_of(error: Exception) -> tuple[int, str] | None:
-    """Exit code and message for an error that a user can cause; None for any other, which is a fault of xpnet."""
+def outcome_of(error: Exception, typed: Sequence[str] = ()) -> tuple[int, str] | None:
+    """Exit code and message for an error that a user can cause; None for any other, which is a fault of xpnet.
+
+    typed : the flags of the command line, where they are known.
+    """
     if isinstance(error, ConfigError):
-        return 2, _as_typed(error)
+        return 2, _as_typed(error, typed)
     if isinstance(error, XpnetError):
         return 1, str(error)
     message = " ".join(str(error).split())
@@ -149,8 +152,8 @@ def _misused(error: CycloptsError, message: str) -> str:
     return message if "Did you mean" in message else f"{message}; see --help"
 
 
-def _as_typed(error: ConfigError) -> str:
-    """A ConfigError's message with the setting that it begins with written as its flag.
+def _as_typed(error: ConfigError, typed: Sequence[str]) -> str:
+    """A ConfigError's message with the setting that it begins with written as its flag, if it has one.
 
     Before the setting may stand the process that raised it, of several.
     """
@@ -162,10 +165,11 @@ def _as_typed(error: ConfigError) -> str:
     from xpnet.training.config import SETTINGS
 
     found = re.match(rf"(process \d+ on \S+: )?{re.escape(error.setting)}(?:\[\d+\]|\.(\w+))?", message)
-    if found is None or error.setting not in SETTINGS:
+    flag = flag_name(error.setting)
+    if found is None or (error.setting not in SETTINGS and flag not in typed):
         return message
     place, part = found.groups(default="")
-    return f"{place}{flag_name(error.setting)}{' ' * bool(part)}{part}{message[found.end() :]}"
+    return f"{place}{flag}{' ' * bool(part)}{part}{message[found.end() :]}"
 
 
 def _launched() -> tuple[int, int]:
