@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.data import Dataset, Split
+from xpnet.data import Dataset, Split, rows_of
 from xpnet.errors import ConfigError, DataError
 from xpnet.numerics.functional import softmax
+from xpnet.training import scaling
 from xpnet.training.calibration import temperature_of
 from xpnet.training.config import SETTINGS, Settings, TrainConfig
 from xpnet.training.loader import Examples, Loader
@@ -158,6 +159,31 @@ def test_features_on_the_disk_are_scaled_by_all_of_them(
     np.save(tmp_path / "pixels.npy", np.concatenate([PIXELS[:50] // 16, PIXELS[50:]]))
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     assert xpnet.fit(classifier(64), (pixels, DIGITS), **QUICK).model.schema.features.scale == 255.0
+
+
+def test_features_on_the_disk_are_read_once_for_their_scaling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In blocks each larger than the one before, so that the unit of what was summed up changes; and it is said."""
+    table = np.exp(np.linspace(-700, 700, 600)).reshape(100, 6)
+    np.save(tmp_path / "table.npy", table)
+    monkeypatch.setattr(scaling, "BLOCK_BYTES", 7 * 6 * 8)
+    monkeypatch.setattr(scaling, "LARGE", table.nbytes)
+    taken: list[int] = []
+
+    def counted(array: Any, rows: Any) -> Any:
+        taken.extend(rows.tolist())
+        return rows_of(array, rows)
+
+    monkeypatch.setattr(scaling, "rows_of", counted)
+    train = Examples(np.load(tmp_path / "table.npy", mmap_mode="r"), np.zeros(100, np.int32))
+    caplog.set_level("INFO")
+    found = scaling.scaling_of_features(train, "standard", "table")
+    assert taken == list(range(100))
+    assert caplog.messages == ["table: reading its 100 rows once, to scale the features"]
+    largest = table.max(axis=0)
+    assert np.allclose(found.shift, table.mean(axis=0), rtol=1e-12)
+    assert np.allclose(found.scale / largest, (table / largest).std(axis=0), rtol=1e-12)
 
 
 def test_pixels_are_divided_by_what_they_can_be(caplog: pytest.LogCaptureFixture) -> None:

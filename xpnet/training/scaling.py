@@ -20,6 +20,8 @@ logger = logging.getLogger("xpnet")
 
 # Features that are examined at a time, in float64.
 BLOCK_BYTES = 1 << 25
+# Bytes on the disk of which it is said that they are read before the first step.
+LARGE = 1 << 30
 # A largest pixel above it belongs to a set of pixels from 0 to 255.
 HALF_WHITE = 127
 
@@ -47,6 +49,8 @@ def scaling_of_features(train: Examples, scale: str, name: str) -> Scaling:
         low, high = _range(train)
         if low >= 0 or scale == "pixels":
             return _of_pixels(high, is_bytes, name)
+    if is_mapped(images) and images.nbytes >= LARGE:
+        logger.info("%s: reading its %d rows once, to scale the features", name, train.n)
     found = _moments(train)
     # A column that never varies in training says nothing: it becomes 0, whatever it may be later.
     constant = (found.low == found.high) | (found.deviation == 0)
@@ -114,36 +118,34 @@ def _range(train: Examples) -> tuple[float, float]:
 
 
 def _moments(train: Examples) -> _Moments:
+    """Of each column, read once: blocks are joined as by Chan, Golub and LeVeque 1979."""
     n, k = train.n, math.prod(train.images.shape[1:])
     low, high = np.full(k, math.inf), np.full(k, -math.inf)
+    done, mean, squares, unit = 0, np.zeros(k), np.zeros(k), np.zeros(k)
     for block in _blocks(train):
-        xp = namespace_of(block)
+        xp, rows = namespace_of(block), block.shape[0]
         low = np.minimum(low, to_numpy(xp.min(block, axis=0)))
         high = np.maximum(high, to_numpy(xp.max(block, axis=0)))
-    # In units of the largest, whose square may be more, or less, than a float holds.
-    unit = np.maximum(np.abs(low), np.abs(high))
-    unit[unit == 0] = 1.0
-    done, mean, squares = 0, np.zeros(k), np.zeros(k)
-    for block in _blocks(train):  # joined as by Chan, Golub and LeVeque 1979, since a block may come from a disk
-        rows = block.shape[0]
-        its_mean = _summed(block, 0.0, unit, 1) / rows
+        # In units near the largest so far, whose square may be more, or less, than a float holds.
+        before, unit = unit, np.ldexp(0.5, np.frexp(np.maximum(np.abs(low), np.abs(high)))[1])
+        mean, squares = mean * (before / unit), squares * (before / unit) ** 2
+        its_mean, its_squares = _mean_and_squares(block, unit)
         apart, share = its_mean - mean, rows / (done + rows)
         mean += apart * share
-        squares += _summed(block, its_mean, unit, 2) + apart * apart * (done * share)
+        squares += its_squares + apart * apart * (done * share)
         done += rows
     return _Moments(low, high, mean * unit, np.sqrt(squares / n) * unit)
 
 
-def _summed(block: Any, mean: NDArray[Any] | float, unit: NDArray[np.float64], power: int) -> NDArray[np.float64]:
-    """The sums of (x / unit - mean)^power over the rows of a block, where it lies."""
+def _mean_and_squares(block: Any, unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean of x = block / unit over the rows, and the sum of (x - mean)^2, where the block lies."""
     xp = namespace_of(block)
     if isinstance(block, np.ndarray):
-        x = block / unit - mean
+        x = block / unit
     else:
         from array_api_compat import device
 
-        there = device(block)
-        x = xp.astype(block, xp.float64) / xp.asarray(unit, device=there)
-        x = x - xp.asarray(np.broadcast_to(mean, unit.shape).copy(), device=there)
-    found: NDArray[np.float64] = to_numpy(xp.sum(x if power == 1 else x * x, axis=0))
-    return found
+        x = xp.astype(block, xp.float64) / xp.asarray(unit, device=device(block))
+    mean = xp.sum(x, axis=0) / x.shape[0]
+    x = x - mean
+    return to_numpy(mean), to_numpy(xp.sum(x * x, axis=0))
