@@ -97,6 +97,20 @@ def test_colours_are_read_as_bright_as_they_are(tmp_path: Path) -> None:
     assert images[:, 2, 2].tolist() == [150, 76]
 
 
+@pytest.mark.parametrize(("brightest", "warned"), [(65535, False), (4095, True)])
+def test_pictures_that_are_not_equally_bright(
+    tmp_path: Path, brightest: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each deep picture decides by itself what is white; those of 8 bits beside them are as they are."""
+    for name, white, kind in (("a", 65535, np.uint16), ("b", brightest, np.uint16), ("c", 9, np.uint8)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(np.array([[0, white]], kind)).save(tmp_path / "set" / name / "1.png")
+    data = read(tmp_path / "set")
+    assert data.train.images[:, 0, 1].tolist() == [255, 255, 9]
+    found = [message for message in caplog.messages if "white is 4095 in one and 65535 in another" in message]
+    assert len(found) == warned
+
+
 def test_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lay(tmp_path / "one", {"a": 2, "b": 1})
     assert read(tmp_path / "one").image_shape == (9, 7)

@@ -110,6 +110,16 @@ def test_parts_and_the_test_set_beside(tmp_path: Path) -> None:
     assert test.labels.tolist() == ["cat", "dog"] * 2
 
 
+@pytest.mark.parametrize(("brightest", "warned"), [(65535, False), (4095, True)])
+def test_pictures_that_are_not_equally_bright(
+    tmp_path: Path, brightest: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [png(np.array([[0, white]], np.uint16)) for white in (65535, brightest)]
+    parquet.write_table(pa.table({"image": pictures, "label": [0, 1]}), tmp_path / "set.parquet")
+    assert read(tmp_path / "set.parquet").train.images[:, 0, 1].tolist() == [255, 255]
+    assert any("white is 4095 in one and 65535 in another" in message for message in caplog.messages) == warned
+
+
 NUMBERS = ["int8", "uint8", "int64", "float32", "float64", "bool_", "float16", "decimal"]
 CLASSES = ["int64", "uint8", "string", "large_string", "dictionary"]
 

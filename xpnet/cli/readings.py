@@ -308,7 +308,7 @@ def print_page(reader: Reader, page: Sequence[Reading], *, show: bool) -> None:
 
 def marked(reader: Reader, page: Sequence[Reading]) -> tuple[NDArray[np.uint8], list[Mark]]:
     """A picture file in grey, and a mark for each image that was found in it."""
-    grey, (height, _) = decode(page[0].source["file"], luminance=True)
+    grey, (height, _), _ = decode(page[0].source["file"], luminance=True)
     scale, marks = grey.shape[0] / height, []
     for reading in page:
         assert reading.box is not None

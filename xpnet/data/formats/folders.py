@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xpnet.data.dataset import Split
 from xpnet.data.packed import MAX_BYTES, ArchivePath, Location, listed, size_of
 from xpnet.data.pictures import to_form
-from xpnet.data.pictures.decoding import decode
+from xpnet.data.pictures.decoding import Decoded, decode, warn_of_whites
 from xpnet.errors import DataError
 from xpnet.files import write_atomically
 from xpnet.platforms import user_cache
@@ -185,7 +185,7 @@ def _read_all(
     """The pictures, (n, height, width), and what is wrong with those that cannot be read, whose places hold nothing."""
     if shape is not None:
         return _read_as(folder, files, shape, progress)
-    first = next((grey for file in files if not isinstance(grey := _grey(file), str)), None)
+    first = next((found.grey for file in files if not isinstance(found := _grey(file), str)), None)
     if first is None:
         raise DataError(f"{_grey(files[0])}; nor can any other picture be read")
     side = f"{SIDE}x{SIDE}; --size names another"
@@ -206,31 +206,33 @@ def _read_as(
         raise DataError(
             f"{folder}: {len(files)} pictures of {shape[0]}x{shape[1]} take more than {MAX_BYTES} bytes, the cap"
         )
-    images, faults = np.zeros((len(files), *shape), np.uint8), {}
+    images, faults, whites = np.zeros((len(files), *shape), np.uint8), {}, set()
     sizes = [size_of(file) for file in files]
     done, total = 0, sum(sizes)
     with warnings.catch_warnings(), ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # what each thread sets and resets is the same for all of them
         for start in range(0, len(files), _AT_ONCE):
             block = files[start : start + _AT_ONCE]
-            for i, grey in enumerate(pool.map(partial(_grey, shape=shape, exact=exact), block), start):
-                if isinstance(grey, str):
-                    faults[i] = grey
+            for i, found in enumerate(pool.map(partial(_grey, shape=shape, exact=exact), block), start):
+                if isinstance(found, str):
+                    faults[i] = found
                 else:
-                    images[i] = grey
+                    images[i] = found.grey
+                    whites.add(found.white)
                 done += sizes[i]
                 if progress is not None:
                     progress("reading pictures", done, total)
+    warn_of_whites(folder, whites)
     return images, faults
 
 
-def _grey(file: Location, shape: Shape | None = None, exact: bool = False) -> NDArray[np.uint8] | str:
+def _grey(file: Location, shape: Shape | None = None, exact: bool = False) -> Decoded | str:
     """A picture as grey, of a shape; or why it cannot be read."""
     try:
-        grey = decode(file, luminance=True).grey
-        if exact and grey.shape != shape:
+        picture = decode(file, luminance=True)
+        if exact and picture.grey.shape != shape:
             raise _OtherSizeError
-        return grey if shape is None else to_form(grey, "as-is", shape)
+        return picture if shape is None else picture._replace(grey=to_form(picture.grey, "as-is", shape))
     except DataError as error:
         return str(error)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xpnet.checks import required
 from xpnet.data.packed import FREE_BYTES, refuse_bomb, unpacked
-from xpnet.data.pictures.decoding import decode_content
+from xpnet.data.pictures.decoding import decode_content, warn_of_whites
 from xpnet.errors import DataError, XpnetError
 from xpnet.files import open_regular, read_up_to
 
@@ -192,6 +192,7 @@ class _Collected:
         self._block_bytes = 0
         self._texts: dict[int, list[NDArray[Any]]] = {i: [] for i in self._text_places}
         self._kept: dict[str, str] = {}
+        self._whites: set[float] = set()
         self._exact: dict[int, list[NDArray[Any]]] = {
             i: [] for i, field in enumerate(schema) if may_be_id(field.name) and str(field.type) in ("int64", "uint64")
         }
@@ -223,6 +224,7 @@ class _Collected:
     def columns(self) -> Columns:
         if not self._rows:
             raise DataError(f"{self.path}: it has no rows")
+        warn_of_whites(self.path, self._whites)
         numbers = np.concatenate(self._numbers) if self._numbers else np.empty((self._rows, 0), np.float32)
         return Columns(
             str(self.path),
@@ -272,13 +274,14 @@ class _Collected:
             if (held := content.as_py()) is None:
                 raise DataError(f"{where}: no picture")
             try:
-                picture = decode_content(held, luminance=True).grey
+                picture, _, white = decode_content(held, luminance=True)
             except DataError as error:
                 raise DataError(f"{where}: {error}") from None
             if shape not in (None, picture.shape):
                 raise DataError(self._differ(self._rows + i))
             shape = picture.shape
             found.append(picture)
+            self._whites.add(white)
         return np.stack(found)
 
     def _lists(self, column: Any) -> NDArray[Any]:

@@ -71,7 +71,7 @@ def read_page(path: str | os.PathLike[str], form: str = "mnist", shape: tuple[in
     Raises DataError and ConfigError as read_picture does.
     """
     _check(form, shape)
-    grey, (height, width) = decode(path, luminance=form == "as-is")
+    grey, (height, width), _ = decode(path, luminance=form == "as-is")
     try:
         found = _page_of(grey, form, shape)
     except DataError as error:

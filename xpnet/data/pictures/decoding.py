@@ -1,8 +1,10 @@
 """From a picture's file to grey."""
 
 import contextlib
+import logging
 import os
 import warnings
+from collections.abc import Collection
 from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +20,9 @@ from .headers import MAX_COPIED, MAX_EXIF, MAX_PIXELS, MAX_UNPACKED, check_scans
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Decoded", "decode", "decode_content"]
+__all__ = ["Decoded", "decode", "decode_content", "warn_of_whites"]
+
+logger = logging.getLogger("xpnet")
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.floating[Any]]
@@ -33,10 +37,12 @@ class Decoded(NamedTuple):
     """A picture, upright.
 
     grey : (height, width) uint8, no side above KEPT.   shape : (height, width) of the original.
+    white : where its pixels have more than 8 bits, the value that became 255, by the largest of them; else 0.
     """
 
     grey: _Bytes
     shape: tuple[int, int]
+    white: float = 0.0
 
 
 def decode(path: str | os.PathLike[str] | Location, *, luminance: bool = False) -> Decoded:
@@ -62,6 +68,16 @@ def _content(path: Location) -> bytes:
         raise DataError("no such file; name a picture") from None
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error}); save the picture again") from None
+
+
+def warn_of_whites(where: object, whites: Collection[float]) -> None:
+    """Warn where pictures of one set, of so many whites, are not equally bright.   where : names the set."""
+    if len(deep := sorted(set(whites) - {0.0})) > 1:
+        logger.warning(
+            "%s: pictures of more than 8 bits, each of which is made as bright as its largest pixel allows: white is "
+            "%g in one and %g in another; save them with 8 bits to compare their brightness",
+            *(where, deep[0], deep[-1]),
+        )
 
 
 def decode_content(content: bytes, *, luminance: bool = False) -> Decoded:
@@ -92,9 +108,9 @@ def decode_content(content: bytes, *, luminance: bool = False) -> Decoded:
                         raise ValueError
                 ImageOps.exif_transpose(image, in_place=True)
             shape = (height, width) if image.size == before else (width, height)
-            image = _plain(image)
+            image, white = _plain(image)
             image.thumbnail((KEPT, KEPT))
-            return Decoded(_luminance(image) if luminance else _grey(np.asarray(image)), shape)
+            return Decoded(_luminance(image) if luminance else _grey(np.asarray(image)), shape, white)
     except DataError:
         raise
     except Image.DecompressionBombError:
@@ -127,29 +143,33 @@ def _channels(image: "Image.Image") -> int:
     return {"1": 1, "L": 1, "I": 4, "F": 4, "I;16": 2, "I;16B": 2}.get(image.mode, 3)
 
 
-def _plain(image: "Image.Image") -> "Image.Image":
-    """Any of Pillow's modes as RGB or RGBA, 8 bits each, no larger than need be."""
+def _plain(image: "Image.Image") -> tuple["Image.Image", float]:
+    """Any of Pillow's modes as RGB or RGBA, 8 bits each, no larger than need be; and its white."""
     from PIL import Image
 
+    white = 0.0
     if image.mode[0] in "IF":  # more than 8 bits, which convert would cut off at 255
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        pixels, white = _eight_bits(np.asarray(image))
+        image = Image.fromarray(pixels)
     # Before it takes four bytes for each pixel, and so that little is left to the filter of thumbnail.
     factor = max(image.size) // KEPT
     if factor > 2 and image.mode in ("L", "RGB", "RGBA"):
         image = image.reduce(factor)
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB"), white
 
 
-def _eight_bits(pixels: NDArray[Any]) -> _Bytes:
-    """Deeper pixels as bytes: numbers of 8, 12, 16 or 31 bits, in whatever they are stored, and fractions of 1."""
+def _eight_bits(pixels: NDArray[Any]) -> tuple[_Bytes, float]:
+    """Deeper pixels as bytes: numbers of 8, 12, 16 or 31 bits, in whatever they are stored, and fractions of 1; and
+    the number that became 255.
+    """
     if pixels.dtype.kind == "f":
         pixels = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0)
         most = next((full for full in (1, 255, 4095, 65535) if pixels.max() <= full), float(pixels.max()))
-        return np.rint(pixels.clip(0) * (255 / most)).astype(np.uint8)
+        return np.rint(pixels.clip(0) * (255 / most)).astype(np.uint8), most
     if pixels.dtype.kind == "i":
         pixels = pixels.clip(0)
     shift = next((bits - 8 for bits in (8, 12, 16) if pixels.max() < 1 << bits), 23)
-    return (pixels >> shift).astype(np.uint8)
+    return (pixels >> shift).astype(np.uint8), float((1 << shift + 8) - 1)
 
 
 def _luminance(image: "Image.Image") -> _Bytes:
