@@ -8,6 +8,7 @@ import pytest
 
 import xpnet
 from tests.export.models import KINDS, made, rows_for
+from xpnet.errors import ConfigError
 from xpnet.export.layers import described, folded, int8_of, rounded
 from xpnet.numerics.functional import ACTIVATIONS, exponential, identity, sigmoid, softmax
 
@@ -33,10 +34,18 @@ def test_the_layers_compute_what_the_model_does(activation: str, loss: str, batc
     u = rows_for(model, 7)
     (layers,) = described(model)
     expected, found = model.outputs(u), computed(layers, u)
-    assert found.dtype == expected.dtype == dtype
+    assert found.dtype == dtype
     tolerance = 2e-6 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
     np.testing.assert_allclose(folded(model).outputs(u), expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("unit", [1e45, 1e-46])
+def test_targets_beyond_the_files_numbers_are_refused(unit: float) -> None:
+    """What they are divided by would be infinite, or 0."""
+    targets = xpnet.data.Scaling("standard", np.full(3, unit), np.full(3, unit))
+    with pytest.raises(ConfigError, match="are beyond float32: train it on others, or in float64"):
+        described(made("relu", "squared-error", False, "float32", targets=targets))
 
 
 def test_pixels_are_divided_by_their_own_white() -> None:

@@ -38,9 +38,9 @@ class Scaling:
         return replace(self, **moved)
 
     def back(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The numbers before they were scaled: u = x scale + shift."""
-        u = x if self.scale is None else x * np.asarray(self.scale, x.dtype)
-        return u if self.shift is None else u + self.shift.astype(x.dtype)
+        """The numbers before they were scaled, u = x scale + shift, with the digits that scale and shift have."""
+        u = x if self.scale is None else x * self.scale
+        return u if self.shift is None else u + self.shift
 
 
 PIXELS = Scaling("pixels", None, 255.0)

@@ -189,7 +189,7 @@ def _described(model: Model) -> Layers:
         scale = np.where(np.isinf(scale), 1, scale)  # finite numbers alone, which every format and engine has
     k = model.network.sizes[-1]
     back = {
-        name: None if part is None or model.task != "regression" else np.broadcast_to(part, k).astype(dtype)
+        name: None if part is None or model.task != "regression" else np.broadcast_to(_held(part, dtype), k)
         for name, part in (("target_scale", targets.scale), ("target_shift", targets.shift))
     }
     return Layers(
@@ -210,3 +210,15 @@ def _described(model: Model) -> Layers:
         schema=schema,
         **back,
     )
+
+
+def _held(part: Any, dtype: np.dtype[Any]) -> Array:
+    """A scaling of targets in the dtype of a file.   Raises ConfigError where that has no such numbers."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(part, dtype)
+    if not np.isfinite(found).all() or (found[np.asarray(part) != 0] == 0).any():
+        largest = float(np.abs(part).max())
+        raise ConfigError(
+            f"its targets, in units of {largest:.2g}, are beyond {dtype}: train it on others, or in float64"
+        )
+    return found

@@ -16,19 +16,25 @@ from xpnet.training.run import Run
 __all__ = ["Calibration", "temperature_of"]
 
 MOST_EXAMPLES = 20_000  # enough for one number
+PRIOR = 20  # examples; with it, 2 to 100 held-out ones of small sets left no probabilities worse than they were
 
 
 def temperature_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """The temperature by which logits are divided so that the labels become most probable.
 
-        T = argmin -1/n sum_i log softmax(z_i / T)_label ,  found by bisection of the derivative in 1/T, which rises
+        T = argmin - sum_i log softmax(z_i / T)_label - m/n sum_ik softmax(z_i)_k log softmax(z_i / T)_k
+
+    The second sum is the prior: m = 20 more examples, whose labels are as probable as the network says. Without it, few
+    examples that are all classified correctly would make the network as good as certain. The derivative in 1/T rises,
+    and T is found by its bisection.
 
     logits : (n, k), finite.   labels : (n,), in 0..k-1.
     Returns T in [1/20, 20].
-    Source: Guo et al. 2017, section 4.2.
+    Source: Guo et al. 2017, section 4.2, but for the prior.
     """
-    z = logits.astype(np.float64)
-    of_label = z[np.arange(len(z)), labels].mean()
+    z, n = logits.astype(np.float64), len(logits)
+    own, _ = softmax(z, xp=np)
+    of_label = (z[np.arange(n), labels].sum() + PRIOR * (own * z).sum(axis=1).mean()) / (n + PRIOR)
     low, high = 1 / 20, 20.0  # of 1/T
     for _ in range(60):
         inverse = (low + high) / 2

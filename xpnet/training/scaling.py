@@ -75,8 +75,9 @@ def scaling_of_targets(train: Examples, loss: str) -> Scaling:
         if targets.min() < 0:
             raise ConfigError(f"the loss poisson is for counts, but a target is {targets.min():g}: use squared-error")
         return Scaling()
-    deviation = targets.std(axis=0)
-    return Scaling("standard", targets.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+    unit = _unit(np.abs(targets).max(axis=0))
+    mean, deviation = (targets / unit).mean(axis=0) * unit, (targets / unit).std(axis=0) * unit
+    return Scaling("standard", mean, np.where(deviation > 0, deviation, 1.0))
 
 
 def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
@@ -126,8 +127,7 @@ def _moments(train: Examples) -> _Moments:
         xp, rows = namespace_of(block), block.shape[0]
         low = np.minimum(low, to_numpy(xp.min(block, axis=0)))
         high = np.maximum(high, to_numpy(xp.max(block, axis=0)))
-        # In units near the largest so far, whose square may be more, or less, than a float holds.
-        before, unit = unit, np.ldexp(0.5, np.frexp(np.maximum(np.abs(low), np.abs(high)))[1])
+        before, unit = unit, _unit(np.maximum(np.abs(low), np.abs(high)))
         mean, squares = mean * (before / unit), squares * (before / unit) ** 2
         its_mean, its_squares = _mean_and_squares(block, unit)
         apart, share = its_mean - mean, rows / (done + rows)
@@ -135,6 +135,12 @@ def _moments(train: Examples) -> _Moments:
         squares += its_squares + apart * apart * (done * share)
         done += rows
     return _Moments(low, high, mean * unit, np.sqrt(squares / n) * unit)
+
+
+def _unit(largest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A power of two near the largest: in such units no square is more than a float holds, nor does all become 0."""
+    unit: NDArray[np.float64] = np.ldexp(0.5, np.frexp(largest)[1])
+    return unit
 
 
 def _mean_and_squares(block: Any, unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
