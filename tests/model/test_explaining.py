@@ -221,7 +221,7 @@ def test_what_cannot_be_explained_is_refused() -> None:
         with pytest.raises(ConfigError, match=r"must be an output of the model, not .*; the choices are a, b, c$"):
             model.explain(X, **arguments)
     with pytest.raises(
-        ConfigError, match="against: 'a' is itself what is explained of example 0: choose another class"
+        ConfigError, match="against: 'a' is itself what is explained in example 0: choose another class"
     ):
         model.explain(X, "a", against="a")
     with pytest.raises(ConfigError, match="against compares classes, but the model was trained for regression"):
@@ -230,6 +230,10 @@ def test_what_cannot_be_explained_is_refused() -> None:
         made(loss="huber").explain(X, of="y")
     with pytest.raises(ConfigError, match="nearest must be at least 1, not 0"):
         model.explain(X, examples=(X, None), nearest=0)
+    with pytest.raises(ConfigError, match=r"nearest must be a whole number, not 2.5"):
+        model.explain(X, examples=(X, None), nearest=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="there are no examples to find similar ones among"):
+        model.explain(X, examples=(X[:0], None))
     with pytest.raises(ConfigError, match=r"examples must be a Split or a pair \(X, y\), not ndarray"):
         model.explain(X, examples=X)
     with pytest.raises(ModelError, match="3 examples need as many labels; these are 2"):

@@ -49,6 +49,12 @@ def test_figures_by_class_are_scikit_learn_s(sklearn: Any, occur: int, predicted
     )
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "i4"])
+def test_a_confusion_of_small_integers(kind: str) -> None:
+    matrix = confusion_matrix(np.array([30, 0], kind), np.array([30, 29], kind), 31)
+    assert np.argwhere(matrix).tolist() == [[0, 29], [30, 30]]
+
+
 def test_a_share_of_nothing_is_none() -> None:
     outputs = np.eye(4)[[0, 0, 1, 1]]
     found = by_class(np.array([0, 0, 1, 2]), outputs)
@@ -107,8 +113,10 @@ def test_the_errors_of_numbers_are_scikit_learn_s(sklearn: Any, k: int) -> None:
     assert root_mean_square(outputs, targets) == pytest.approx(np.sqrt(squares.mean()), rel=1e-10)
 
 
-def test_an_output_that_never_varies() -> None:
-    targets = np.ones((5, 2))
+@pytest.mark.parametrize("value", [1.0, 0.1, 5.3, 1e9 / 3])
+def test_an_output_that_never_varies(value: float) -> None:
+    """Whatever rounding its mean needs."""
+    targets = np.full((5, 2), value)
     met, missed = by_output(targets, targets + np.array([0.0, 1.0]))
     assert (met.r2, missed.r2, missed.mae, missed.rmse) == (1.0, 0.0, 1.0, 1.0)
 

@@ -6,6 +6,7 @@ import math
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.numpy import save
 import xpnet
 from tests.conftest import open_backend
 from xpnet.backend import Backend, select
-from xpnet.data import Schema
+from xpnet.data import Scaling, Schema
 from xpnet.errors import DataError, ModelError
 from xpnet.model import calibration_error, storage
 from xpnet.numerics.functional import LOSSES
@@ -84,17 +85,32 @@ def test_predict_takes_images_of_any_layout() -> None:
     for labels in (np.zeros(4, np.int32), np.eye(3)):
         with pytest.raises(ModelError, match="5 examples need as many labels"):
             model.evaluate(images, labels)
-    with pytest.raises(DataError, match="labels must be"):
+    with pytest.raises(ModelError, match="no examples to measure"):
         model.evaluate(images[:0], np.zeros(0, np.int32))
+    with pytest.raises(DataError, match="rows of different lengths"):
+        model.predict([[0.5] * 36, [0.5]])
     with pytest.raises(ModelError, match=r"pass.* as x\[None\]"):
         model.predict(images[0])
     for same in (images.astype(np.float64), images.astype(">i4"), images.tolist(), images[:, None]):
         assert np.array_equal(model.predict(same), classes)
+    assert np.array_equal(model.predict(images / (images.max() - 0.01)), classes)  # as resampling rounds
     for pixels in (images - 1.0, images * 2.0, images / 250.0):
         with pytest.raises(ModelError, match=r"pixels must be in \[0, 1\], or from 0 to 255; these are from"):
             model.predict(pixels)
     with pytest.raises(DataError, match="nan at row 0, pixel"):
         model.predict(images * np.nan)
+
+
+def test_outputs_that_are_not_numbers_tell_no_class() -> None:
+    """Features that float64 holds may be infinite in the network's float32."""
+    for network, n_targets in ((xpnet.MLP((3, 4, 2)), 0), (xpnet.MLP((3, 4, 2), loss="binary-cross-entropy"), 2)):
+        backend = select("cpu")
+        params = [backend.to_device(p) for p in init_params(network, 1)]
+        model = xpnet.Model(network, params, [], backend, Schema("rows", (3,), features=Scaling()))
+        rows = np.array([[0.1, 2.0, -3.0], [1e300, 1e300, 0.5]])
+        assert model.predict(rows[:1]).shape == ((1, 2) if n_targets else (1,))
+        with pytest.raises(ModelError, match="outputs for row 1 are not numbers: its features are too large"):
+            model.predict(rows)
 
 
 def test_predictions_do_not_depend_on_their_company() -> None:
@@ -200,6 +216,37 @@ def test_members_that_do_not_agree(other: dict[str, Any], message: str) -> None:
         xpnet.Ensemble(members)
     with pytest.raises(ModelError, match=r"^c has .+, but a "):
         xpnet.Ensemble(members, ["a", "b", "c"])
+
+
+def described_member(**schema: Any) -> xpnet.Model:
+    member = make_member(0)
+    return replace(member, schema=replace(member.schema, **schema))
+
+
+def test_members_whose_classes_are_other_ones_do_not_agree() -> None:
+    """Far behind in a long list, too, and if only their kind differs."""
+    for own, other, message in (
+        ((0, 1, 2), (0, 1, 5), "member 2 has the classes 5, but member 1 the classes 2"),
+        ((0, 1, 2), ("0", "1", "2"), "member 2 has the classes '0', '1', '2', but member 1 the classes 0, 1, 2"),
+        ((0, 1, 2), (2, 1, 0), "member 2 has the classes 2, 1, 0, but member 1 the classes 0, 1, 2"),
+    ):
+        with pytest.raises(ModelError, match=f"^{message}: members of an ensemble must agree$"):
+            xpnet.Ensemble([described_member(classes=own), described_member(classes=other)])
+    with pytest.raises(ModelError, match="2 members need as many names, not 1"):
+        xpnet.Ensemble([make_member(0), make_member(1)], ["a"])
+
+
+def test_members_that_take_their_columns_in_other_orders_need_names() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'xpnet[tables]'")
+    names = [f"c{i}" for i in range(36)]
+    one, other = (described_member(columns=tuple(order), form="as-is") for order in (names, names[::-1]))
+    ensemble = xpnet.Ensemble([one, other])
+    table = pandas.DataFrame(np.random.default_rng(0).random((5, 36)), columns=names)
+    expected = (one.outputs(table.to_numpy()) + other.outputs(table.to_numpy()[:, ::-1])) / 2
+    assert np.allclose(ensemble.outputs(table), expected)
+    for run in (ensemble.outputs, ensemble.explain, lambda X: ensemble.evaluate(X, [0, 1, 2, 0, 1])):
+        with pytest.raises(ModelError, match="take their columns in different orders"):
+            run(table.to_numpy())
 
 
 def test_an_ensemble_refuses_what_its_members_refuse() -> None:

@@ -511,6 +511,18 @@ def test_few_examples_that_are_all_right_do_not_make_a_network_certain(n: int) -
     assert nats(z / temperature_of(z[right], labels[right]), labels) < 1.2 * nats(z, labels)
 
 
+def test_a_network_with_more_outputs_than_classes_keeps_their_numbers() -> None:
+    """As one of ten digits does that is trained on the 3s, 5s and 7s."""
+    model = xpnet.fit(classifier(n_out=6), (TABLE, CLASSES + 3), test=(TABLE, CLASSES + 3), **QUICK).model
+    assert model.classes == (0, 1, 2, 3, 4, 5)
+    alone = xpnet.fit(classifier(), (TABLE, CLASSES + 3), epochs=60, progress=False).model
+    wide = xpnet.fit(classifier(n_out=6), (TABLE, CLASSES + 3), epochs=60, progress=False).model
+    assert wide.evaluate(TABLE, CLASSES + 3).accuracy > 0.8 < alone.evaluate(TABLE, CLASSES + 3).accuracy
+    for labels in (np.array(["a", "b", "c"])[CLASSES], CLASSES + 4):
+        with pytest.raises(ConfigError, match="the network has 6 outputs, but arrays has 3 classes"):
+            xpnet.fit(classifier(n_out=6), (TABLE, labels), task="classification", **QUICK)
+
+
 def test_a_model_is_calibrated_by_what_was_held_out(tmp_path: Path) -> None:
     y = np.random.default_rng(4).permutation(CLASSES)  # nothing to learn, so that it is too sure
     result = xpnet.fit(

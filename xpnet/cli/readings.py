@@ -19,7 +19,7 @@ from xpnet.cli.terminal import Bar, draw, draw_bars, fill, print_beside, result_
 from xpnet.data import Dataset, Split, read_page, shown_names
 from xpnet.data.pictures.decoding import decode
 from xpnet.errors import ConfigError, DataError, XpnetError
-from xpnet.model import UNSURE, Model
+from xpnet.model import UNSURE, Model, refuse_nan
 from xpnet.numerics.functional import LOSSES, softmax
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Reader:
     def _block(self, split: str, part: Split, rows: NDArray[np.intp]) -> Iterator[Reading]:
         images, labels = part
         outputs = self.model.outputs(images)
+        if self.model.task != "regression":
+            refuse_nan(outputs, rows)
         sources = ({"split": split, "index": i} for i in rows.tolist())
         known = repeat(None) if labels is None else self.meant(self.model.targets(labels))
         return map(Reading, sources, images, outputs, self._predicted(outputs), known)

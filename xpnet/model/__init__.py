@@ -14,7 +14,7 @@ from .metrics import (
     top_k,
 )
 from .model import UNSURE, Ensemble, Measured, Model, load
-from .scoring import RegressionScores, Scores, features_on, hits_of, scores_of, spread_of, targets_on
+from .scoring import RegressionScores, Scores, features_on, hits_of, refuse_nan, scores_of, spread_of, targets_on
 from .storage import Stored, save
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "macro_f1",
     "most_confused",
+    "refuse_nan",
     "root_mean_square",
     "save",
     "scores_of",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend.arrays import to_numpy
-from xpnet.checks import check_range
+from xpnet.checks import check_range, typed
 from xpnet.data import Split, rows_of, shown_names
 from xpnet.errors import ConfigError, ModelError
 
@@ -130,7 +130,7 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
         if not classified:
             raise ConfigError(f"against compares classes, but the model was trained for {first.task}: leave it out")
         if (same := np.flatnonzero(chosen == other)).size:
-            where = f" of example {same[0]}" if n > 1 else ""
+            where = f" in example {same[0]}" if n > 1 else ""
             raise ConfigError(f"against: {against!r} is itself what is explained{where}: choose another class")
         direction[:, other] = -1.0
     parts = [_parts(member, X, direction) for member in members]
@@ -160,6 +160,7 @@ def explain(model: "Model | Ensemble", X: Any, of: Any, against: Any) -> list[Ex
 
 def neighbours(model: "Model", X: Any, examples: Any, count: int) -> list[Neighbours]:
     """For each row of X the examples that are nearest to it; arguments as in Model.explain."""
+    count = typed("nearest", count, "int")
     check_range("nearest", count, 1)
     if not (isinstance(examples, Split) or (isinstance(examples, tuple | list) and len(examples) == 2)):
         raise ConfigError(f"examples must be a Split or a pair (X, y), not {type(examples).__name__}")
@@ -168,6 +169,8 @@ def neighbours(model: "Model", X: Any, examples: Any, count: int) -> list[Neighb
     if labels is not None and len(labels) != flat.shape[0]:
         raise ModelError(f"{flat.shape[0]} examples need as many labels; these are {len(labels)}")
 
+    if not flat.shape[0]:
+        raise ConfigError("there are no examples to find similar ones among")
     queries = model.hidden(X)
 
     def nearest_of_batch(x: Any, rows: slice) -> tuple[NDArray[Any], NDArray[np.intp]]:

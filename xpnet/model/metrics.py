@@ -61,7 +61,7 @@ def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.intege
 
     labels, predictions : (n,) integers in 0..n_classes-1.
     """
-    cells = labels * n_classes + predictions
+    cells = labels.astype(np.intp) * n_classes + predictions
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 

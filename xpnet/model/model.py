@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
-from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
+from xpnet.data.arrays import columns_of, features_of, in_order, named, positions_of, targets_of
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.explaining import Explanation, explain, neighbours
 from xpnet.model.metrics import confusion_matrix
-from xpnet.model.scoring import Scores, features_on, hits_of, scores_of, spread_of, targets_on
+from xpnet.model.scoring import Scores, features_on, hits_of, refuse_nan, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
 from xpnet.model.summary import Summary, layers_of
 from xpnet.numerics.functional import LOSSES, mean_squared_error
@@ -33,6 +33,9 @@ Arrays = list[Any]
 
 # The probability below which a prediction is called unsure: 1 % of MNIST's test images are, by the default network.
 UNSURE = 0.58
+
+ROUNDED = 1.001
+"""A pixel of [0, 1] that a resampling filter, or float16, has rounded up."""
 
 # Rows per call when nothing is trained: enough to fill a GPU, few enough to stay in a CPU's cache.
 BATCH_SIZE = 1000
@@ -123,10 +126,14 @@ class Model:
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each example, as the labels were called in training.
 
-        Multilabel: (n, k) of 0 and 1. Regression: (n,) or (n, k) numbers.   X, errors : as in outputs.
+        Multilabel: (n, k) of 0 and 1. Regression: (n,) or (n, k) numbers.   X : as in outputs.
         Returns a host array (n,).
+        Raises as outputs, and ModelError where the outputs that are to tell classes are not numbers.
         """
-        return self._predicted(self.outputs(X))
+        outputs = self.outputs(X)
+        if self.task != "regression":
+            refuse_nan(outputs)
+        return self._predicted(outputs)
 
     def evaluate(self, X: Any, y: Any) -> Any:
         """Scores: the loss, without label smoothing, and the accuracy; or RegressionScores; arguments as in measure."""
@@ -139,10 +146,13 @@ class Model:
         Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a
         label is not a class of the model.
         """
-        targets, logits, loss = self.targets(y), self.logits(X), LOSSES[self.network.loss]
+        logits, loss = self.logits(X), LOSSES[self.network.loss]
         n = len(logits)
-        if targets.shape[:1] != (n,) or not n:
-            raise ModelError(f"{n} examples need as many labels, at least one; these are of shape {targets.shape}")
+        if not n:
+            raise ModelError("there are no examples to measure: at least one is needed")
+        targets = self.targets(y)
+        if targets.shape[:1] != (n,):
+            raise ModelError(f"{n} examples need as many labels; these are of shape {targets.shape}")
         xp, scaled = np, targets
         with np.errstate(over="ignore", invalid="ignore"):
             if targets.dtype.kind == "f":
@@ -247,7 +257,9 @@ class Model:
         if flat.dtype == xp.uint8 or not flat.shape[0]:
             return dataclasses.replace(trained, scale=white)
         low, high = float(xp.min(flat)), float(xp.max(flat))
-        # A little above 1 is neither: divided by 255, such pictures would be black.
+        if 1 < high <= ROUNDED:
+            high = 1.0
+        # A little more than 1 is neither: divided by 255, such pictures would be black.
         if low < 0 or 1 < high < 2 or high > max(255.0, white):
             raise ModelError(
                 f"pixels must be in [0, 1], or from 0 to {max(255.0, white):g}; these are from {low:g} to {high:g}"
@@ -285,11 +297,11 @@ class Model:
 
     def _flat(self, X: Any) -> Any:
         """Features as rows of the network's width."""
-        n_in, given = self.network.sizes[0], np.shape(X) if isinstance(X, list | tuple) else getattr(X, "shape", ())
+        n_in, given = self.network.sizes[0], _shape_of(X)
         if given and given[0] == 0:
             return np.empty((0, n_in), np.float32)
-        if tuple(given) == (n_in,):
-            raise ModelError(f"one example of {n_in} features, of shape {tuple(given)}; pass it as x[None]")
+        if given == (n_in,):
+            raise ModelError(f"one example of {n_in} features, of shape {given}; pass it as x[None]")
         features = features_of(in_order(X, self.schema.columns, "features"), "features")
         shape = tuple(features.shape)
         if math.prod(shape[1:]) != n_in:
@@ -325,29 +337,36 @@ class Ensemble:
         object.__setattr__(self, "names", tuple(self.names or (f"member {i + 1}" for i in range(len(self.members)))))
         if not self.members:
             raise ModelError("an ensemble needs at least one member")
-        traits = [
-            (
-                f"{member.network.sizes[0]} inputs",
-                f"{member.network.sizes[-1]} classes",
-                f"the loss {member.network.loss}",
-                f"the classes {', '.join(map(str, member.classes[:12]))}",
-            )
-            for member in self.members
-        ]
-        for name, its in zip(self.names, traits, strict=True):
-            for trait, expected in zip(its, traits[0], strict=True):
-                if trait != expected:
+        if len(self.names) != len(self.members):
+            raise ModelError(f"{len(self.members)} members need as many names, not {len(self.names)}")
+        first = self.members[0]
+        for name, member in zip(self.names, self.members, strict=True):
+            for has, expected in zip(_traits(member, first), _traits(first, member), strict=True):
+                if has != expected:
                     raise ModelError(
-                        f"{name} has {trait}, but {self.names[0]} {expected}: members of an ensemble must agree"
+                        f"{name} has {has}, but {self.names[0]} {expected}: members of an ensemble must agree"
                     )
+
+    def _with_names(self, X: Any) -> Any:
+        """The same features.   Raises ModelError where only names could tell in which order the members take them."""
+        if len({member.schema.columns for member in self.members}) > 1 and columns_of(X) is None:
+            raise ModelError(
+                "the members take their columns in different orders: pass a table with the columns' names, or put "
+                "members together that were trained on the same columns"
+            )
+        return X
 
     def outputs(self, X: Any) -> NDArray[np.float64]:
         """The mean of the members' outputs, taken in float64; X, shape and errors as in Model.outputs."""
+        X = self._with_names(X)
         return _mean([member.outputs(X) for member in self.members])
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each example, or what Model.predict returns for other tasks; X as there."""
-        return self.members[0]._predicted(self.outputs(X))
+        """The most probable class, or what Model.predict returns for other tasks; X and errors as there."""
+        outputs = self.outputs(X)
+        if self.members[0].task != "regression":
+            refuse_nan(outputs)
+        return self.members[0]._predicted(outputs)
 
     def explain(self, X: Any, of: Hashable = None, *, against: Hashable = None) -> list[Explanation]:
         """The mean of the members' values, gradients and contributions; X, of, against and errors as in Model.explain.
@@ -371,7 +390,8 @@ class Ensemble:
         A probability counts as no less than 1.2e-38, the least normal float32, which limits the cost of an example.
         X, y and errors as in Model.measure.
         """
-        found, first = [member.measure(X, y) for member in self.members], self.members[0]
+        X, first = self._with_names(X), self.members[0]
+        found = [member.measure(X, y) for member in self.members]
         outputs, targets = _mean([each.outputs for each in found]), found[0].targets
         loss: Any = np.mean([each.scores.loss for each in found])
         with np.errstate(over="ignore", invalid="ignore"):
@@ -415,6 +435,26 @@ def _unpickled(stored: Stored, device: str, library: str, tf32: bool, graph: boo
         backend = select("cpu")
         logger.warning("the model was on %s with %s (%s); it is now on the CPU with numpy", device, library, error.what)
     return _on(backend, stored)
+
+
+def _traits(model: Model, other: Model) -> tuple[str, ...]:
+    """What must be equal in the members of an ensemble, in words; of the classes those that the other one lacks."""
+    classes = [name for name in model.classes if name not in other.classes] or model.classes
+    alike = model.classes == other.classes
+    return (
+        f"{model.network.sizes[0]} inputs",
+        f"{model.network.sizes[-1]} classes",
+        f"the loss {model.network.loss}",
+        "" if alike else f"the classes {', '.join(map(repr, classes[:12]))}",
+    )
+
+
+def _shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array or of lists; () for what has none, such as rows of different lengths."""
+    try:
+        return np.shape(X) if isinstance(X, list | tuple) else tuple(getattr(X, "shape", ()))
+    except ValueError:
+        return ()
 
 
 def _mean(outputs: list[NDArray[Any]]) -> NDArray[np.float64]:

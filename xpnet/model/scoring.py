@@ -1,14 +1,26 @@
 """What a network is given and what it is judged by, on the device: shared by training and by what comes after it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data import Schema
+from xpnet.errors import ModelError
 from xpnet.numerics.functional import LOSSES, scale_features
 
-__all__ = ["RegressionScores", "Scores", "features_on", "hits_of", "r2_of", "scores_of", "spread_of", "targets_on"]
+__all__ = [
+    "RegressionScores",
+    "Scores",
+    "features_on",
+    "hits_of",
+    "r2_of",
+    "refuse_nan",
+    "scores_of",
+    "spread_of",
+    "targets_on",
+]
 
 Array = Any
 
@@ -67,6 +79,7 @@ def spread_of(targets: NDArray[Any], schema: Schema) -> NDArray[np.float64]:
     """The sum of the squared deviations of a regression's scaled targets from their mean: (k,), from (n, k)."""
     scale = 1.0 if schema.targets.scale is None else np.asarray(schema.targets.scale, np.float64)
     targets = targets.astype(np.float64) / scale
+    targets = targets - targets[:1]  # so that those of a constant are all 0, and their mean is exact
     spread: NDArray[np.float64] = np.square(targets - targets.mean(axis=0)).sum(axis=0)
     return spread
 
@@ -90,3 +103,14 @@ def r2_of(errors: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[n
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(spread > 0, 1.0 - errors / spread, np.where(errors > 0, 0.0, 1.0))
+
+
+def refuse_nan(outputs: NDArray[Any], rows: Sequence[int] | NDArray[np.intp] | None = None) -> None:
+    """Raise ModelError for outputs (n, k) that are not numbers, from which no class follows.   rows : their numbers."""
+    wrong = np.flatnonzero(np.isnan(outputs).any(axis=1))
+    if wrong.size:
+        row = wrong[0] if rows is None else rows[wrong[0]]
+        raise ModelError(
+            f"the network's outputs for row {row} are not numbers: its features are too large, or the parameters are "
+            "not finite"
+        )

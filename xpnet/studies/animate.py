@@ -104,7 +104,7 @@ def animate(
     start = None
     if config.start is not None:
         start = load(config.start, backend.device, backend.name)
-        data = with_classes_of(start, data)
+    data = with_classes_of(start or final.network, data)
     took = sum(epoch.seconds for epoch in history)
     shown = f"{took:.2f} s" if took < 10 else duration(took)
     epochs = f"{len(history)} epoch{'s'[: len(history) != 1]}"

@@ -18,6 +18,7 @@ from xpnet.training.config import TrainConfig
 from xpnet.training.loop import Loop, computing
 from xpnet.training.prepare import as_dataset, check_arguments, prepare
 from xpnet.training.run import Run
+from xpnet.training.start import with_classes_of
 
 __all__ = ["RateRange", "find_lr"]
 
@@ -88,7 +89,7 @@ def find_lr(
     check_range("high", high, low, low_open=True)
     check_range("steps", steps, 20)
     check_arguments(network, config, backend)
-    data = as_dataset(data, None, None, network.loss)
+    data = with_classes_of(network, as_dataset(data, None, None, network.loss))
     config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits = prepare(network, data, config, backend or config.backend())
     if network.loss == "poisson":

@@ -135,13 +135,10 @@ def fit(
     config.warn_of_idle(settings)
     if isinstance(validation, int | float):
         config, validation = config.replace(validation=validation), None
-    start = None
-    if isinstance(network, Model):
-        start, network = network, network.network
-    data = as_dataset(data, test, validation, network.loss)
-    if start is not None:
-        data = with_classes_of(start, data)
-        network = network_for(start, data)
+    start = network if isinstance(network, Model) else None
+    loss = network.network.loss if isinstance(network, Model) else network.loss
+    data = with_classes_of(network, as_dataset(data, test, validation, loss))
+    network = network_for(network, data)
     backend = backend or config.backend(team.local_rank)
     run, splits = team.together(lambda: prepare(network, data, config, backend, sample_weight, start, team))
     _compare(run, data, sample_weight)

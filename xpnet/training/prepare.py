@@ -337,7 +337,8 @@ def _check_outputs(network: MLP, data: Dataset) -> None:
         )
     has = f"{n_outputs} output{'s'[: n_outputs != 1]}"
     wants = f"{data.n_outputs} target{'s'[: data.n_outputs != 1]}"
-    if task == "classification" and n_outputs < data.n_classes:
+    spare = n_outputs > data.n_classes and data.classes == tuple(range(data.n_classes))
+    if task == "classification" and n_outputs != data.n_classes and not spare:
         raise ConfigError(f"the network has {has}, but {data.name} has {data.n_classes} classes")
     if task != "classification" and n_outputs != data.n_outputs:
         raise ConfigError(f"the network has {has}, but {data.name} has {wants} a row")

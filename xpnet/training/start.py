@@ -12,7 +12,14 @@ from xpnet.model import Model
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 
-__all__ = ["answers_alike", "in_order_of", "network_for", "start_from", "warn_of_units", "with_classes_of"]
+__all__ = [
+    "answers_alike",
+    "in_order_of",
+    "network_for",
+    "start_from",
+    "warn_of_units",
+    "with_classes_of",
+]
 
 FAR = 10.0  # in deviations of the targets
 
@@ -21,15 +28,26 @@ logger = logging.getLogger("xpnet")
 Arrays = list[Any]
 
 
-def with_classes_of(model: Model, data: Dataset) -> Dataset:
-    """The data with the model's classes, where it has no others: a set of one's own may lack some of them."""
-    if data.task != "classification" or data.classes == model.classes or not set(data.classes) <= set(model.classes):
+def with_classes_of(start: MLP | Model, data: Dataset) -> Dataset:
+    """The data with all classes of a model, or of a network's outputs, where its own are some of them.
+
+    A set of one's own may lack some classes, as the 3s, 5s and 7s of ten digits do; a network numbers its outputs.
+    """
+    if data.task != "classification":
+        return data
+    if isinstance(start, Model):
+        known = start.classes
+    else:
+        known = tuple(range(start.sizes[-1]))
+        if data.classes == known[: data.n_classes] or not all(type(name) is int for name in data.classes):
+            return data
+    if data.classes == known or not set(data.classes) <= set(known):
         return data
     splits: dict[str, Any] = {
         part: None if split is None else dataclasses.replace(split, checked=False)
         for part, split in (("train", data.train), ("test", data.test), ("validation", data.validation))
     }
-    return dataclasses.replace(data, **splits, classes=model.classes, n_classes=len(model.classes))
+    return dataclasses.replace(data, **splits, classes=known, n_classes=len(known))
 
 
 def in_order_of(model: Model, columns: tuple[str, ...], outputs: tuple[Any, ...], whose: str) -> Model:
