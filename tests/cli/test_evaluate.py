@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,3 +229,22 @@ def test_names_are_kept_as_they_are_and_shown_printable(
     columns = Schema("some", (2,), features=Scaling(), columns=("height\n(cm)", "\u200bweight"))
     dataclasses.replace(model, network=xpnet.MLP((2, 2)), params=[np.eye(2), np.zeros(2)], schema=columns).save("m")
     assert xpnet.load("m", "cpu").schema.columns == columns.columns
+
+
+def test_rows_of_one_class_are_enough_for_a_model(
+    capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
+) -> None:
+    """Which knows the others; to train on, they are too few."""
+    rows = [(i, -i if i % 2 else i, "odd" if i % 2 else "even") for i in range(40)]
+    for name, chosen in (("all.csv", rows), ("odd.csv", rows[1::2]), ("one.csv", rows[:1])):
+        lines = ["a,b,label", *(",".join(map(str, row)) for row in chosen)]
+        Path(name).write_text("\n".join(lines), encoding="utf-8")
+    assert main(["train", "--data", "all.csv", "--out", "run", "--quiet"]) == 0
+    for name, n in (("odd.csv", 20), ("one.csv", 1)):
+        capsys.readouterr()
+        assert main(["evaluate", "run", "--data", name, "--split", "train", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["images"] == n
+        assert main(["predict", "run", "--data", name, "--split", "train", "--csv"]) == 0
+    message = fails(1, "train", "--data", "odd.csv", "--out", "other")
+    assert "every label is 'odd'; at least two classes are needed" in message

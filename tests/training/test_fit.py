@@ -518,6 +518,8 @@ def test_a_network_with_more_outputs_than_classes_keeps_their_numbers() -> None:
     alone = xpnet.fit(classifier(), (TABLE, CLASSES + 3), epochs=60, progress=False).model
     wide = xpnet.fit(classifier(n_out=6), (TABLE, CLASSES + 3), epochs=60, progress=False).model
     assert wide.evaluate(TABLE, CLASSES + 3).accuracy > 0.8 < alone.evaluate(TABLE, CLASSES + 3).accuracy
+    with pytest.raises(DataError, match="every label is 1; at least two classes are needed"):
+        xpnet.fit(classifier(n_out=6), (TABLE, np.ones(120, int)), **QUICK)
     for labels in (np.array(["a", "b", "c"])[CLASSES], CLASSES + 4):
         with pytest.raises(ConfigError, match="the network has 6 outputs, but arrays has 3 classes"):
             xpnet.fit(classifier(n_out=6), (TABLE, labels), task="classification", **QUICK)

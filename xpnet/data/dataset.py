@@ -199,7 +199,7 @@ class Dataset:
         classes = self.classes or found.names or tuple(range(self.n_classes))
         if not classes:
             classes = classes_of(found.values)
-            if len(classes) == 1:
+            if len(classes) == 1 and decided:  # for a model, whose task is known, there may be one
                 raise DataError(f"{where}: every label is {classes[0]!r}; at least two classes are needed")
             k, n = len(classes), len(found.values)
             # Numbers of which hardly one comes twice are measurements, unless they number classes without many gaps.

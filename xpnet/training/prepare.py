@@ -16,7 +16,7 @@ from xpnet.backend.arrays import to_numpy
 from xpnet.data import SETS, Dataset, Parts, Schema, Split, is_mapped, rows_of
 from xpnet.data.formats.named import splits_in_order, splits_of
 from xpnet.distributed import Team
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
 from xpnet.model import Model, spread_of
 from xpnet.numerics.augment import check_shape
 from xpnet.numerics.functional import LOSSES
@@ -335,6 +335,8 @@ def _check_outputs(network: MLP, data: Dataset) -> None:
             f"{fitting}, or another task for the data",
             setting="loss",
         )
+    if task == "classification" and data.n_classes == 1:
+        raise DataError(f"{data.name}: every label is {data.classes[0]!r}; at least two classes are needed")
     has = f"{n_outputs} output{'s'[: n_outputs != 1]}"
     wants = f"{data.n_outputs} target{'s'[: data.n_outputs != 1]}"
     spare = n_outputs > data.n_classes and data.classes == tuple(range(data.n_classes))

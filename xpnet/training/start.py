@@ -39,7 +39,8 @@ def with_classes_of(start: MLP | Model, data: Dataset) -> Dataset:
         known = start.classes
     else:
         known = tuple(range(start.sizes[-1]))
-        if data.classes == known[: data.n_classes] or not all(type(name) is int for name in data.classes):
+        numbers = data.n_classes > 1 and all(type(name) is int for name in data.classes)
+        if data.classes == known[: data.n_classes] or not numbers:
             return data
     if data.classes == known or not set(data.classes) <= set(known):
         return data
