@@ -246,5 +246,6 @@ def test_rows_of_one_class_are_enough_for_a_model(
         found = json.loads(capsys.readouterr().out)
         assert found["images"] == n
         assert main(["predict", "run", "--data", name, "--split", "train", "--csv"]) == 0
+    capsys.readouterr()
     message = fails(1, "train", "--data", "odd.csv", "--out", "other")
     assert "every label is 'odd'; at least two classes are needed" in message

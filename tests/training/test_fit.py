@@ -473,6 +473,28 @@ def test_settings_without_effect_are_reported(caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
 
 
+def test_arguments_that_are_nearly_right(caplog: pytest.LogCaptureFixture) -> None:
+    data = (TABLE, CLASSES)
+    share = xpnet.fit(classifier(), data, validation=np.float32(0.25), **QUICK).config.validation
+    assert share == 0.25
+    assert xpnet.fit(classifier(), data, validation=np.int64(30), **QUICK).config.validation == 30
+    loose: Any = xpnet
+    for wrong, error, message in (
+        (lambda: loose.fit(None, data), TypeError, "network must be an MLP"),
+        (lambda: loose.fit(classifier(), (3, CLASSES)), DataError, "^train split: features must be an array"),
+        (lambda: loose.fit(classifier(), data, callbacks=loose.LearningRates()), TypeError, "in a list"),
+        (lambda: loose.EarlyStopping(0), ConfigError, "patience must be at least 1, not 0"),
+        (lambda: loose.EarlyStopping("a"), ConfigError, "patience must be a whole number, not 'a'"),
+        (lambda: loose.Ensemble(loose.fit(classifier(), data, **QUICK).model), TypeError, "members must be Models"),
+        (lambda: loose.select(0), xpnet.DeviceError, "unknown device '0'"),
+    ):
+        with pytest.raises(error, match=message):
+            wrong()
+    assert not caplog.messages
+    xpnet.fit(xpnet.MLP((64, 4, 3)), (PIXELS > 99, DIGITS), **QUICK)
+    assert not caplog.messages, "truths have no larger value than 1"
+
+
 def test_a_callback_does_not_hide_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     xpnet.fit(classifier(), (TABLE, CLASSES), epochs=1, callbacks=[xpnet.LearningRates()])
     assert "train loss  train acc" in capsys.readouterr().err

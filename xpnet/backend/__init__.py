@@ -60,7 +60,7 @@ def select(
     Raises DeviceError where the library or the device cannot be used. "auto" raises none for an unusable GPU, unless
         the library is cupy, which has no CPU; and no other device is ever replaced by a different one.
     """
-    kind, index = _parse(device)
+    kind, index = _parse(str(device))
     if library is not None and library not in _BACKENDS:
         raise DeviceError(f"unknown library {library!r}", _known(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]

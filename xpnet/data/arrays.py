@@ -185,13 +185,13 @@ def _as_array(given: Any, where: str, what: str) -> NDArray[Any]:
         given = structured_to_unstructured(np.asarray(given))
     try:
         found = to_numpy(given)
-        if found.ndim == 0:
-            raise DataError(f"{where}: {what} must be an array, a list or a table, not {type(given).__name__}")
-        return found
     except (ValueError, TypeError) as error:
         if isinstance(error, ValueError) and "inhomogeneous" in str(error):
             raise DataError(f"{where}: {what} in rows of different lengths; all must have as many") from None
         raise DataError(f"{where}: {what} that NumPy cannot read ({error})") from None
+    if found.ndim == 0:
+        raise DataError(f"{where}: {what} must be an array, a list or a table, not {type(given).__name__}")
+    return found
 
 
 def _parsed(array: NDArray[Any], where: str, what: str, columns: list[str] | None, entry: Entry) -> NDArray[Any]:

@@ -333,6 +333,8 @@ class Ensemble:
     names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.members, Model) or not all(isinstance(member, Model) for member in self.members):
+            raise TypeError("members must be Models, in a list, as xpnet.load returns them")
         object.__setattr__(self, "members", tuple(self.members))
         object.__setattr__(self, "names", tuple(self.names or (f"member {i + 1}" for i in range(len(self.members)))))
         if not self.members:

@@ -88,7 +88,7 @@ def find_lr(
     check_range("low", low, 0.0, low_open=True)
     check_range("high", high, low, low_open=True)
     check_range("steps", steps, 20)
-    check_arguments(network, config, backend)
+    check_arguments(config, backend, network)
     data = with_classes_of(network, as_dataset(data, None, None, network.loss))
     config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits = prepare(network, data, config, backend or config.backend())

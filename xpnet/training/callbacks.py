@@ -10,6 +10,7 @@ A callback is any subclass of Callback that overrides the methods it needs. It s
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.checks import check_range, typed
 from xpnet.errors import ConfigError
 from xpnet.training.run import Run
 
@@ -51,10 +52,12 @@ class EarlyStopping(Callback):
     """Stops when the validation loss has not improved for some epochs, and restores the best epoch's parameters.
 
     patience : epochs to wait, >= 1.
+    Raises ConfigError for another number.
     """
 
     def __init__(self, patience: int) -> None:
-        self.patience = patience
+        self.patience = typed("patience", patience, "int")
+        check_range("patience", self.patience, 1)
 
     def on_start(self, run: Run) -> None:
         """Have the best epoch restored; stop a run that resumes where it had already ended."""

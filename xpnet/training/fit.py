@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -126,15 +127,15 @@ def fit(
     that fails is reported, and training continues: see Result.unsaved.
     """
     team = team or Team()
-    check_arguments(network, config, backend)
+    check_arguments(config, backend, network)
     for name in settings.keys() & DESCRIBED:
         raise ConfigError(f"{name} describes the network: pass it to MLP", setting=name)
     if resume and out is None:
         raise ConfigError("resume continues the run in a directory: name it with out")
     config = (config or TrainConfig()).replace(**settings)
     config.warn_of_idle(settings)
-    if isinstance(validation, int | float):
-        config, validation = config.replace(validation=validation), None
+    if isinstance(validation, Real):
+        config, validation = config.replace(validation=float(validation)), None
     start = network if isinstance(network, Model) else None
     loss = network.network.loss if isinstance(network, Model) else network.loss
     data = with_classes_of(network, as_dataset(data, test, validation, loss))
@@ -142,9 +143,7 @@ def fit(
     backend = backend or config.backend(team.local_rank)
     run, splits = team.together(lambda: prepare(network, data, config, backend, sample_weight, start, team))
     _compare(run, data, sample_weight)
-    observers: list[Callback] = list(callbacks)
-    if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
-        raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
+    observers = _checked(callbacks)
     if progress and team.rank == 0 and not any(isinstance(observer, Progress) for observer in observers):
         observers.insert(0, Progress())
     if config.early_stopping is not None:
@@ -168,6 +167,15 @@ def fit(
         train(run, splits, observers)
     unsaved = next((observer.fault for observer in observers if observer.fault), None)
     return Result(run.model(), run.history, run.config, run.model_epoch, run.stop_reason, unsaved)
+
+
+def _checked(callbacks: Iterable[Callback]) -> list[Callback]:
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks must be several, in a list: [{type(callbacks).__name__}(...)]")
+    observers = list(callbacks)
+    if wrong := [observer for observer in observers if not isinstance(observer, Callback)]:
+        raise TypeError(f"callbacks must be instances of Callback, such as xpnet.CSVLog, not {wrong[0]!r}")
+    return observers
 
 
 def _begin(run: Run, observers: list[Callback], ending: contextlib.ExitStack) -> None:

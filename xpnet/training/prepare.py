@@ -79,15 +79,21 @@ def _is_pair(data: Any) -> bool:
     return isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "shape")
 
 
-def check_arguments(network: object, config: object, backend: object) -> None:
-    """Raise TypeError for arguments that are easily mistaken for the right ones; None is left to its default."""
+def check_arguments(config: object, backend: object, *networks: object) -> None:
+    """Raise TypeError for arguments that are easily mistaken for the right ones.
+
+    config, backend : None is left to its default.   networks : none where the settings describe it.
+    """
     expected = (
-        (network, MLP | Model, "network must be an MLP, such as xpnet.MLP((784, 128, 10)), or a Model"),
-        (config, TrainConfig, "config must be a TrainConfig; single settings are passed by name"),
-        (backend, Backend, "backend must be a Backend, as xpnet.select returns it"),
+        *(
+            (it, MLP | Model, "network must be an MLP, such as xpnet.MLP((784, 128, 10)), or a Model")
+            for it in networks
+        ),
+        (config, TrainConfig | None, "config must be a TrainConfig; single settings are passed by name"),
+        (backend, Backend | None, "backend must be a Backend, as xpnet.select returns it"),
     )
     for value, kind, message in expected:
-        if value is not None and not isinstance(value, kind):
+        if not isinstance(value, kind):
             raise TypeError(f"{message}, not {type(value).__name__}")
 
 

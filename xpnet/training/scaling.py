@@ -86,6 +86,8 @@ def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
         return Scaling("pixels")
     if HALF_WHITE < high <= 255 or high == 0:
         return PIXELS
+    if high == 1:  # of two colours, or truths
+        return Scaling("pixels", None, 1.0)
     logger.warning("%s: the largest pixel is %g, so pixels are divided by %g instead of 255", name, high, high)
     return Scaling("pixels", None, float(high))
 

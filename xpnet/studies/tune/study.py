@@ -110,7 +110,7 @@ def tune(
     terms; NonFiniteError if every trial failed; OSError where the storage fails; MissingPackageError without Optuna.
     Source: Bergstra et al. 2011, section 4; Akiba et al. 2019.
     """
-    check_arguments(None, config, backend)
+    check_arguments(config, backend)
     data = as_dataset(data, None, None, (config or TrainConfig()).loss or "cross-entropy")
     optuna = required("optuna", "the search for settings", "tune")
     check_range("trials", trials, 1)
