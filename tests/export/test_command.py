@@ -1,6 +1,7 @@
 """xpnet export, as a user meets it."""
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,16 @@ def test_the_line_that_says_how_to_use_it_is_true(
         np.testing.assert_allclose(found[0], expected, rtol=0, atol=2e-6)
     else:
         assert "(" in capsys.readouterr().out  # formulas, or lines of Python
+
+
+@pytest.mark.parametrize("suffix", [".h", ".html"])
+def test_a_file_that_is_given_away_does_not_name_folders(suffix: str, trained: str, tmp_path: Path) -> None:
+    model = xpnet.load(trained)
+    assert Path(model.data).is_absolute()
+    assert main(["export", trained, f"model{suffix}"]) == 0
+    content = Path(f"model{suffix}").read_bytes()
+    assert b"patterns.npz" in content
+    assert os.fsencode(Path(model.data).parent) not in content
 
 
 def test_without_a_model_it_takes_the_newest_run(trained: str, capsys: pytest.CaptureFixture[str]) -> None:

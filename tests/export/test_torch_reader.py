@@ -73,10 +73,43 @@ def test_a_state_dict_of_a_user_of_torch(whole: bool, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = net(torch.from_numpy(u)).softmax(dim=1).numpy()
     np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=2e-6)
-    with pytest.raises(ConfigError, match="does not say what stands between its layers: name it by activation"):
+    with pytest.raises(ConfigError, match="does not say what stands between its layers: name it, as activation='relu'"):
         read(path)
     with pytest.raises(ConfigError, match="did you mean 'tanh'"):
         read(path, activation="tahn")
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+@pytest.mark.parametrize(
+    ("between", "message"),
+    [
+        ((nn.ReLU(), nn.BatchNorm1d(7)), "something stands between {0} and the BatchNorm1d {2}, which xpnet lacks"),
+        ((nn.ReLU(), nn.BatchNorm1d(7), nn.Dropout()), "something stands between {0} and the BatchNorm1d {2}"),
+        ((nn.BatchNorm1d(7),), "no activation stands between {1} and {2}"),
+        ((), "no activation stands between {0} and {1}"),
+    ],
+)
+def test_the_numbers_in_a_sequential_show_where_no_activation_stands(
+    between: tuple[Any, ...], message: str, prefix: str, tmp_path: Path
+) -> None:
+    """A ReLU in another place would compute something else, without a word."""
+    net = nn.Sequential(nn.Linear(6, 7), *between, nn.Linear(7, 3))
+    state = {f"{prefix}{name}": tensor for name, tensor in net.state_dict().items()}
+    with pytest.raises(ModelError, match=message.format(*(f"'{prefix}{i}'" for i in range(3)))):
+        read(saved(state, tmp_path), activation="relu")
+
+
+def test_what_is_assumed_of_a_state_dict_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "xpnet")
+    state = nn.Sequential(nn.Linear(6, 7), nn.BatchNorm1d(7), nn.GELU(), nn.Linear(7, 3)).state_dict()
+    names = {"0": "first", "1": "norm", "3": "last"}
+    named = {f"{names[name[0]]}{name[1:]}": tensor for name, tensor in state.items()}
+    path = saved({"model_state_dict": named, "epoch": 3}, tmp_path)
+    read(path, activation="gelu")
+    assert caplog.messages == [
+        f"{path}: taken as if each hidden layer were followed by BatchNorm1d and gelu, in its tanh form, which torch "
+        "calls GELU(approximate='tanh')"
+    ]
 
 
 def test_one_layer_needs_no_activation() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.data import SETS
 from xpnet.errors import ConfigError, one_line
-from xpnet.export.layers import Layers, described
+from xpnet.export.layers import Layers, described, public_name
 from xpnet.model import (
     Ensemble,
     Measured,
@@ -109,7 +109,7 @@ def _head(layers: Layers, file: str, evidence: Evidence, license: str | None) ->
     if known:
         head["datasets"] = [layers.schema.data]
     if evidence.measured is not None:
-        set_name = _set_name(evidence.data)
+        set_name = public_name(evidence.data)
         scores = evidence.measured.scores
         figures = {"r_squared": "r2", "mae": "mae"} if layers.task == "regression" else {"accuracy": "accuracy"}
         metrics = [{"type": kind, "value": float(getattr(scores, name))} for kind, name in figures.items()]
@@ -167,7 +167,7 @@ def _data(layers: Layers) -> str:
     schema = layers.schema
     if not schema.data:
         return "The model's file does not say what it was trained on."
-    rows = [("trained on", _text(_set_name(schema.data)))]
+    rows = [("trained on", _text(public_name(schema.data)))]
     if info := SETS.get(schema.data):
         rows = [("trained on", _text(f"{schema.data}, {info.title}"))]
         rows += [("examples", f"{info.n_train:,} to train, {info.n_test:,} to test"), ("licence", _text(info.licence))]
@@ -193,7 +193,7 @@ def _accuracy(layers: Layers, evidence: Evidence) -> str:
     measured = evidence.measured
     if measured is None:
         return f"It was not measured: {_text(evidence.why)}."
-    n, scores, where = len(measured.outputs), measured.scores, _text(_set_name(evidence.data))
+    n, scores, where = len(measured.outputs), measured.scores, _text(public_name(evidence.data))
     if layers.task == "regression":
         rmse = root_mean_square(measured.outputs, measured.targets)
         rows = [("R2", f"{scores.r2:.4f}"), ("RMSE", f"{rmse:.5g}"), ("mean absolute error", f"{scores.mae:.5g}")]
@@ -287,11 +287,6 @@ def _licence(layers: Layers, license: str | None) -> str:
 
 
 # Its parts ------------------------------------------------------------------------------------------------------------
-
-
-def _set_name(data: str) -> str:
-    """What a set is called in public: of a path the last part, since the rest is about somebody's disk."""
-    return data if data in SETS else re.split(r"[/\\]", data.rstrip("/\\"))[-1]
 
 
 def _share(right: NDArray[np.bool_]) -> str:

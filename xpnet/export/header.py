@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet._version import __version__
 from xpnet.errors import ModelError, one_line
-from xpnet.export.layers import Layers, described, input_dtype, int8_of
+from xpnet.export.layers import Layers, described, input_dtype, int8_of, public_name
 from xpnet.model import Ensemble, Model
 
 __all__ = ["content"]
@@ -112,7 +112,8 @@ def _comment(layers: Layers, name: str, input: str, memory: str, about: Mapping[
     """The first comment of the header: what it is, how to call it, what it takes."""
     kind = "uint8_t" if input == "uint8" else "float"
     classification = layers.task == "classification"
-    trained = f", trained on {layers.schema.data}" if layers.schema.data else ""
+    data = public_name(layers.schema.data)
+    trained = f", trained on {data}" if data else ""
     yield f"/* A neural network, {_text(layers.name + trained)}, written by xpnet {__version__}."
     yield " *"
     yield f" *     static {kind} x[{name.upper()}_INPUTS];"

@@ -1,6 +1,7 @@
 """What every target is written from: a trained network as a plain list of affine layers, with its data's scaling."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "int8_of",
     "integers_of",
     "output_of",
+    "public_name",
     "rounded",
 ]
 
@@ -76,6 +78,11 @@ class Layers:
     def n_params(self) -> int:
         """Number of weights and biases."""
         return sum(a.size for a in (*self.weights, *self.biases))
+
+
+def public_name(data: str) -> str:
+    """What a set is called in files that are given away: of a path the last part, since the rest is somebody's disk."""
+    return re.split(r"[/\\]", data.rstrip("/\\"))[-1]
 
 
 def described(model: Model | Ensemble) -> tuple[Layers, ...]:

@@ -1,11 +1,13 @@
 """PyTorch's .pt files read back: those of xpnet, and plain state_dicts of Linear layers.
 
 torch.load reads them with weights_only=True, so that nothing in them is executed. A state_dict does not say what stands
-between its layers: a file of xpnet does, and for any other the caller must.
+between its layers: a file of xpnet does, and for any other the caller must. Where the layers are those of a Sequential,
+their numbers show at least whether something can stand there.
 """
 
 import io
 import json
+import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,10 +21,16 @@ from xpnet.export.torch import from_torch, module_of
 from xpnet.files import read_whole
 from xpnet.model import Model
 from xpnet.numerics.functional import ACTIVATIONS
+from xpnet.numerics.network import MLP
 
 __all__ = ["from_state_dict", "read"]
 
 MAX_BYTES = 1 << 32
+
+_STATES = ("state_dict", "model_state_dict", "model")
+"""Where programs that save more than a state_dict keep it."""
+
+logger = logging.getLogger("xpnet")
 
 
 def read(path: Path, *, activation: str | None = None, loss: str | None = None) -> Model:
@@ -37,9 +45,11 @@ def read(path: Path, *, activation: str | None = None, loss: str | None = None) 
     try:
         found = _loaded(torch, content)
         text = json.loads(found["description"]) if isinstance(found.get("description"), str) else {}
-        state = found["state_dict"] if isinstance(found.get("state_dict"), Mapping) else found
+        state = next((found[name] for name in _STATES if isinstance(found.get(name), Mapping)), found)
         activation, loss = activation or text.get("activation"), loss or text.get("loss")
         model = from_state_dict(state, activation=activation, loss=loss, most=len(content))
+        if not text and len(model.network.sizes) > 2:
+            _tell(path, model.network)
         schema = model.schema
         return model_of(
             *(model.network, model.params, model.running),
@@ -63,7 +73,8 @@ def from_state_dict(
 
     activation : what stands behind each hidden layer, a key of functional.ACTIVATIONS; needed where there is any.
     loss : as in from_torch.   most : bytes that a tensor may take.
-    Raises ModelError for a tensor of any other layer, naming it; ConfigError where the activation is not known.
+    Raises ModelError for a tensor of any other layer, naming it, and for layers whose numbers leave no room for the
+    activation where xpnet has it, behind BatchNorm1d; ConfigError where the activation is not known.
     """
     nn = required("torch", "A .pt file", "torch").nn
     groups: dict[str, dict[str, Any]] = {}
@@ -72,21 +83,43 @@ def from_state_dict(
         if part != "num_batches_tracked":
             groups.setdefault(layer, {})[part] = _checked(str(name), tensor, most)
     modules: list[Any] = []
-    behind_a_layer = False
+    behind_a_layer, before = False, ""
     for name, parts in groups.items():
         kind, arguments = _kind(name, parts)
+        if kind == "BatchNorm1d" and _apart(before, name):
+            raise ModelError(f"something stands between {before!r} and the BatchNorm1d {name!r}, which xpnet lacks")
         if kind == "Linear" and behind_a_layer:
             if activation is None:
-                raise ConfigError("a state_dict does not say what stands between its layers: name it by activation")
+                raise ConfigError(
+                    "a state_dict does not say what stands between its layers: name it, as activation='relu' or "
+                    "--activation relu"
+                )
+            if _apart(before, name) is False:
+                raise ModelError(f"no activation stands between {before!r} and {name!r}")
             check_one_of("activation", activation, ACTIVATIONS)
             modules.append(module_of(activation))
-        behind_a_layer = behind_a_layer or kind == "Linear"
+        behind_a_layer, before = behind_a_layer or kind == "Linear", name
         modules.append(module_of(kind, **arguments).to(next(iter(parts.values())).dtype))
         try:
             modules[-1].load_state_dict(parts, strict=False)
         except RuntimeError:
             raise ModelError(f"the tensors of {name!r} do not fit together") from None
     return from_torch(nn.Sequential(*modules), loss=loss)
+
+
+def _apart(before: str, name: str) -> bool | None:
+    """Whether a module stands between two of a Sequential, by their numbers in it; None for those of other names."""
+    (own, _, first), (other, _, second) = before.rpartition("."), name.rpartition(".")
+    if own != other or not (first.isdecimal() and second.isdecimal()):
+        return None
+    return int(second) > int(first) + 1
+
+
+def _tell(path: Path, network: MLP) -> None:
+    """Say what was assumed of a file that does not say it."""
+    norm = "BatchNorm1d and " if network.batch_norm else ""
+    form = ", in its tanh form, which torch calls GELU(approximate='tanh')" if network.activation == "gelu" else ""
+    logger.info("%s: taken as if each hidden layer were followed by %s%s%s", path, norm, network.activation, form)
 
 
 def _loaded(torch: Any, content: bytes) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.data import Split
 from xpnet.errors import ConfigError, one_line
-from xpnet.export.layers import Layers, described, integers_of, rounded
+from xpnet.export.layers import Layers, described, integers_of, public_name, rounded
 from xpnet.files import package_text
 from xpnet.model import UNSURE, Ensemble, Model
 
@@ -186,7 +186,7 @@ def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: 
     first = layers[0]
     networks = ", ".join(dict.fromkeys(each.name for each in layers))
     what = f"{len(layers)} networks, {networks}" if len(layers) > 1 else networks
-    data = first.schema.data.replace("\\", "/").rpartition("/")[2]  # a page that is mailed tells nobody's folders
+    data = public_name(first.schema.data)
     trained = f", trained on {data}" if data else ""
     single = all(len(name) == 1 for name in first.classes)
     of = [kind for kind, is_so in (("digit", str.isdecimal), ("letter", str.isalpha)) if all(map(is_so, first.classes))]
