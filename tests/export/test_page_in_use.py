@@ -367,6 +367,28 @@ def test_a_regression_says_numbers(open_page: Callable[..., Any]) -> None:
     assert tab.locator("#why figcaption").inner_text() == "What raised and lowered it"
 
 
+def test_each_of_several_numbers_is_explained_when_it_is_chosen(open_page: Callable[..., Any]) -> None:
+    model = made(loss="squared-error", sizes=(6, 8, 3), classes=("low", "high", "other"))
+    model.params[-1][1] = 99  # the largest by far
+    u = rows_for(model, 2)
+    tab = open_page(content(model, examples=Split(u, model.outputs(u))))
+    tab.locator(".example:visible").click()
+    buttons, caption = tab.locator("#bars button"), tab.locator("#why figcaption")
+    rows = [text.split() for text in buttons.all_inner_texts()]
+    assert [name for name, _ in rows] == ["low", "high", "other"]
+    np.testing.assert_allclose([float(value) for _, value in rows], model.outputs(u[:1])[0], rtol=1e-3)
+    assert not tab.locator("#bars .track:visible, #bars .best").count()
+    assert caption.inner_text() == "What raised and lowered low"
+    buttons.nth(2).click()
+    assert caption.inner_text() == "What raised and lowered other"
+    tab.locator(".example:visible").click()  # the choice stays
+    assert caption.inner_text() == "What raised and lowered other"
+    (explained,) = model.explain(u[1:], of="other")
+    reasons = [float(text.replace("\N{MINUS SIGN}", "-")) for text in tab.locator("#reasons .value").all_inner_texts()]
+    expected = sorted(explained.contributions.ravel().tolist(), key=abs, reverse=True)
+    np.testing.assert_allclose(reasons, expected, rtol=5e-3, atol=1e-6)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ConfigError, match="at most 200 features"):
         content(made(sizes=(300, 4)))
