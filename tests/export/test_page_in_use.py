@@ -163,6 +163,7 @@ def test_what_other_outputs_are_called(open_page: Callable[..., Any]) -> None:
         (certain([0.0, 2.0], "mse", classes=("a", "b")), "b output 2"),
         (certain([7.25], "squared-error", targets=Scaling()), "7.25"),
         (certain([7.25, 2e9], "squared-error", targets=Scaling(), classes=("a", "b")), "a 7.25, b 2.00e+9"),
+        (certain([1.5, 2.5], "squared-error", targets=Scaling()), "output 0 1.5, output 1 2.5"),
         (certain([np.nan, 0.0]), "not a number"),
     ):
         tab = open_page(content(model))
@@ -350,7 +351,7 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
 )
 def test_without_data_scaling_tells_the_ranges(features: Scaling, expected: tuple[float, ...]) -> None:
     first = model_of(content(made(sizes=(3, 2), features=features)))["features"][0]
-    assert first["name"] == "feature 1"
+    assert first["name"] == "feature 0"  # as xpnet explain calls it
     assert (first["low"], first["high"]) == expected[:2]
     assert first["start"] == pytest.approx(expected[2], abs=1)
 

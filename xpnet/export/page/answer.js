@@ -16,7 +16,7 @@ function add(parent, tag, className = "", text = "") {
   return element;
 }
 
-const nameOf = (k) => model.classes[k] ?? (model.n_outputs > 1 ? `output ${k + 1}` : "the answer");
+const nameOf = (k) => model.classes[k] ?? (model.n_outputs > 1 ? `output ${k}` : "the answer");
 const percent = (p) => (Number.isFinite(p) ? `${(100 * p).toFixed(1)} %` : "not a number");
 
 function plain(value) {
