@@ -340,6 +340,18 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
     assert tab.locator("#form .caption").inner_text() == ""
 
 
+def test_a_cleared_field_shows_again_what_is_asked(open_page: Callable[..., Any]) -> None:
+    model, rows = table()
+    tab = open_page(content(model, examples=rows))
+    field = tab.locator("#sliders input[type=number]").nth(1)
+    field.fill("7")
+    field.fill("")
+    assert field.input_value() == ""  # while it is being typed in
+    field.press("Tab")
+    assert field.input_value() == "7"
+    assert tab.evaluate("row[1]") == 7
+
+
 @pytest.mark.parametrize(
     ("features", "expected"),
     [

@@ -44,6 +44,7 @@ function addSlider({ name, low, high, step, start }, i) {
   slider.addEventListener("input", () => changed(slider.valueAsNumber, number));
   number.addEventListener("input", () => changed(number.valueAsNumber, slider));
   for (const input of [slider, number]) input.addEventListener("change", () => tell(askNow()));
+  number.addEventListener("change", () => number.value || setField(i, row[i])); // cleared: what is still asked
   setField(i, start);
 }
 
