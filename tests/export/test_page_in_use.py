@@ -110,6 +110,18 @@ def test_keys_draw(open_page: Callable[..., Any]) -> None:
     assert tab.evaluate("document.activeElement.id") == "undo"  # the paper is no trap
 
 
+def test_an_empty_paper_is_told_and_has_the_focus_of_the_button_that_emptied_it(open_page: Callable[..., Any]) -> None:
+    tab = open_page(content(drawer()))
+    for empty in ("#undo", "#clear", "Control+z", "Escape"):
+        tab.evaluate("items = []")
+        draw(tab, ONE)
+        assert tab.locator("#live").inner_text() != "the paper is empty"
+        tab.locator(empty if empty.startswith("#") else "#paper").focus()
+        tab.keyboard.press("Enter" if empty.startswith("#") else empty)
+        assert tab.locator("#live").inner_text() == "the paper is empty"
+        assert tab.evaluate("document.activeElement.id") == "paper"
+
+
 def test_examples_are_those_of_the_test_split(open_page: Callable[..., Any]) -> None:
     images, labels = digits.draw(60, seed=9)
     tab = open_page(content(drawer(), examples=Split(images, labels)))

@@ -76,7 +76,7 @@ function show(inputs, seen = null) {
 
 /** Tell a screen reader, when a stroke is done and not at every point of it. */
 function tell({ unsure, name, value }) {
-  $("#live").textContent = [unsure, name, value].filter(Boolean).join(" ");
+  $("#live").textContent = [unsure, name, value].filter(Boolean).join(" ") || "the paper is empty";
 }
 
 function paintBars(outputs, k, best) {

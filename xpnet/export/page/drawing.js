@@ -48,10 +48,16 @@ function drawNow() {
   const seen = seenNow();
   paintPaper();
   $("#sheet").classList.toggle("keyed", key !== null);
-  $("#undo").disabled = !items.length;
-  $("#clear").disabled = !seen;
+  enable($("#undo"), items.length > 0);
+  enable($("#clear"), seen !== null);
   $("#drawing .caption").textContent = exampleText(seen && onPaper().example);
   return show(seen && inputsOf(seen), seen);
+}
+
+/** A button that is disabled cannot keep the focus, which would fall to the page's beginning: the paper takes it. */
+function enable(button, can) {
+  if (!can && document.activeElement === button) paper.focus({ preventScroll: true });
+  button.disabled = !can;
 }
 
 function paintPaper() {
