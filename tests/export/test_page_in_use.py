@@ -297,6 +297,21 @@ def test_a_change_of_scheme_repaints(open_page: Callable[..., Any]) -> None:
     assert tab.locator("#paper").screenshot() != before
 
 
+@pytest.mark.parametrize("viewport", [{"width": 1280, "height": 720}, {"width": 390, "height": 844}])
+@pytest.mark.parametrize("shape", [(40, 10), (10, 40), (28, 28)])
+def test_pictures_of_any_shape_fit_on_the_screen(
+    shape: tuple[int, int], viewport: dict[str, int], open_page: Callable[..., Any]
+) -> None:
+    height, width = shape
+    tab = open_page(content(drawer((height * width, 5, 3), "as-is", image_shape=shape)), viewport=viewport)
+    draw(tab, ONE)
+    for each in ("#paper", "#seen canvas", "#why canvas"):
+        box = tab.locator(each).bounding_box()
+        assert box["height"] <= 0.71 * viewport["height"]
+        assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.03)
+        assert max(box["width"], box["height"]) > 150  # and are not small
+
+
 def test_everything_has_a_name_for_a_screen_reader(open_page: Callable[..., Any]) -> None:
     for model in (drawer(), made()):
         tab = open_page(content(model))

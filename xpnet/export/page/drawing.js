@@ -204,7 +204,7 @@ function soon() {
 
 function startDrawing() {
   $("#drawing").hidden = false;
-  paper.style.aspectRatio = `${wide} / ${tall}`;
+  document.body.style.setProperty("--ratio", wide / tall);
   paper.addEventListener("pointerdown", penDown);
   paper.addEventListener("pointermove", penMoved);
   paper.addEventListener("pointerup", penUp);
