@@ -176,6 +176,7 @@ def test_what_other_outputs_are_called(open_page: Callable[..., Any]) -> None:
         (certain([7.25], "squared-error", targets=Scaling()), "7.25"),
         (certain([7.25, 2e9], "squared-error", targets=Scaling(), classes=("a", "b")), "a 7.25, b 2.00e+9"),
         (certain([1.5, 2.5], "squared-error", targets=Scaling()), "output 0 1.5, output 1 2.5"),
+        (certain([5049876, -123456.7], "squared-error", targets=Scaling()), "output 0 5049876, output 1 -123457"),
         (certain([np.nan, 0.0]), "not a number"),
     ):
         tab = open_page(content(model))
@@ -365,6 +366,45 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
     assert {text.split()[0] for text in reasons} == {"size", "count", "flat"}
     tab.locator("#reset").click()
     assert tab.locator("#form .caption").inner_text() == ""
+
+
+def test_large_labels_and_reasons_are_whole_numbers(open_page: Callable[..., Any]) -> None:
+    targets = Scaling("standard", np.array([5e6], np.float32), np.array([2e6], np.float32))
+    model = made(loss="squared-error", sizes=(6, 8, 1), targets=targets)
+    u = rows_for(model, 3)
+    tab = open_page(content(model, examples=Split(u, np.array([5049876.0, 12.5, 0.0], np.float32))))
+    tab.locator(".example:visible").click()
+    assert tab.locator("#form .caption").inner_text() == "Test example 0, labelled 5049876"
+    (explained,) = model.explain(u[:1])
+    largest = np.abs(explained.contributions).max()
+    assert largest > 1e5
+    assert float(tab.locator("#reasons .value").first.inner_text()[1:]) == pytest.approx(largest, abs=1)
+    tab.locator(".example:visible").click()
+    assert tab.locator("#form .caption").inner_text() == "Test example 1, labelled 12.5"
+
+
+def test_number_fields_have_room_for_their_numbers(open_page: Callable[..., Any]) -> None:
+    u = np.array([[-1.32683, -70919400000, -0.000123456, 101325.37], [0, 7e10, 1e-7, 101324.5]], np.float64)
+    model = made(sizes=(4, 3), features=Scaling("none"), dtype="float64")
+    tab = open_page(content(model, examples=Split(u, np.array([0, 1]))))
+    fields = tab.locator("#sliders input[type=number]")
+    for _ in u:
+        tab.locator(".example:visible").click()
+        np.testing.assert_allclose(
+            [float(field.input_value()) for field in fields.all()], tab.evaluate("row"), rtol=1e-3
+        )
+        for wide, room, appearance in fields.evaluate_all(
+            """fields => fields.map(field => {
+              const style = getComputedStyle(field), context = document.createElement("canvas").getContext("2d");
+              context.font = style.font;
+              const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+              return [context.measureText(field.value).width, room, style.appearance];
+            })"""
+        ):
+            assert wide <= room
+            assert appearance == "textfield"  # without arrows, which would cover the last digit
+    tab.locator("#sliders input[type=range]").nth(3).press("End")
+    assert fields.nth(3).input_value() == "101325.37"
 
 
 def test_a_cleared_field_shows_again_what_is_asked(open_page: Callable[..., Any]) -> None:

@@ -177,8 +177,13 @@ def _examples(model: Model, layers: Layers, split: Split, drawn: bool) -> dict[s
     if targets is not None and layers.task == "classification":
         found["labels"] = [one_line(layers.classes[k]) for k in targets[indices[:n]].tolist()]
     elif targets is not None and layers.task == "regression":
-        found["labels"] = [", ".join(f"{value:.4g}" for value in row) for row in targets[indices[:n]].tolist()]
+        found["labels"] = [", ".join(map(_plain, row)) for row in targets[indices[:n]].tolist()]
     return found
+
+
+def _plain(value: float) -> str:
+    """A number as answer.js writes it."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: Mapping[str, Any]) -> dict[str, str]:

@@ -19,10 +19,12 @@ function add(parent, tag, className = "", text = "") {
 const nameOf = (k) => model.classes[k] ?? (model.n_outputs > 1 ? `output ${k}` : "the answer");
 const percent = (p) => (Number.isFinite(p) ? `${(100 * p).toFixed(1)} %` : "not a number");
 
-function plain(value) {
+/** A number of so many digits; below 1e9 more, if its whole part has them. */
+function plain(value, digits = 4) {
   if (!Number.isFinite(value)) return "not a number";
   const size = Math.abs(value);
-  return size && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  if (size && (size < 1e-3 || size >= 1e9)) return value.toExponential(digits - 2);
+  return String(size >= 10 ** digits ? Math.round(value) : Number(value.toPrecision(digits)));
 }
 
 const shown = (value) => (model.percent ? percent(value) : plain(value));
@@ -149,7 +151,7 @@ function paintReasons(given) {
     const bar = add(add(row, "span", "track"), "i"), share = 50 * Math.abs(given[i]) / most;
     bar.style.width = `${share}%`;
     bar.style.left = given[i] < 0 ? `${50 - share}%` : "50%";
-    add(row, "span", "value", given[i] ? `${given[i] < 0 ? "−" : "+"}${Math.abs(given[i]).toPrecision(3)}` : "0");
+    add(row, "span", "value", given[i] ? `${given[i] < 0 ? "−" : "+"}${plain(Math.abs(given[i]), 3)}` : "0");
   }
 }
 
