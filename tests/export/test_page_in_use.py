@@ -110,6 +110,17 @@ def test_keys_draw(open_page: Callable[..., Any]) -> None:
     assert tab.evaluate("document.activeElement.id") == "undo"  # the paper is no trap
 
 
+def test_keys_of_the_browser_stay_its_own(open_page: Callable[..., Any]) -> None:
+    tab = open_page(content(drawer()))
+    kept = (
+        """init => !paper.dispatchEvent(new KeyboardEvent("keydown", { ...init, bubbles: true, cancelable: true }))"""
+    )
+    for key in ("ArrowLeft", "ArrowRight"):
+        assert tab.evaluate(kept, {"key": key})
+        for control in ("altKey", "ctrlKey", "metaKey"):
+            assert not tab.evaluate(kept, {"key": key, control: True})
+
+
 def test_an_empty_paper_is_told_and_has_the_focus_of_the_button_that_emptied_it(open_page: Callable[..., Any]) -> None:
     tab = open_page(content(drawer()))
     for empty in ("#undo", "#clear", "Control+z", "Escape"):
@@ -193,6 +204,10 @@ def test_ten_bars_of_many_classes_and_a_bar_is_explained(open_page: Callable[...
     order = np.argsort(-outputs)[:10]
     rows = [text.split() for text in tab.locator("#bars button").all_inner_texts()]
     assert [row[0] for row in rows] == [model.classes[k] for k in order]
+    assert tab.locator("#choose").inner_text().startswith("The 10 most probable of 26 are shown. Choose a bar")
+    ten = open_page(content(drawer()))
+    draw(ten, SEVEN)
+    assert ten.locator("#choose").inner_text().startswith("Choose a bar")
     assert [row[1] for row in rows] == [f"{100 * outputs[k]:.1f}" for k in order]
     assert tab.locator("#why figcaption").inner_text().endswith(model.classes[order[0]])
     tab.locator("#bars button").nth(3).click()
@@ -219,6 +234,14 @@ def test_texts_of_a_hostile_model_stay_texts(open_page: Callable[..., Any]) -> N
         assert HOSTILE in tab.locator("#bars").inner_text()
         assert HOSTILE in tab.locator("#colophon").inner_text()
         assert HOSTILE in tab.locator(".caption:visible").inner_text()
+
+
+def test_scores_are_called_as_the_commands_call_them() -> None:
+    for about, said in (
+        ({"test_r2": -0.027721}, "test R2 -0.0277"),
+        ({"test_accuracy": 0.98}, "test accuracy 98.00 %"),
+    ):
+        assert model_of(content(made(), about=about))["colophon"].startswith(f"{said} · ")
 
 
 def test_the_policy_refuses_what_is_injected(chromium: Any) -> None:

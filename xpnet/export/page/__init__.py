@@ -196,7 +196,7 @@ def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: 
     single = all(len(name) == 1 for name in first.classes)
     of = [kind for kind, is_so in (("digit", str.isdecimal), ("letter", str.isalpha)) if all(map(is_so, first.classes))]
     kind = of[0] if single and of else "picture"
-    parts = [f"{key.replace('_', ' ')} {_figure(key, value)}" for key, value in about.items()]
+    parts = [_figure(key, value) for key, value in about.items()]
     parts += [f"{bits}-bit weights", f"written by xpnet {__version__}", "works offline: nothing leaves this page"]
     return {
         "title": f"Draw a {kind}" if found["picture"] else "Ask the network",
@@ -207,9 +207,13 @@ def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: 
 
 
 def _figure(key: str, value: Any) -> str:
+    """An entry of about in words; scores are as the commands write them."""
+    name = key.replace("_", " ")
     if not isinstance(value, float):
-        return str(value)
-    return f"{100 * value:.2f} %" if key.endswith("accuracy") else f"{value:.4g}"
+        return f"{name} {value}"
+    if key == "test_r2":
+        return f"test R2 {value:.4f}"
+    return f"{name} {100 * value:.2f} %" if key.endswith("accuracy") else f"{name} {value:.4g}"
 
 
 def _filled(model: dict[str, Any]) -> bytes:

@@ -127,6 +127,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 function keyed(event) {
   const arrow = ARROWS[event.key], control = event.ctrlKey || event.metaKey;
   const back = event.key === "Backspace" || (control && event.key === "z");
+  if (event.altKey || (arrow && control)) return; // the browser's own, such as back and forward
   if (!arrow && !back && event.key !== " " && event.key !== "Escape") return;
   event.preventDefault();
   if (back) return undo();
