@@ -385,6 +385,9 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
     tab.locator(".example:visible").click()
     assert tab.locator("#form .caption").inner_text() == "Test example 0, labelled 0"
     assert tab.evaluate("Array.from(row)") == rows.images[0].tolist()
+    tab = open_page(content(model, examples=rows, examples_of="train"))
+    tab.locator(".example:visible", has_text="Training example").click()
+    assert tab.locator("#form .caption").inner_text() == "Training example 0, labelled 0"
     reasons = tab.locator("#reasons li").all_inner_texts()
     assert {text.split()[0] for text in reasons} == {"size", "count", "flat"}
     tab.locator("#reset").click()

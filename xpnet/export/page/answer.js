@@ -195,6 +195,7 @@ function paintLayers(traces) {
 $("#title").textContent = document.title = model.title;
 $("#about").textContent = model.about;
 $("#colophon").textContent = model.colophon;
-const few = `The ${MOST} ${model.percent ? "most probable" : "largest"} of ${model.n_outputs} are shown. `;
-$("#choose").textContent = !numbers ? `${model.n_outputs > MOST ? few : ""}Choose a bar to see what spoke for it and against.` :
+const few = model.n_outputs <= MOST ? "" :
+  `The ${MOST} ${model.percent ? "most probable" : "largest"} of ${model.n_outputs} are shown. `;
+$("#choose").textContent = !numbers ? `${few}Choose a bar to see what spoke for it and against.` :
   model.n_outputs > 1 ? "Choose a number to see what raised and lowered it." : "";

@@ -183,7 +183,7 @@ function unpackedPictures({ n, white, pixels }) {
 function exampleText(which) {
   if (which === null || which === undefined || which < 0) return "";
   const label = examples.labels?.[which];
-  return `Test example ${examples.indices[which]}${label === undefined ? "" : `, labelled ${label}`}`;
+  return `${model.split} example ${examples.indices[which]}${label === undefined ? "" : `, labelled ${label}`}`;
 }
 
 function nextExample() {
