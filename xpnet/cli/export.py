@@ -85,6 +85,7 @@ def export(
         settings=_settings(runs),
         license=license,
         unsure=UNSURE,
+        input=input,
     )
     of: Literal["test", "train"] = "train" if missing else "test"
     formats.export(
