@@ -1,8 +1,9 @@
 """The model card: true figures, a head that YAML reads, and no markup but its own, whatever the model's texts are."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -140,6 +141,34 @@ def structure(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: structure(entry) for name, entry in value.items()}
     return [structure(entry) for entry in value] if isinstance(value, list) else type(value)
+
+
+@pytest.mark.parametrize(
+    ("file", "takes"),
+    [
+        ("my.onnx", "an array of uint8 of shape (n, 2, 3), pixels from 0 to 255, as they come"),
+        ("my.pt", "a tensor of any dtype, of shape (n, 2, 3), pixels from 0 to 255, as they come"),
+        ("my.keras", "an array of shape (n, 2, 3), pixels from 0 to 255, as they come"),
+        ("my.h", "6 pixels, row by row, from 0 to 255, as they come"),
+    ],
+)
+def test_it_says_what_the_file_takes(file: str, takes: str) -> None:
+    text = card(made(features=PIXELS, image_shape=(2, 3)), file, use="")
+    assert f"It takes {takes}; they are scaled inside." in text
+
+
+def test_an_onnx_file_takes_what_its_card_says(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, of the extra onnx")
+    inputs: tuple[Literal["uint8", "float32"] | None, ...] = (None, "float32")
+    for model in (made(features=PIXELS, image_shape=(2, 3)), made()):
+        for input in inputs:
+            file = tmp_path / "my.onnx"
+            xpnet.export.export(model, file, input=input, force=True)
+            text = card(model, file.name, use="", input=input)
+            ((dtype, shape),) = re.findall(r"takes an array of (\w+) of shape \(n, ([\d, ]+)\)", text)
+            rows = rows_for(model, 5).reshape(5, *map(int, shape.split(", "))).astype(dtype)
+            found = onnxruntime.InferenceSession(file).run(None, {"input": rows})[0]
+            np.testing.assert_allclose(found, model.outputs(rows), rtol=0, atol=2e-6)
 
 
 def test_a_path_is_nobody_s_business() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import xpnet
 from tests.export.models import made
+from tests.export.pages import model_of
 from xpnet.cli import main
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra onnx")
@@ -115,6 +116,29 @@ def test_a_regression_is_measured_by_r2(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["export", "run", "model.onnx"]) == 0
     assert re.search(r"^test R2 -?\d\.\d{4} on 60 examples$", capsys.readouterr().out, re.MULTILINE)
     assert "test_r2" in metadata("model.onnx")
+
+
+def test_a_page_begins_with_training_examples_where_there_are_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    table = np.c_[rows, rows[:, 0] > 0, rows.sum(axis=1)]
+    np.savetxt("rows.csv", table, delimiter=",", header="a,b,flag,y", comments="")
+    arguments = ["train", "--data", "rows.csv", "--label", "y", "--loss", "squared-error", "--validation", "10"]
+    assert main([*arguments, *QUICK, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["export", "run", "page.html"]) == 0
+    out, err = capsys.readouterr()
+    assert "R2" not in out  # which only the test split can tell
+    assert "train: the 50 of 60 training examples that the run trained on" in err
+    assert err.count("reading ") == 1
+    page = model_of(Path("page.html").read_bytes())
+    assert (page["split"], page["example"]) == ("Training", "Training example")
+    flag = page["features"][2]
+    assert (flag["name"], flag["low"], flag["high"], flag["step"]) == ("flag", 0, 1, 1)
+    first = np.array(page["examples"]["rows"][0], np.float32)
+    assert (first == table[:, :3].astype(np.float32)).all(axis=1).any()
+    Path("rows.csv").unlink()
+    assert main(["export", "run", "page.html", "--force"]) == 0
+    assert model_of(Path("page.html").read_bytes())["examples"] is None
 
 
 def test_what_it_refuses(fails: Callable[..., str]) -> None:

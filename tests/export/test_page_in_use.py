@@ -110,6 +110,29 @@ def test_keys_draw(open_page: Callable[..., Any]) -> None:
     assert tab.evaluate("document.activeElement.id") == "undo"  # the paper is no trap
 
 
+def test_keys_of_the_browser_stay_its_own(open_page: Callable[..., Any]) -> None:
+    tab = open_page(content(drawer()))
+    kept = (
+        """init => !paper.dispatchEvent(new KeyboardEvent("keydown", { ...init, bubbles: true, cancelable: true }))"""
+    )
+    for key in ("ArrowLeft", "ArrowRight"):
+        assert tab.evaluate(kept, {"key": key})
+        for control in ("altKey", "ctrlKey", "metaKey"):
+            assert not tab.evaluate(kept, {"key": key, control: True})
+
+
+def test_an_empty_paper_is_told_and_has_the_focus_of_the_button_that_emptied_it(open_page: Callable[..., Any]) -> None:
+    tab = open_page(content(drawer()))
+    for empty in ("#undo", "#clear", "Control+z", "Escape"):
+        tab.evaluate("items = []")
+        draw(tab, ONE)
+        assert tab.locator("#live").inner_text() != "the paper is empty"
+        tab.locator(empty if empty.startswith("#") else "#paper").focus()
+        tab.keyboard.press("Enter" if empty.startswith("#") else empty)
+        assert tab.locator("#live").inner_text() == "the paper is empty"
+        assert tab.evaluate("document.activeElement.id") == "paper"
+
+
 def test_examples_are_those_of_the_test_split(open_page: Callable[..., Any]) -> None:
     images, labels = digits.draw(60, seed=9)
     tab = open_page(content(drawer(), examples=Split(images, labels)))
@@ -163,6 +186,8 @@ def test_what_other_outputs_are_called(open_page: Callable[..., Any]) -> None:
         (certain([0.0, 2.0], "mse", classes=("a", "b")), "b output 2"),
         (certain([7.25], "squared-error", targets=Scaling()), "7.25"),
         (certain([7.25, 2e9], "squared-error", targets=Scaling(), classes=("a", "b")), "a 7.25, b 2.00e+9"),
+        (certain([1.5, 2.5], "squared-error", targets=Scaling()), "output 0 1.5, output 1 2.5"),
+        (certain([5049876, -123456.7], "squared-error", targets=Scaling()), "output 0 5049876, output 1 -123457"),
         (certain([np.nan, 0.0]), "not a number"),
     ):
         tab = open_page(content(model))
@@ -179,6 +204,10 @@ def test_ten_bars_of_many_classes_and_a_bar_is_explained(open_page: Callable[...
     order = np.argsort(-outputs)[:10]
     rows = [text.split() for text in tab.locator("#bars button").all_inner_texts()]
     assert [row[0] for row in rows] == [model.classes[k] for k in order]
+    assert tab.locator("#choose").inner_text().startswith("The 10 most probable of 26 are shown. Choose a bar")
+    ten = open_page(content(drawer()))
+    draw(ten, SEVEN)
+    assert ten.locator("#choose").inner_text().startswith("Choose a bar")
     assert [row[1] for row in rows] == [f"{100 * outputs[k]:.1f}" for k in order]
     assert tab.locator("#why figcaption").inner_text().endswith(model.classes[order[0]])
     tab.locator("#bars button").nth(3).click()
@@ -205,6 +234,14 @@ def test_texts_of_a_hostile_model_stay_texts(open_page: Callable[..., Any]) -> N
         assert HOSTILE in tab.locator("#bars").inner_text()
         assert HOSTILE in tab.locator("#colophon").inner_text()
         assert HOSTILE in tab.locator(".caption:visible").inner_text()
+
+
+def test_scores_are_called_as_the_commands_call_them() -> None:
+    for about, said in (
+        ({"test_r2": -0.027721}, "test R2 -0.0277"),
+        ({"test_accuracy": 0.98}, "test accuracy 98.00 %"),
+    ):
+        assert model_of(content(made(), about=about))["colophon"].startswith(f"{said} · ")
 
 
 def test_the_policy_refuses_what_is_injected(chromium: Any) -> None:
@@ -284,6 +321,21 @@ def test_a_change_of_scheme_repaints(open_page: Callable[..., Any]) -> None:
     assert tab.locator("#paper").screenshot() != before
 
 
+@pytest.mark.parametrize("viewport", [{"width": 1280, "height": 720}, {"width": 390, "height": 844}])
+@pytest.mark.parametrize("shape", [(40, 10), (10, 40), (28, 28)])
+def test_pictures_of_any_shape_fit_on_the_screen(
+    shape: tuple[int, int], viewport: dict[str, int], open_page: Callable[..., Any]
+) -> None:
+    height, width = shape
+    tab = open_page(content(drawer((height * width, 5, 3), "as-is", image_shape=shape)), viewport=viewport)
+    draw(tab, ONE)
+    for each in ("#paper", "#seen canvas", "#why canvas"):
+        box = tab.locator(each).bounding_box()
+        assert box["height"] <= 0.71 * viewport["height"]
+        assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.03)
+        assert max(box["width"], box["height"]) > 150  # and are not small
+
+
 def test_everything_has_a_name_for_a_screen_reader(open_page: Callable[..., Any]) -> None:
     for model in (drawer(), made()):
         tab = open_page(content(model))
@@ -333,10 +385,64 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
     tab.locator(".example:visible").click()
     assert tab.locator("#form .caption").inner_text() == "Test example 0, labelled 0"
     assert tab.evaluate("Array.from(row)") == rows.images[0].tolist()
+    tab = open_page(content(model, examples=rows, examples_of="train"))
+    tab.locator(".example:visible", has_text="Training example").click()
+    assert tab.locator("#form .caption").inner_text() == "Training example 0, labelled 0"
     reasons = tab.locator("#reasons li").all_inner_texts()
     assert {text.split()[0] for text in reasons} == {"size", "count", "flat"}
     tab.locator("#reset").click()
     assert tab.locator("#form .caption").inner_text() == ""
+
+
+def test_large_labels_and_reasons_are_whole_numbers(open_page: Callable[..., Any]) -> None:
+    targets = Scaling("standard", np.array([5e6], np.float32), np.array([2e6], np.float32))
+    model = made(loss="squared-error", sizes=(6, 8, 1), targets=targets)
+    u = rows_for(model, 3)
+    tab = open_page(content(model, examples=Split(u, np.array([5049876.0, 12.5, 0.0], np.float32))))
+    tab.locator(".example:visible").click()
+    assert tab.locator("#form .caption").inner_text() == "Test example 0, labelled 5049876"
+    (explained,) = model.explain(u[:1])
+    largest = np.abs(explained.contributions).max()
+    assert largest > 1e5
+    assert float(tab.locator("#reasons .value").first.inner_text()[1:]) == pytest.approx(largest, abs=1)
+    tab.locator(".example:visible").click()
+    assert tab.locator("#form .caption").inner_text() == "Test example 1, labelled 12.5"
+
+
+def test_number_fields_have_room_for_their_numbers(open_page: Callable[..., Any]) -> None:
+    u = np.array([[-1.32683, -70919400000, -0.000123456, 101325.37], [0, 7e10, 1e-7, 101324.5]], np.float64)
+    model = made(sizes=(4, 3), features=Scaling("none"), dtype="float64")
+    tab = open_page(content(model, examples=Split(u, np.array([0, 1]))))
+    fields = tab.locator("#sliders input[type=number]")
+    for _ in u:
+        tab.locator(".example:visible").click()
+        np.testing.assert_allclose(
+            [float(field.input_value()) for field in fields.all()], tab.evaluate("row"), rtol=1e-3
+        )
+        for wide, room, appearance in fields.evaluate_all(
+            """fields => fields.map(field => {
+              const style = getComputedStyle(field), context = document.createElement("canvas").getContext("2d");
+              context.font = style.font;
+              const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+              return [context.measureText(field.value).width, room, style.appearance];
+            })"""
+        ):
+            assert wide <= room
+            assert appearance == "textfield"  # without arrows, which would cover the last digit
+    tab.locator("#sliders input[type=range]").nth(3).press("End")
+    assert fields.nth(3).input_value() == "101325.37"
+
+
+def test_a_cleared_field_shows_again_what_is_asked(open_page: Callable[..., Any]) -> None:
+    model, rows = table()
+    tab = open_page(content(model, examples=rows))
+    field = tab.locator("#sliders input[type=number]").nth(1)
+    field.fill("7")
+    field.fill("")
+    assert field.input_value() == ""  # while it is being typed in
+    field.press("Tab")
+    assert field.input_value() == "7"
+    assert tab.evaluate("row[1]") == 7
 
 
 @pytest.mark.parametrize(
@@ -350,7 +456,7 @@ def test_sliders_have_the_ranges_of_the_data(open_page: Callable[..., Any]) -> N
 )
 def test_without_data_scaling_tells_the_ranges(features: Scaling, expected: tuple[float, ...]) -> None:
     first = model_of(content(made(sizes=(3, 2), features=features)))["features"][0]
-    assert first["name"] == "feature 1"
+    assert first["name"] == "feature 0"  # as xpnet explain calls it
     assert (first["low"], first["high"]) == expected[:2]
     assert first["start"] == pytest.approx(expected[2], abs=1)
 
@@ -365,6 +471,28 @@ def test_a_regression_says_numbers(open_page: Callable[..., Any]) -> None:
     assert tab.locator("#form .caption").inner_text() == "Test example 0, labelled 0"
     assert tab.locator("#bars button").count() == 0
     assert tab.locator("#why figcaption").inner_text() == "What raised and lowered it"
+
+
+def test_each_of_several_numbers_is_explained_when_it_is_chosen(open_page: Callable[..., Any]) -> None:
+    model = made(loss="squared-error", sizes=(6, 8, 3), classes=("low", "high", "other"))
+    model.params[-1][1] = 99  # the largest by far
+    u = rows_for(model, 2)
+    tab = open_page(content(model, examples=Split(u, model.outputs(u))))
+    tab.locator(".example:visible").click()
+    buttons, caption = tab.locator("#bars button"), tab.locator("#why figcaption")
+    rows = [text.split() for text in buttons.all_inner_texts()]
+    assert [name for name, _ in rows] == ["low", "high", "other"]
+    np.testing.assert_allclose([float(value) for _, value in rows], model.outputs(u[:1])[0], rtol=1e-3)
+    assert not tab.locator("#bars .track:visible, #bars .best").count()
+    assert caption.inner_text() == "What raised and lowered low"
+    buttons.nth(2).click()
+    assert caption.inner_text() == "What raised and lowered other"
+    tab.locator(".example:visible").click()  # the choice stays
+    assert caption.inner_text() == "What raised and lowered other"
+    (explained,) = model.explain(u[1:], of="other")
+    reasons = [float(text.replace("\N{MINUS SIGN}", "-")) for text in tab.locator("#reasons .value").all_inner_texts()]
+    expected = sorted(explained.contributions.ravel().tolist(), key=abs, reverse=True)
+    np.testing.assert_allclose(reasons, expected, rtol=5e-3, atol=1e-6)
 
 
 def test_what_is_refused() -> None:

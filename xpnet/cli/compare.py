@@ -93,7 +93,7 @@ def _paired(found: Sequence[RunInfo], data_dir: Path | None, device: str) -> lis
         # How the data is read decides what the examples are.
         how = repr((run.data, run.config and sorted(run.config.reading.items()), model.schema.columns))
         if how not in splits:
-            splits[how] = test_split(model, [run.path], None, data_dir)
+            splits[how] = test_split(model, [run.path], None, data_dir, or_train=False)
         split, reason = splits[how]
         if split is None:
             raise ModelError(reason)

@@ -1,5 +1,6 @@
 """Shared by the commands that use a trained model: their flags, runs, the data, and a part of it."""
 
+import contextlib
 import os
 import re
 import sys
@@ -176,15 +177,26 @@ def together(members: list[Model], runs: Sequence[Path]) -> Model | Ensemble:
     return Ensemble(members, list(map(str, runs))) if len(members) > 1 else members[0]
 
 
-def test_split(model: Model, runs: Sequence[Path], data: str | None, data_dir: Path | None) -> tuple[Split | None, str]:
-    """The examples to measure a model on; None, and the reason, where its own data is not to be had on this disk."""
+def test_split(
+    model: Model, runs: Sequence[Path], data: str | None, data_dir: Path | None, *, or_train: bool
+) -> tuple[Split | None, str]:
+    """The examples to measure a model on; None, and the reason, where its own data is not to be had on this disk.
+
+    or_train : give those that it was trained on, and the reason, rather than None.
+    """
+    found = None
     try:
-        dataset = data_for(model, data, data_dir, runs[0], download=False)
-        return labelled(part_of(dataset, "test", runs), dataset), ""
+        found = data_for(model, data, data_dir, runs[0], download=False)
+        return labelled(part_of(found, "test", runs), found), ""
     except XpnetError as error:
         if data is not None:
             raise
-        return None, str(error)
+        missing = str(error)
+    trained_on = None
+    if or_train and found is not None:
+        with contextlib.suppress(XpnetError):
+            trained_on = part_of(found, "train", runs)
+    return trained_on, missing
 
 
 def figure(scores: Any) -> dict[str, float]:

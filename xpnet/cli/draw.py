@@ -4,7 +4,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -39,11 +39,12 @@ def draw(
     runs = runs or (newest_run(),)
     members = [load(path, "cpu") for path in runs]
     model = together(members, runs)
-    split, _ = test_split(members[0], runs, data, data_dir)
-    about = figure(None if split is None else model.measure(*split).scores)
+    examples, missing = test_split(members[0], runs, data, data_dir, or_train=True)
+    about = figure(None if examples is None or missing else model.measure(*examples).scores)
     page = _folder(runs[0]) / f"{_name(runs)}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    formats.export(model, page, force=True, about=about, examples=split)
+    of: Literal["test", "train"] = "train" if missing else "test"
+    formats.export(model, page, force=True, about=about, examples=examples, examples_of=of)
     print(page)
     if not _opened(page):
         print(fill("there is no browser here: open this file in one"), file=sys.stderr)

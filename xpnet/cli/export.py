@@ -66,7 +66,8 @@ def export(
     runs = runs or [newest_run()]
     members = [load(path, "cpu") for path in runs]
     model = together(members, runs)
-    split, missing = test_split(members[0], runs, data, data_dir)
+    examples, missing = test_split(members[0], runs, data, data_dir, or_train="examples" in format.options)
+    split = None if missing else examples
     measured = None if split is None else model.measure(*split)
     scores = None if measured is None else measured.scores
     before = ""
@@ -84,8 +85,19 @@ def export(
         settings=_settings(runs),
         license=license,
         unsure=UNSURE,
+        input=input,
     )
-    formats.export(model, file, input=input, quantize=quantize, force=force, about=figure(scores), examples=split)
+    of: Literal["test", "train"] = "train" if missing else "test"
+    formats.export(
+        model,
+        file,
+        input=input,
+        quantize=quantize,
+        force=force,
+        about=figure(scores),
+        examples=examples,
+        examples_of=of,
+    )
     if card:
         write_atomically(readme, text.encode())
     networks = ", ".join(dict.fromkeys(str(member.network) for member in members))

@@ -59,7 +59,7 @@ def import_(
     out = out or new_run(file.stem)
     if os.path.lexists(out / "model.safetensors"):
         raise ConfigError(f"{out} already holds a model, which is left unchanged: name another directory")
-    split, _ = test_split(model, [out], data, data_dir) if model.data else (None, "")
+    split, _ = test_split(model, [out], data, data_dir, or_train=False) if model.data else (None, "")
     if split is not None and data is not None:  # which the file may not know
         seen = {"image_shape": split.images.shape[1:], "form": form_of(split.images)}
         model = dataclasses.replace(model, schema=dataclasses.replace(model.schema, **seen))

@@ -91,7 +91,7 @@ FORMATS: dict[str, Format] = {
         "page",
         "one page that draws, asks and answers, without a server",
         "open {file} in a browser, here or on a phone",
-        ("quantize", "about", "examples"),
+        ("quantize", "about", "examples", "examples_of"),
     ),
     ".h": Format(
         "header",
@@ -135,6 +135,7 @@ def export(
     force: bool = False,
     about: Mapping[str, Any] | None = None,
     examples: Split | None = None,
+    examples_of: Literal["test", "train"] = "test",
 ) -> None:
     """Write a model, or several whose outputs are averaged, for other programs; scaling and output are in the file.
 
@@ -144,12 +145,13 @@ def export(
     force : replace a file that exists.
     about : further entries for the file's own description, such as {"accuracy": 0.98}, where the format has one.
     examples : of the model's data, for a page: those that it begins with, and what its weights are rounded by.
+    examples_of : the split that they are.
     Raises ConfigError for a suffix, an option or a model that does not fit, or a file that exists;
     MissingPackageError where a package is missing; OSError where the file cannot be written.
     """
     path = Path(path)
     options: dict[str, Any] = {"input": input, "quantize": quantize, "about": about, "examples": examples}
     format = format_of(path, force=force, **options)
-    options |= {"name": path.stem, "suffix": path.suffix.lower()}
+    options |= {"name": path.stem, "suffix": path.suffix.lower(), "examples_of": examples_of}
     taken = {name: value for name, value in options.items() if name in format.options and value is not None}
     write_atomically(path, import_module(f"xpnet.export.{format.module}").content(model, **taken))

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.data import SETS
 from xpnet.errors import ConfigError, one_line
-from xpnet.export.layers import Layers, described, public_name
+from xpnet.export.layers import Layers, described, input_dtype, public_name
 from xpnet.model import (
     Ensemble,
     Measured,
@@ -65,6 +65,7 @@ def card(
     settings: Mapping[str, Any] | None = None,
     license: str | None = None,
     unsure: float = 0.0,
+    input: Literal["uint8", "float32"] | None = None,
 ) -> str:
     """The text of a model card.
 
@@ -72,6 +73,7 @@ def card(
     evidence : what the model was measured by.   settings : those that it was trained with, by their names.
     license : an identifier as hubs know it, such as "mit"; None if none was chosen, which the card says.
     unsure : the probability below which predictions are called unsure; 0 for none.
+    input : what the file takes, as in export.
     Raises ConfigError for a license that is no identifier.
     """
     if license is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}", license):
@@ -84,7 +86,7 @@ def card(
         "## Accuracy\n\n" + _accuracy(members[0], evidence),
         "## Calibration\n\n" + _calibration(members, evidence, unsure),
         "## Classes\n\n" + _classes(members[0], evidence),
-        "## Use\n\n" + f"    {one_line(use)}\n\n" + _input(members[0]),
+        "## Use\n\n" + f"    {one_line(use)}\n\n" + _input(members, file, input),
         "## Limits\n\n" + _limits(members[0], evidence),
         "## Licence\n\n" + _licence(members[0], license),
     ]
@@ -253,11 +255,22 @@ def _mistakes(names: Sequence[str], measured: Measured) -> str:
     return "The most frequent mistakes:\n\n" + _table(("is", "was classified as", "times"), rows)
 
 
-def _input(layers: Layers) -> str:
-    n = layers.sizes[0]
-    if layers.white is None:
-        return f"It takes rows of {n} features as they were in the data; they are scaled inside."
-    return f"It takes {n} pixels, row by row, from 0 to {layers.white:g}, as they come; they are scaled inside."
+def _input(members: Sequence[Layers], file: str, input: str | None) -> str:
+    """What the file takes; arrays of some formats have a shape, and one a dtype, that must be met."""
+    first, suffix = members[0], Path(file).suffix.lower()
+    n, shape = first.sizes[0], ", ".join(map(str, first.input_shape))
+    takes = {
+        ".onnx": f"an array of {input_dtype(members, input)} of shape (n, {shape})",
+        ".pt": f"a tensor of any dtype, of shape (n, {shape})",
+        ".keras": f"an array of shape (n, {shape})",
+    }
+    if first.white is None:
+        what = "features as they were in the data"
+        given = f"{takes[suffix]}, n rows of {what}" if suffix in takes else f"rows of {n} {what}"
+    else:
+        what = f"from 0 to {first.white:g}, as they come"
+        given = f"{takes[suffix]}, pixels {what}" if suffix in takes else f"{n} pixels, row by row, {what}"
+    return f"It takes {given}; they are scaled inside."
 
 
 def _limits(layers: Layers, evidence: Evidence) -> str:

@@ -80,13 +80,11 @@ def _is_installed(package: str) -> bool:
 def _built(keras: Any, members: tuple[Layers, ...]) -> Any:
     """The Keras model of some networks."""
     first = members[0]
-    fits = math.prod(first.schema.image_shape) == first.sizes[0]
-    shape = first.schema.image_shape if fits else (first.sizes[0],)
     dtype = max((_scaled_in(each) for each in members), key=lambda dtype: dtype.itemsize)
     if dtype == np.float64 and keras.backend.backend() == "jax":
         raise ConfigError("the model's input is float64, which Keras on JAX has not: set KERAS_BACKEND=torch")
-    given = keras.Input(shape, dtype=dtype.name, name="input")
-    flat = keras.layers.Flatten(name="flatten")(given) if len(shape) > 1 else given
+    given = keras.Input(first.input_shape, dtype=dtype.name, name="input")
+    flat = keras.layers.Flatten(name="flatten")(given) if len(first.input_shape) > 1 else given
     outputs = [
         _Network(keras, each, f"member_{i}_" if len(members) > 1 else "").outputs(flat)
         for i, each in enumerate(members)

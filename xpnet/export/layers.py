@@ -1,6 +1,7 @@
 """What every target is written from: a trained network as a plain list of affine layers, with its data's scaling."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -78,6 +79,12 @@ class Layers:
     def n_params(self) -> int:
         """Number of weights and biases."""
         return sum(a.size for a in (*self.weights, *self.biases))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example, where a file's input has a shape: that of a picture, or the number of features."""
+        shape = self.schema.image_shape
+        return shape if math.prod(shape) == self.sizes[0] else (self.sizes[0],)
 
 
 def public_name(data: str) -> str:

@@ -99,8 +99,7 @@ def content(
     if sum(a.nbytes for each in members for a in each.weights) > MAX_BYTES:
         raise ConfigError("the model is larger than the 2 GB that an ONNX file can hold")
     graph = Graph()
-    shape = first.schema.image_shape if math.prod(first.schema.image_shape) == first.sizes[0] else (first.sizes[0],)
-    flat = graph.op("Flatten", "input", axis=1) if len(shape) > 1 else "input"
+    flat = graph.op("Flatten", "input", axis=1) if len(first.input_shape) > 1 else "input"
     dtype = np.dtype(np.float32) if quantize else max((each.dtype for each in members), key=lambda d: d.itemsize)
     found = []
     for i, each in enumerate(members):
@@ -117,7 +116,8 @@ def content(
     if first.task == "classification":
         graph.op("ArgMax", name, axis=1, keepdims=0, name="class")
         results.append(helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["n"]))
-    given = helper.make_tensor_value_info("input", helper.np_dtype_to_tensor_dtype(np.dtype(takes)), ["n", *shape])
+    shape = ["n", *first.input_shape]
+    given = helper.make_tensor_value_info("input", helper.np_dtype_to_tensor_dtype(np.dtype(takes)), shape)
     body = helper.make_graph(graph.nodes, "xpnet", [given], results, list(graph.constants.values()))
     file = helper.make_model(
         body,

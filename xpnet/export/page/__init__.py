@@ -50,6 +50,7 @@ def content(
     *,
     quantize: Literal["int8"] | None = None,
     examples: Split | None = None,
+    examples_of: Literal["test", "train"] = "test",
     about: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The page of a model, or of several whose outputs are averaged: for pictures a paper, for features sliders.
@@ -57,6 +58,7 @@ def content(
     quantize : "int8" keeps the weights in a byte each. By default they are so if that changes no answer of the
         examples, else they have 14 bits if that changes at most one in a thousand; those of small networks are float32.
     examples : of the model's data: the page begins with some of them, and takes the features' ranges from them.
+    examples_of : the split that they are, which the page says.
     about : what else the page says of the model.
     Raises ConfigError for a network of more features than a form has room for.
     """
@@ -78,6 +80,7 @@ def content(
         "picture": None if picture is None else {"form": picture[0], "height": picture[1], "width": picture[2]},
         "features": None if picture is not None else ranges(first, examples and examples[:LOOKED_AT]),
         "members": [_member(each, bits) for each in layers],
+        "split": "Training" if examples_of == "train" else "Test",
         "examples": None if examples is None else _examples(members[0], first, examples, picture is not None),
     }
     found |= _texts(layers, found, bits, about or {})
@@ -172,13 +175,18 @@ def _examples(model: Model, layers: Layers, split: Split, drawn: bool) -> dict[s
     if found is None:
         return None
     n = found["n"]
-    logger.info("%d test examples are in the page", n)
+    logger.info("%d examples are in the page", n)
     found["indices"] = indices[:n].tolist()
     if targets is not None and layers.task == "classification":
         found["labels"] = [one_line(layers.classes[k]) for k in targets[indices[:n]].tolist()]
     elif targets is not None and layers.task == "regression":
-        found["labels"] = [", ".join(f"{value:.4g}" for value in row) for row in targets[indices[:n]].tolist()]
+        found["labels"] = [", ".join(map(_plain, row)) for row in targets[indices[:n]].tolist()]
     return found
+
+
+def _plain(value: float) -> str:
+    """A number as answer.js writes it."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: Mapping[str, Any]) -> dict[str, str]:
@@ -191,20 +199,24 @@ def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: 
     single = all(len(name) == 1 for name in first.classes)
     of = [kind for kind, is_so in (("digit", str.isdecimal), ("letter", str.isalpha)) if all(map(is_so, first.classes))]
     kind = of[0] if single and of else "picture"
-    parts = [f"{key.replace('_', ' ')} {_figure(key, value)}" for key, value in about.items()]
+    parts = [_figure(key, value) for key, value in about.items()]
     parts += [f"{bits}-bit weights", f"written by xpnet {__version__}", "works offline: nothing leaves this page"]
     return {
         "title": f"Draw a {kind}" if found["picture"] else "Ask the network",
         "about": one_line(what + trained),
         "colophon": one_line(" · ".join(parts)),
-        "example": f"Test {kind}" if found["picture"] else "Test example",
+        "example": f"{found['split']} {kind if found['picture'] else 'example'}",
     }
 
 
 def _figure(key: str, value: Any) -> str:
+    """An entry of about in words; scores are as the commands write them."""
+    name = key.replace("_", " ")
     if not isinstance(value, float):
-        return str(value)
-    return f"{100 * value:.2f} %" if key.endswith("accuracy") else f"{value:.4g}"
+        return f"{name} {value}"
+    if key == "test_r2":
+        return f"test R2 {value:.4f}"
+    return f"{name} {100 * value:.2f} %" if key.endswith("accuracy") else f"{name} {value:.4g}"
 
 
 def _filled(model: dict[str, Any]) -> bytes:

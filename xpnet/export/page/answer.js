@@ -2,8 +2,9 @@
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const members = model.members.map(unpackedMember);
+const numbers = model.task === "regression"; // outputs that no bar can show
 const MOST = 10; // as many classes have a bar, and as many features a reason
-let chosen = null; // the output that is explained, where it is not the answer
+let chosen = null; // the output that is explained, where it is not the answer, or the first number
 
 const $ = (selector) => document.querySelector(selector);
 
@@ -15,13 +16,15 @@ function add(parent, tag, className = "", text = "") {
   return element;
 }
 
-const nameOf = (k) => model.classes[k] ?? (model.n_outputs > 1 ? `output ${k + 1}` : "the answer");
+const nameOf = (k) => model.classes[k] ?? (model.n_outputs > 1 ? `output ${k}` : "the answer");
 const percent = (p) => (Number.isFinite(p) ? `${(100 * p).toFixed(1)} %` : "not a number");
 
-function plain(value) {
+/** A number of so many digits; below 1e9 more, if its whole part has them. */
+function plain(value, digits = 4) {
   if (!Number.isFinite(value)) return "not a number";
   const size = Math.abs(value);
-  return size && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  if (size && (size < 1e-3 || size >= 1e9)) return value.toExponential(digits - 2);
+  return String(size >= 10 ** digits ? Math.round(value) : Number(value.toPrecision(digits)));
 }
 
 const shown = (value) => (model.percent ? percent(value) : plain(value));
@@ -29,7 +32,7 @@ const shown = (value) => (model.percent ? percent(value) : plain(value));
 /** The outputs as words: what is sure of them, the name, and the value. */
 function words(outputs) {
   const all = Array.from(outputs), best = all.indexOf(Math.max(...all));
-  if (model.task === "regression") {
+  if (numbers) {
     if (all.length === 1) return { unsure: "", name: shown(all[0]), value: model.classes[0] ?? "" };
     return { unsure: "", name: all.map((value, k) => `${nameOf(k)} ${shown(value)}`).join(", "), value: "" };
   }
@@ -42,9 +45,10 @@ function words(outputs) {
   return { unsure, name: nameOf(best), value: `${model.percent ? "" : "output "}${shown(all[best])}` };
 }
 
-/** The outputs that are shown, in their order: all, or of many the largest. */
+/** The outputs that can be chosen, in their order: numbers where there are several; classes, of many the largest. */
 function listed(outputs) {
   const all = Array.from(outputs, (_, k) => k);
+  if (numbers) return all.length > 1 ? all : [];
   return all.length <= MOST ? all : all.sort((a, b) => outputs[b] - outputs[a] || a - b).slice(0, MOST);
 }
 
@@ -61,28 +65,30 @@ function show(inputs, seen = null) {
   for (const part of ["unsure", "name", "value"]) $(`#${part}`).textContent = said[part];
   $("#said").classList.toggle("long", said.name.length > 3);
   $("#said").classList.toggle("longer", said.name.length > 14);
-  const best = outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b), -Infinity)), k = chosen ?? Math.max(0, best);
+  const best = numbers ? -1 : outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b), -Infinity));
+  const k = chosen ?? Math.max(0, best);
   paintBars(outputs, inputs ? k : -1, inputs ? best : -1);
   const given = inputs ? contributions(members, traces, k) : null;
   if (model.picture) paintMaps(seen, given);
   else paintReasons(given);
-  paintBalance(given, k, inputs && model.task !== "regression");
+  paintBalance(given, k);
   paintLayers(traces);
   return said;
 }
 
 /** Tell a screen reader, when a stroke is done and not at every point of it. */
 function tell({ unsure, name, value }) {
-  $("#live").textContent = [unsure, name, value].filter(Boolean).join(" ");
+  $("#live").textContent = [unsure, name, value].filter(Boolean).join(" ") || "the paper is empty";
 }
 
 function paintBars(outputs, k, best) {
-  const bars = $("#bars"), order = model.task === "regression" ? [] : listed(outputs);
+  const bars = $("#bars"), order = listed(outputs);
   while (bars.children.length < order.length) {
     const button = add(add(bars, "li"), "button");
     button.type = "button";
     for (const part of ["label", "track", "value"]) add(button, "span", part);
     add(button.children[1], "i");
+    button.children[1].hidden = numbers;
     button.addEventListener("click", () => {
       chosen = chosen === Number(button.value) ? null : Number(button.value);
       again();
@@ -145,21 +151,20 @@ function paintReasons(given) {
     const bar = add(add(row, "span", "track"), "i"), share = 50 * Math.abs(given[i]) / most;
     bar.style.width = `${share}%`;
     bar.style.left = given[i] < 0 ? `${50 - share}%` : "50%";
-    add(row, "span", "value", given[i] ? `${given[i] < 0 ? "−" : "+"}${Math.abs(given[i]).toPrecision(3)}` : "0");
+    add(row, "span", "value", given[i] ? `${given[i] < 0 ? "−" : "+"}${plain(Math.abs(given[i]), 3)}` : "0");
   }
 }
 
-function paintBalance(given, k, shares) {
-  const one = model.task === "regression" && model.n_outputs === 1;
-  $("#why figcaption").textContent = !given ? "What speaks for and against" :
-    one ? "What raised and lowered it" : `What spoke for and against ${nameOf(k)}`;
+function paintBalance(given, k) {
+  const did = numbers ? "raised and lowered" : "spoke for and against", one = numbers && model.n_outputs === 1;
+  $("#why figcaption").textContent = `What ${did} ${one || !given ? "it" : nameOf(k)}`;
   $("#why canvas").setAttribute("aria-label", $("#why figcaption").textContent);
   const all = given ? given.reduce((sum, value) => sum + Math.abs(value), 0) : 0;
   const plus = all ? given.reduce((sum, value) => sum + Math.max(0, value), 0) / all : 0;
   const note = $("#balance");
   note.replaceChildren();
   if (!all) return;
-  const [up, down] = shares ? ["for", "against"] : ["up", "down"];
+  const [up, down] = numbers ? ["up", "down"] : ["for", "against"];
   add(note, "span", "for", `${up} ${Math.round(100 * plus)} %`);
   note.append(", ");
   add(note, "span", "against", `${down} ${100 - Math.round(100 * plus)} %`);
@@ -190,4 +195,7 @@ function paintLayers(traces) {
 $("#title").textContent = document.title = model.title;
 $("#about").textContent = model.about;
 $("#colophon").textContent = model.colophon;
-$("#choose").textContent = model.task === "regression" ? "" : "Choose a bar to see what spoke for it and against.";
+const few = model.n_outputs <= MOST ? "" :
+  `The ${MOST} ${model.percent ? "most probable" : "largest"} of ${model.n_outputs} are shown. `;
+$("#choose").textContent = !numbers ? `${few}Choose a bar to see what spoke for it and against.` :
+  model.n_outputs > 1 ? "Choose a number to see what raised and lowered it." : "";

@@ -48,10 +48,16 @@ function drawNow() {
   const seen = seenNow();
   paintPaper();
   $("#sheet").classList.toggle("keyed", key !== null);
-  $("#undo").disabled = !items.length;
-  $("#clear").disabled = !seen;
+  enable($("#undo"), items.length > 0);
+  enable($("#clear"), seen !== null);
   $("#drawing .caption").textContent = exampleText(seen && onPaper().example);
   return show(seen && inputsOf(seen), seen);
+}
+
+/** A button that is disabled cannot keep the focus, which would fall to the page's beginning: the paper takes it. */
+function enable(button, can) {
+  if (!can && document.activeElement === button) paper.focus({ preventScroll: true });
+  button.disabled = !can;
 }
 
 function paintPaper() {
@@ -121,6 +127,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 function keyed(event) {
   const arrow = ARROWS[event.key], control = event.ctrlKey || event.metaKey;
   const back = event.key === "Backspace" || (control && event.key === "z");
+  if (event.altKey || (arrow && control)) return; // the browser's own, such as back and forward
   if (!arrow && !back && event.key !== " " && event.key !== "Escape") return;
   event.preventDefault();
   if (back) return undo();
@@ -176,7 +183,7 @@ function unpackedPictures({ n, white, pixels }) {
 function exampleText(which) {
   if (which === null || which === undefined || which < 0) return "";
   const label = examples.labels?.[which];
-  return `Test example ${examples.indices[which]}${label === undefined ? "" : `, labelled ${label}`}`;
+  return `${model.split} example ${examples.indices[which]}${label === undefined ? "" : `, labelled ${label}`}`;
 }
 
 function nextExample() {
@@ -198,7 +205,7 @@ function soon() {
 
 function startDrawing() {
   $("#drawing").hidden = false;
-  paper.style.aspectRatio = `${wide} / ${tall}`;
+  document.body.style.setProperty("--ratio", wide / tall);
   paper.addEventListener("pointerdown", penDown);
   paper.addEventListener("pointermove", penMoved);
   paper.addEventListener("pointerup", penUp);

@@ -74,7 +74,7 @@ def ranges(layers: Layers, examples: Split | None) -> list[dict[str, Any]]:
     of the mean, or least and largest.
     """
     n = layers.sizes[0]
-    columns = layers.schema.columns or tuple(f"feature {i}" for i in range(1, n + 1))
+    columns = layers.schema.columns or tuple(f"feature {i}" for i in range(n))
     if examples is not None:
         values = np.asarray(examples.images).reshape(-1, n).astype(np.float64)
         low, high, start = values.min(axis=0), values.max(axis=0), np.median(values, axis=0)

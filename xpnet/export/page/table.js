@@ -19,8 +19,11 @@ function setRow(values, which = null) {
 function setField(i, value) {
   const [slider, number] = $("#sliders").children[i].querySelectorAll("input");
   slider.value = value;
-  number.value = Number(value.toPrecision(6));
+  number.value = inField(value);
 }
+
+/** A number as a field has room for. */
+const inField = (value) => (String(value).length > 10 ? plain(value, 5) : value);
 
 /** A slider, and a field for numbers outside its range. */
 function addSlider({ name, low, high, step, start }, i) {
@@ -34,16 +37,17 @@ function addSlider({ name, low, high, step, start }, i) {
   Object.assign(slider, { id: `feature${i}`, min: low, max: high, disabled: low === high });
   label.htmlFor = slider.id;
   number.setAttribute("aria-label", `${name}, as a number`);
-  const changed = (value, other) => {
+  const changed = (value, other, text) => {
     if (!Number.isFinite(value)) return;
     row[i] = value;
     rowExample = null;
-    other.value = value;
+    other.value = text;
     askNow();
   };
-  slider.addEventListener("input", () => changed(slider.valueAsNumber, number));
-  number.addEventListener("input", () => changed(number.valueAsNumber, slider));
+  slider.addEventListener("input", () => changed(slider.valueAsNumber, number, inField(slider.valueAsNumber)));
+  number.addEventListener("input", () => changed(number.valueAsNumber, slider, number.value));
   for (const input of [slider, number]) input.addEventListener("change", () => tell(askNow()));
+  number.addEventListener("change", () => number.value || setField(i, row[i])); // cleared: what is still asked
   setField(i, start);
 }
 
