@@ -415,6 +415,14 @@ def test_a_batch_whose_weights_are_all_zero_has_no_say() -> None:
         assert np.allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("weights", "of_classes"), [(-1.0, None), (1.0, {0: -5}), (1.0, {0: np.nan}), (1.0, {0: np.inf})], ids=str
+)
+def test_weights_below_zero_or_not_finite_are_refused(weights: float, of_classes: dict[int, float] | None) -> None:
+    with pytest.raises(ValueError, match=r"^sample_weight and class_weight must be finite and >= 0\.$"):
+        MLPClassifier(**QUICK, class_weight=of_classes).fit(X, Y, np.full(len(X), weights))
+
+
 def test_examples_held_out_with_no_weight_are_refused() -> None:
     weights = np.zeros(len(X))
     weights[0] = 1

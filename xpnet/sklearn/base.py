@@ -139,12 +139,14 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             raise ValueError("class_weight='balanced' needs all examples, which partial_fit does not have: pass a dict")
         dtype = np.dtype(_dtype_of(X))
         given = to_numpy(sample_weight) if home_of(sample_weight) else sample_weight
-        weights = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
+        weights: NDArray[Any] = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
+            weights = np.asarray(weights * compute_sample_weight(self.class_weight, y), dtype)
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError("sample_weight and class_weight must be finite and >= 0.")
         if not np.any(weights):
             raise ValueError("sample_weight and class_weight leave no example with a weight above 0.")
-        return np.asarray(weights, dtype)
+        return weights
 
     def _begin(self, network: MLP, dtype: str) -> None:
         """Draw the first parameters, the same as scikit-learn from the same random_state.
