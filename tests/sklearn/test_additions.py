@@ -155,6 +155,7 @@ def test_validation_data_may_have_names_and_be_sparse() -> None:
         ((HELD[0], HELD[1], HELD[1]), "validation_data must be a pair"),
         ((HELD[0][:, :2], HELD[1]), "X has 2 features, but MLPClassifier is expecting 4 features as input"),
         ((HELD[0], HELD[1][:-1]), "Found input variables with inconsistent numbers of samples"),
+        ((HELD[0], np.eye(3, dtype=int)[HELD[1]]), "^validation_data: `y` has several labels for each example, but"),
         ((HELD[0], HELD[1] + 7), "`y` has classes not in `self.classes_`"),
         ((np.full_like(HELD[0], np.nan), HELD[1]), "Input X contains NaN"),
     ],
@@ -162,6 +163,11 @@ def test_validation_data_may_have_names_and_be_sparse() -> None:
 def test_validation_data_that_does_not_fit(validation_data: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**QUICK).fit(X, Y, validation_data=validation_data)
+
+
+def test_validation_data_of_other_outputs() -> None:
+    with pytest.raises(ValueError, match=r"^validation_data: `y` has 3 outputs, not 2\.$"):
+        MLPRegressor(**QUICK).fit(X, X[:, :2], validation_data=(X, X[:, :3]))
 
 
 def test_validation_data_may_lack_a_class_where_training_continues() -> None:

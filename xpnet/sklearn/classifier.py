@@ -81,12 +81,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             if home_of(given) not in (None, ("numpy", "cpu")):
                 self.classes_ = select_for(like).to_device(self.classes_) if home_of(like) else self.classes_
         else:
-            self._check_classes(unique_labels(y), partial=partial)
+            self._check_classes(y, partial=partial)
         return self._encoded(y, dtype)
 
-    def _check_classes(self, found: NDArray[Any], *, partial: bool) -> None:
-        """Raise ValueError for classes that training cannot continue with."""
-        known = self._label_binarizer.classes_
+    def _check_classes(self, y: NDArray[Any], *, partial: bool) -> None:
+        """Raise ValueError for targets that training cannot continue with."""
+        found, known = unique_labels(y), to_numpy(self.classes_)
+        if type_of_target(y).startswith("multilabel") != self._multilabel():
+            raise ValueError(
+                "`y` has one class for each example, but the network is for several labels."
+                if self._multilabel()
+                else "`y` has several labels for each example, but the network is for one class."
+            )
         if not partial and set(found) != set(known):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
