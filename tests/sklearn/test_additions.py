@@ -298,6 +298,26 @@ def test_a_model_predicts_the_same(tmp_path: Path, task: str, settings: dict[str
     assert clone(wrapped).fit(X, targets.get(task, Y)).model_.network.loss == fitted.model_.network.loss
 
 
+def test_a_model_of_one_class_predicts_it() -> None:
+    names = np.full(len(X), "iris")
+    model = MLPClassifier(**QUICK).fit(X, names).model_
+    assert (model.task, model.classes) == ("classification", ("iris",))
+    assert model.evaluate(X, names).accuracy == 1.0
+    wrapped = MLPClassifier.from_model(model)
+    assert (wrapped.predict(X) == names).all()
+    assert np.array_equal(wrapped.predict_proba(X), np.ones((len(X), 1)))
+    assert np.array_equal(wrapped.predict_log_proba(X), np.zeros((len(X), 1)))
+
+
+def test_a_model_of_one_label_has_one_probability() -> None:
+    network = xpnet.MLP((4, 8, 1), loss="binary-cross-entropy")
+    model = xpnet.fit(network, (X, (Y > 0)[:, None].astype(int)), epochs=2, device="cpu", progress=False).model
+    wrapped = MLPClassifier.from_model(model)
+    assert np.array_equal(wrapped.predict(X), model.predict(X))
+    np.testing.assert_allclose(wrapped.predict_proba(X), model.outputs(X), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(wrapped.predict_log_proba(X)), model.outputs(X), rtol=1e-6)
+
+
 def test_names_go_into_the_model() -> None:
     pandas = pytest.importorskip("pandas", reason="names of features are a DataFrame's")
     frame = pandas.DataFrame(X, columns=IRIS.feature_names)
