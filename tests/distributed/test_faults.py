@@ -142,7 +142,9 @@ for name, arguments in {
     "settings": {"lr": 0.1 * (rank + 1)},
     "network": {"network": xpnet.MLP((36, 8 + rank, 3))},
     "pace": {"checkpoint_every": 5 + rank},
+    "stopping": {"early_stopping": 3 if rank else None},
     "data": {"data": there(ends)},
+    "fewer": {"data": dataclasses.replace(data, train=data.train[: 330 - 30 * rank])},
     "weights": {"sample_weight": weights},
     "version": {},
     "data within": {"data": there(other), "out": "run"},
@@ -163,15 +165,17 @@ def test_processes_that_would_train_something_else() -> None:
     for rank in range(2):
         said = [line[2:] for line in found.out.splitlines() if line.startswith(f"{rank} ")]
         said = [re.sub(r"process (\d) on \S+(?= has|:)", r"process \1", line) for line in said]
-        assert said[:3] == [
+        assert said[:4] == [
             "settings: process 1 has another lr than process 0: 0.2 and 0.1",
             "network: process 1 has another hidden than process 0: (9,) and (8,)",
             "pace: process 1 has another checkpoint_every than process 0: 6 and 5",
+            "stopping: process 1 has another early_stopping than process 0: 3 and none",
         ]
-        assert re.fullmatch("data: process 1 has another data set than process 0: patterns.npz .* and .*", said[3])
-        assert re.fullmatch("weights: process 1 has another sample_weight than process 0: .* and .*", said[4])
-        assert said[5] == "version: process 1 has another numpy than process 0: 2.1 and 2.0"
-        assert re.fullmatch("data within: process 1 has another data set than process 0: .* and .*", said[6])
+        assert re.fullmatch("data: process 1 has another data set than process 0: patterns.npz .* and .*", said[4])
+        assert re.fullmatch("fewer: process 1 has another data set than process 0: patterns.npz .* and .*", said[5])
+        assert re.fullmatch("weights: process 1 has another sample_weight than process 0: .* and .*", said[6])
+        assert said[7] == "version: process 1 has another numpy than process 0: 2.1 and 2.0"
+        assert re.fullmatch("data within: process 1 has another data set than process 0: .* and .*", said[8])
     assert not Path("run", "checkpoints").exists()
 
 
