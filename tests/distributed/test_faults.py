@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import xpnet
+from tests.promises.resuming import result
 from xpnet.cli import main
 from xpnet.files import locked
 
@@ -69,6 +70,35 @@ def test_refused(n: int, arguments: list[str], before: str, status: int, line: s
     assert_line(found, status, f"xpnet: error: {line}")
     assert found.out == ""
     assert not Path("run").exists() or not any(Path("run").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out", "run", "--lr", "0.3"], "--lr than process 0 on HOST: 0.3 and none"),
+        (["--out", "run", "--from", "model"], "--from than process 0 on HOST: model and none"),
+        (["--out", "run", "--seeds", "2"], "--seeds than process 0 on HOST: 2 and none"),
+        (["--out", "run", "--dry-run"], "--dry-run than process 0 on HOST: True and False"),
+        (["--out", "elsewhere"], "--out than process 0 on HOST: elsewhere and run"),
+    ],
+    ids=lambda value: value[-2] if isinstance(value, list) else "",
+)
+def test_flags_that_one_process_has_alone(flags: list[str], said: str) -> None:
+    found = launch(2, training(*RUN, *SHARDS, before=f"sys.argv += {flags} if rank else ['--out', 'run']"))
+    assert_line(
+        found, 1, f"xpnet: error: process 1 on HOST has another {said}; start all processes with the same flags"
+    )
+    assert found.out == ""
+    assert not Path("run").exists()
+
+
+def test_data_that_one_process_has_elsewhere(whole: dict[str, Any]) -> None:
+    before = (
+        f"if rank: os.chdir('/'); sys.argv[sys.argv.index('--data') + 1] = {str(Path('patterns.npz').absolute())!r}"
+    )
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=before))
+    assert (found.status, found.err) == (0, "")
+    assert result(Path("run")) == whole
 
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
