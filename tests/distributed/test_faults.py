@@ -49,6 +49,7 @@ if rank == 0:
         (2, ["--hiden", "3"], "", 2, r"Unknown option: --hiden\. Did you mean --hidden\?"),
         (2, [], "sys.argv += ['--hiden'] * (rank == 0)", 2, r"Unknown option: --hiden\. Did you mean --hidden\?"),
         (2, [], "sys.argv += ['--hiden'] * rank", 2, r"process 1 on HOST: Unknown option: --hiden\. Did you .*"),
+        (2, [], "sys.argv[1] = ['train', 'trian'][rank]", 2, "process 1 on HOST: unknown command 'trian'; did you .*"),
         (2, ["--optimizer", "sdg"], "", 2, "--optimizer: unknown value 'sdg'; did you mean 'sgd'?.*"),
         (4, ["--shards", "2"], "", 2, r"--shards 2 cannot be dealt to 4 processes: start 1 or 2"),
         (3, SHARDS, "", 2, "mpiexec started 3 processes, which is not a power of two: start 2 or 4"),
@@ -63,7 +64,19 @@ if rank == 0:
         (2, SHARDS, FULL_DISK.format(0, 10**9), 2, "cannot write the run directory run: No space left on device; .*"),
         (2, ["--log", "tensorboard"], "sys.modules['tensorboardX'] = None", 1, "the TensorBoard log needs .*"),
     ],
-    ids=["flag", "flag of the first", "flag of another", "value", "shards", "three", "data", "mpi4py", "disk", "log"],
+    ids=[
+        "flag",
+        "flag of the first",
+        "flag of another",
+        "command",
+        "value",
+        "shards",
+        "three",
+        "data",
+        "mpi4py",
+        "disk",
+        "log",
+    ],
 )
 def test_refused(n: int, arguments: list[str], before: str, status: int, line: str) -> None:
     found = launch(n, training(*RUN, *arguments, "--out", "run", before=before))

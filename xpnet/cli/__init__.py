@@ -176,10 +176,10 @@ def _as_typed(error: ConfigError, typed: Sequence[str]) -> str:
 
 
 def _in_team(command: str) -> bool:
-    """Whether this process is one of several that run a command together."""
+    """Whether this process is one of several that run a command together, as they may where it is misspelt."""
     from xpnet.distributed import launched
 
-    return command in ("train", "info") and launched()[1] > 1
+    return (command in ("train", "info") or command not in COMMANDS) and launched()[1] > 1
 
 
 class _StderrLines(logging.Handler):
