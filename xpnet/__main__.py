@@ -26,7 +26,7 @@ def main() -> int:
         from xpnet.distributed import abandon, launched
 
         interrupted = isinstance(error, KeyboardInterrupt)
-        if launched()[1] > 1 and sys.argv[1:2] == ["train"]:
+        if launched()[1] > 1 and sys.argv[1:2] in (["train"], ["info"]):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it takes a second or two
             if interrupted:
                 abandon("interrupted", 130, title="xpnet: ")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import xpnet
+from tests.promises.resuming import result
 from xpnet.cli import main
 from xpnet.files import locked
 
@@ -46,6 +47,9 @@ if rank == 0:
     ("n", "arguments", "before", "status", "line"),
     [
         (2, ["--hiden", "3"], "", 2, r"Unknown option: --hiden\. Did you mean --hidden\?"),
+        (2, [], "sys.argv += ['--hiden'] * (rank == 0)", 2, r"Unknown option: --hiden\. Did you mean --hidden\?"),
+        (2, [], "sys.argv += ['--hiden'] * rank", 2, r"process 1 on HOST: Unknown option: --hiden\. Did you .*"),
+        (2, [], "sys.argv[1] = ['train', 'trian'][rank]", 2, "process 1 on HOST: unknown command 'trian'; did you .*"),
         (2, ["--optimizer", "sdg"], "", 2, "--optimizer: unknown value 'sdg'; did you mean 'sgd'?.*"),
         (4, ["--shards", "2"], "", 2, r"--shards 2 cannot be dealt to 4 processes: start 1 or 2"),
         (3, SHARDS, "", 2, "mpiexec started 3 processes, which is not a power of two: start 2 or 4"),
@@ -60,13 +64,54 @@ if rank == 0:
         (2, SHARDS, FULL_DISK.format(0, 10**9), 2, "cannot write the run directory run: No space left on device; .*"),
         (2, ["--log", "tensorboard"], "sys.modules['tensorboardX'] = None", 1, "the TensorBoard log needs .*"),
     ],
-    ids=["flag", "value", "shards", "three", "data", "mpi4py", "disk", "log"],
+    ids=[
+        "flag",
+        "flag of the first",
+        "flag of another",
+        "command",
+        "value",
+        "shards",
+        "three",
+        "data",
+        "mpi4py",
+        "disk",
+        "log",
+    ],
 )
 def test_refused(n: int, arguments: list[str], before: str, status: int, line: str) -> None:
     found = launch(n, training(*RUN, *arguments, "--out", "run", before=before))
     assert_line(found, status, f"xpnet: error: {line}")
     assert found.out == ""
     assert not Path("run").exists() or not any(Path("run").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out", "run", "--lr", "0.3"], "--lr than process 0 on HOST: 0.3 and none"),
+        (["--out", "run", "--from", "model"], "--from than process 0 on HOST: model and none"),
+        (["--out", "run", "--seeds", "2"], "--seeds than process 0 on HOST: 2 and none"),
+        (["--out", "run", "--dry-run"], "--dry-run than process 0 on HOST: True and False"),
+        (["--out", "elsewhere"], "--out than process 0 on HOST: elsewhere and run"),
+    ],
+    ids=lambda value: value[-2] if isinstance(value, list) else "",
+)
+def test_flags_that_one_process_has_alone(flags: list[str], said: str) -> None:
+    found = launch(2, training(*RUN, *SHARDS, before=f"sys.argv += {flags} if rank else ['--out', 'run']"))
+    assert_line(
+        found, 1, f"xpnet: error: process 1 on HOST has another {said}; start all processes with the same flags"
+    )
+    assert found.out == ""
+    assert not Path("run").exists()
+
+
+def test_data_that_one_process_has_elsewhere(whole: dict[str, Any]) -> None:
+    before = (
+        f"if rank: os.chdir('/'); sys.argv[sys.argv.index('--data') + 1] = {str(Path('patterns.npz').absolute())!r}"
+    )
+    found = launch(2, training(*RUN, *SHARDS, "--out", "run", before=before))
+    assert (found.status, found.err) == (0, "")
+    assert result(Path("run")) == whole
 
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -140,7 +185,9 @@ for name, arguments in {
     "settings": {"lr": 0.1 * (rank + 1)},
     "network": {"network": xpnet.MLP((36, 8 + rank, 3))},
     "pace": {"checkpoint_every": 5 + rank},
+    "stopping": {"early_stopping": 3 if rank else None},
     "data": {"data": there(ends)},
+    "fewer": {"data": dataclasses.replace(data, train=data.train[: 330 - 30 * rank])},
     "weights": {"sample_weight": weights},
     "version": {},
     "data within": {"data": there(other), "out": "run"},
@@ -161,15 +208,17 @@ def test_processes_that_would_train_something_else() -> None:
     for rank in range(2):
         said = [line[2:] for line in found.out.splitlines() if line.startswith(f"{rank} ")]
         said = [re.sub(r"process (\d) on \S+(?= has|:)", r"process \1", line) for line in said]
-        assert said[:3] == [
+        assert said[:4] == [
             "settings: process 1 has another lr than process 0: 0.2 and 0.1",
             "network: process 1 has another hidden than process 0: (9,) and (8,)",
             "pace: process 1 has another checkpoint_every than process 0: 6 and 5",
+            "stopping: process 1 has another early_stopping than process 0: 3 and none",
         ]
-        assert re.fullmatch("data: process 1 has another data set than process 0: patterns.npz .* and .*", said[3])
-        assert re.fullmatch("weights: process 1 has another sample_weight than process 0: .* and .*", said[4])
-        assert said[5] == "version: process 1 has another numpy than process 0: 2.1 and 2.0"
-        assert re.fullmatch("data within: process 1 has another data set than process 0: .* and .*", said[6])
+        assert re.fullmatch("data: process 1 has another data set than process 0: patterns.npz .* and .*", said[4])
+        assert re.fullmatch("fewer: process 1 has another data set than process 0: patterns.npz .* and .*", said[5])
+        assert re.fullmatch("weights: process 1 has another sample_weight than process 0: .* and .*", said[6])
+        assert said[7] == "version: process 1 has another numpy than process 0: 2.1 and 2.0"
+        assert re.fullmatch("data within: process 1 has another data set than process 0: .* and .*", said[8])
     assert not Path("run", "checkpoints").exists()
 
 

@@ -148,6 +148,12 @@ def test_three_processes() -> None:
     assert (status, out, err) == (2, "", message)
 
 
+@needs_mpi
+def test_a_wrong_flag_of_all_processes() -> None:
+    message = "xpnet: error: Unknown option: --jso. Did you mean --json?\n"
+    assert launch(2, ["-m", "xpnet", "info", "--jso"]) == (2, "", message)
+
+
 MISSING = """
 import sys
 from xpnet.distributed import abandon, launched, started

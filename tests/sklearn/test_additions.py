@@ -155,6 +155,7 @@ def test_validation_data_may_have_names_and_be_sparse() -> None:
         ((HELD[0], HELD[1], HELD[1]), "validation_data must be a pair"),
         ((HELD[0][:, :2], HELD[1]), "X has 2 features, but MLPClassifier is expecting 4 features as input"),
         ((HELD[0], HELD[1][:-1]), "Found input variables with inconsistent numbers of samples"),
+        ((HELD[0], np.eye(3, dtype=int)[HELD[1]]), "^validation_data: `y` has several labels for each example, but"),
         ((HELD[0], HELD[1] + 7), "`y` has classes not in `self.classes_`"),
         ((np.full_like(HELD[0], np.nan), HELD[1]), "Input X contains NaN"),
     ],
@@ -162,6 +163,11 @@ def test_validation_data_may_have_names_and_be_sparse() -> None:
 def test_validation_data_that_does_not_fit(validation_data: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**QUICK).fit(X, Y, validation_data=validation_data)
+
+
+def test_validation_data_of_other_outputs() -> None:
+    with pytest.raises(ValueError, match=r"^validation_data: `y` has 3 outputs, not 2\.$"):
+        MLPRegressor(**QUICK).fit(X, X[:, :2], validation_data=(X, X[:, :3]))
 
 
 def test_validation_data_may_lack_a_class_where_training_continues() -> None:
@@ -292,6 +298,26 @@ def test_a_model_predicts_the_same(tmp_path: Path, task: str, settings: dict[str
     assert clone(wrapped).fit(X, targets.get(task, Y)).model_.network.loss == fitted.model_.network.loss
 
 
+def test_a_model_of_one_class_predicts_it() -> None:
+    names = np.full(len(X), "iris")
+    model = MLPClassifier(**QUICK).fit(X, names).model_
+    assert (model.task, model.classes) == ("classification", ("iris",))
+    assert model.evaluate(X, names).accuracy == 1.0
+    wrapped = MLPClassifier.from_model(model)
+    assert (wrapped.predict(X) == names).all()
+    assert np.array_equal(wrapped.predict_proba(X), np.ones((len(X), 1)))
+    assert np.array_equal(wrapped.predict_log_proba(X), np.zeros((len(X), 1)))
+
+
+def test_a_model_of_one_label_has_one_probability() -> None:
+    network = xpnet.MLP((4, 8, 1), loss="binary-cross-entropy")
+    model = xpnet.fit(network, (X, (Y > 0)[:, None].astype(int)), epochs=2, device="cpu", progress=False).model
+    wrapped = MLPClassifier.from_model(model)
+    assert np.array_equal(wrapped.predict(X), model.predict(X))
+    np.testing.assert_allclose(wrapped.predict_proba(X), model.outputs(X), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(wrapped.predict_log_proba(X)), model.outputs(X), rtol=1e-6)
+
+
 def test_names_go_into_the_model() -> None:
     pandas = pytest.importorskip("pandas", reason="names of features are a DataFrame's")
     frame = pandas.DataFrame(X, columns=IRIS.feature_names)
@@ -413,6 +439,14 @@ def test_a_batch_whose_weights_are_all_zero_has_no_say() -> None:
     expected = MLPClassifier(**settings, momentum=0.0).fit(X[10:], Y[10:])
     for a, b in zip(found.coefs_, expected.coefs_, strict=True):
         assert np.allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "of_classes"), [(-1.0, None), (1.0, {0: -5}), (1.0, {0: np.nan}), (1.0, {0: np.inf})], ids=str
+)
+def test_weights_below_zero_or_not_finite_are_refused(weights: float, of_classes: dict[int, float] | None) -> None:
+    with pytest.raises(ValueError, match=r"^sample_weight and class_weight must be finite and >= 0\.$"):
+        MLPClassifier(**QUICK, class_weight=of_classes).fit(X, Y, np.full(len(X), weights))
 
 
 def test_examples_held_out_with_no_weight_are_refused() -> None:

@@ -294,6 +294,23 @@ def test_classes_may_come_later() -> None:
     assert len(later.loss_curve_) == 61
 
 
+def test_classes_and_several_labels_do_not_follow_each_other() -> None:
+    labels = np.eye(3, dtype=int)[Y]
+    several, one = "`y` has several labels for each example", "`y` has one class for each example"
+    for first, then, message in ((Y, labels, several), (labels, Y, one)):
+        with pytest.raises(ValueError, match=message):
+            MLPClassifier(**QUICK, warm_start=True).fit(X, first).fit(X, then)
+        with pytest.raises(ValueError, match=message):
+            MLPClassifier(**QUICK).partial_fit(X, first, classes=[0, 1, 2]).partial_fit(X, then)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_batch_norm_stays_as_it_was(normalized: bool) -> None:
+    fitted = MLPClassifier(**QUICK, warm_start=True, batch_norm=normalized).fit(X, Y)
+    with pytest.raises(ValueError, match=r"^training continues with another batch_norm: leave it as it was"):
+        fitted.set_params(batch_norm=not normalized).fit(X, Y)
+
+
 def test_early_stopping_in_part() -> None:
     """Which scikit-learn refuses: each call holds rows out, and the weights stay those of the last."""
     fitted = MLPClassifier(**QUICK, early_stopping=True)

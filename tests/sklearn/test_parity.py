@@ -354,10 +354,12 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "other classes": lambda m: began(m).partial_fit(X, Y, classes=[1, 2]),
     "a class that is not there": lambda m: began(m).partial_fit(X, Y + 1),
     "too few classes": lambda m: m.MLPClassifier().partial_fit(X, Y, classes=[0]),
+    "too few classes of labels": lambda m: m.MLPClassifier().partial_fit(X, np.eye(3, dtype=int)[Y], classes=[0, 1]),
     "other features later": lambda m: began(m).partial_fit(X[:, :3], Y),
     "lbfgs in part": lambda m: m.MLPClassifier(solver="lbfgs").partial_fit(X, Y, classes=[0, 1]),
     "other classes at a warm start": lambda m: fitted(m, warm_start=True).fit(X, 2 * Y),
     "a class of one row": lambda m: m.MLPClassifier(early_stopping=True).fit(X[:4], [0, 0, 0, 1]),
+    "half a unit": lambda m: m.MLPRegressor(hidden_layer_sizes=(4.5,)).fit(X, Y),
     "numbers too large": lambda m: m.MLPRegressor().fit(np.where(X > 0.5, 1e308, X), Y),
     **{f"{name} {settings}": partial(built, name=name, **settings) for name, settings in CONSTRUCTED},
 }

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         sys.stdout.flush()
     except KeyboardInterrupt:
-        if command == "train" and _launched()[1] > 1:
+        if _in_team(command):
             raise  # to where the others are ended, too
         print("xpnet: interrupted", file=sys.stderr)
         return 130
@@ -86,8 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         status, message = explained
-        if not (isinstance(error, CycloptsError) and command == "train" and _launched()[0] > 0):
-            print(fill(f"xpnet: error: {message}"), file=sys.stderr)
+        if isinstance(error, CycloptsError) and _in_team(command):
+            from xpnet.distributed import abandon
+
+            abandon(message, status, title="xpnet: error: ")  # the others may have no such error, and wait
+        print(fill(f"xpnet: error: {message}"), file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 
@@ -172,11 +175,11 @@ def _as_typed(error: ConfigError, typed: Sequence[str]) -> str:
     return f"{place}{flag}{' ' * bool(part)}{part}{message[found.end() :]}"
 
 
-def _launched() -> tuple[int, int]:
-    """This process's rank and the number of those that run this command; what all of them find, rank 0 says."""
+def _in_team(command: str) -> bool:
+    """Whether this process is one of several that run a command together, as they may where it is misspelt."""
     from xpnet.distributed import launched
 
-    return launched()
+    return (command in ("train", "info") or command not in COMMANDS) and launched()[1] > 1
 
 
 class _StderrLines(logging.Handler):

@@ -26,7 +26,7 @@ from xpnet.cli.settings import (
 from xpnet.cli.teams import ended_by, joined
 from xpnet.cli.terminal import fill
 from xpnet.data import Dataset
-from xpnet.distributed import Team
+from xpnet.distributed import Team, agree
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.platforms import ending_signals, quoted
 from xpnet.training.callbacks import Callback
@@ -38,6 +38,9 @@ from xpnet.training.logs import MLflowLog, TensorBoardLog, WandbLog
 from xpnet.training.run import Run
 
 __all__ = ["train"]
+
+# Settings that each process of a team takes from its own flags, since they depend on the machine that it is on.
+_OWN = {"data", "device"}
 
 
 @takes_settings
@@ -101,8 +104,12 @@ def train(
         try:
             team.together(lambda: _check(out, resume, recipe, seeds) if first else None)
             config = team.told(team.together(lambda: _config(recipe, settings, resume, seeds) if first else None))
+            here = {name: settings.pop(name) for name in _OWN & settings.keys()}
+            typed = {"recipe": recipe, "out": out, "resume": resume, "log": log, "seeds": seeds, "dry_run": dry_run}
+            facts = {flag_name(name): value for name, value in (typed | settings).items()}
+            agree(team, facts, remedy="start all processes with the same flags")
             backend, data, network = team.together(
-                lambda: opened(config, data_dir, download=not no_download, local_rank=team.local_rank)
+                lambda: opened(config.replace(**here), data_dir, download=not no_download, local_rank=team.local_rank)
             )
             out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
             if not quiet:

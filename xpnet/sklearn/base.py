@@ -76,6 +76,8 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
                 f"training continues with {len(self.coefs_)} weight matrices of {[tuple(W.shape) for W in self.coefs_]}"
                 f", which do not fit layers of {network.sizes}: leave hidden_layer_sizes as it was, or fit anew"
             )
+        elif len(self._params()) != len(network.param_shapes()):
+            raise ValueError("training continues with another batch_norm: leave it as it was, or fit anew")
         self._optimizer_for_next()
         params = [to_numpy(a) for a in self._params()]
         data = _kind_of(X)(X, targets, None, weights)
@@ -139,12 +141,14 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             raise ValueError("class_weight='balanced' needs all examples, which partial_fit does not have: pass a dict")
         dtype = np.dtype(_dtype_of(X))
         given = to_numpy(sample_weight) if home_of(sample_weight) else sample_weight
-        weights = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
+        weights: NDArray[Any] = _check_sample_weight(given, np.empty((X.shape[0], 1), dtype), dtype=dtype)
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
+            weights = np.asarray(weights * compute_sample_weight(self.class_weight, y), dtype)
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError("sample_weight and class_weight must be finite and >= 0.")
         if not np.any(weights):
             raise ValueError("sample_weight and class_weight leave no example with a weight above 0.")
-        return np.asarray(weights, dtype)
+        return weights
 
     def _begin(self, network: MLP, dtype: str) -> None:
         """Draw the first parameters, the same as scikit-learn from the same random_state.
@@ -221,6 +225,8 @@ class BaseMLP(Callbacks, Parameters):  # type: ignore[misc]
             X_held, y_held = self._validated(*validation_data, reset=False)
             y_host = to_numpy(y_held) if home_of(y_held) else y_held
             targets = self._targets(y_host, y_held, like=X_held, dtype=_dtype_of(X), partial=True)
+            if (k := self._outputs_for(targets)) != self.n_outputs_:
+                raise ValueError(f"`y` has {k} outputs, not {self.n_outputs_}.")
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
         return _kind_of(X_held)(X_held, targets)

@@ -81,12 +81,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             if home_of(given) not in (None, ("numpy", "cpu")):
                 self.classes_ = select_for(like).to_device(self.classes_) if home_of(like) else self.classes_
         else:
-            self._check_classes(unique_labels(y), partial=partial)
+            self._check_classes(y, partial=partial)
         return self._encoded(y, dtype)
 
-    def _check_classes(self, found: NDArray[Any], *, partial: bool) -> None:
-        """Raise ValueError for classes that training cannot continue with."""
-        known = self._label_binarizer.classes_
+    def _check_classes(self, y: NDArray[Any], *, partial: bool) -> None:
+        """Raise ValueError for targets that training cannot continue with."""
+        found, known = unique_labels(y), to_numpy(self.classes_)
+        if type_of_target(y).startswith("multilabel") != self._multilabel():
+            raise ValueError(
+                "`y` has one class for each example, but the network is for several labels."
+                if self._multilabel()
+                else "`y` has several labels for each example, but the network is for one class."
+            )
         if not partial and set(found) != set(known):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
@@ -134,13 +140,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, or label: (n, n_classes), in X's library."""
         outputs, xp = self._outputs(X, "predict_proba")
-        return outputs if outputs.shape[1] > 1 else xp.concat([1.0 - outputs, outputs], axis=1)
+        return xp.concat([1.0 - outputs, outputs], axis=1) if self._paired() else outputs
 
     def predict_log_proba(self, X: Any) -> Any:
         """The logarithm of predict_proba; where that is 0, of the number that is too small to be told from it."""
         logits, xp = self._logits(X, "predict_log_proba")
         p, _ = LOSSES[self._network.loss].output(logits, xp=xp)
-        if logits.shape[1] == 1:
+        if self._paired():
             p, logits = xp.concat([1.0 - p, p], axis=1), xp.concat([-logits, logits], axis=1)
         elif self.out_activation_ == "softmax":
             logits = logits - xp.max(logits, axis=1, keepdims=True)
@@ -151,10 +157,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _multilabel(self) -> bool:
         return bool(self._label_binarizer.y_type_.startswith("multilabel"))
 
+    def _paired(self) -> bool:
+        """Whether a single output is the probability of the second of two classes."""
+        return self.out_activation_ == "logistic" and not self._multilabel()
+
     def _as_model(self, network: MLP, params: Arrays, xp: Any) -> tuple[MLP, Arrays]:
-        """One logistic output for two classes becomes two of a softmax: p = softmax(0, z)."""
-        if self._multilabel() or network.sizes[-1] > 1 or len(self._label_binarizer.classes_) == 1:
+        """One logistic output becomes two of a softmax, p = softmax(0, z); of a single class, its only one."""
+        if not self._paired():
             return network, params
+        if len(self._label_binarizer.classes_) == 1:
+            return replace(network, loss="cross-entropy"), params
         *hidden, W, b = params
         two = [xp.concat([xp.zeros_like(W), W], axis=1), xp.concat([xp.zeros_like(b), b])]
         return replace(network, sizes=(*network.sizes[:-1], 2), loss="cross-entropy"), [*hidden, *two]

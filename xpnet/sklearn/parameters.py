@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -136,7 +137,7 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
         sizes = [sizes] if not hasattr(sizes, "__iter__") else list(sizes)
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
+        return [index(size) for size in sizes]
 
     def _refuse(self, *, continuing: bool) -> None:
         """Raise ValueError for settings that exclude each other."""

@@ -197,16 +197,18 @@ def _compare(run: Run, data: Dataset, sample_weight: ArrayLike | None) -> None:
     """Raise TeamError unless all processes of the run's team train the same; warn where they round differently."""
     if run.team.size == 1:
         return
-    facts: dict[str, Any] = versions(run.backend)
-    # Of paths, the content counts, which is compared below.
+    # The first difference is reported: what the defaults of settings depend on comes before these.
+    facts: dict[str, Any] = {**versions(run.backend), "data set": glimpse(data)}
+    if sample_weight is not None:
+        facts["sample_weight"] = sha256_of([np.asarray(sample_weight)])[:16]
+    if run.teachers:
+        facts["teacher"] = sha256_of([run.backend.to_host(a) for model in run.teachers for a in model.params])[:16]
+    facts["early_stopping"] = run.config.early_stopping
+    # Of paths, the content counts, which is compared besides.
     own = dataclasses.asdict(run.config).items()
     paths = {name for name, value in own if name in LOCATED and isinstance(value, str)}
     elsewhere = {"data", "device", "teacher"} | paths
     facts |= {name: value for name, value in own if name not in elsewhere}
-    facts |= {"data set": glimpse(data), "initial network": sha256_of([*run.params, *run.running])[:16]}
-    if run.teachers:
-        facts["teacher"] = sha256_of([run.backend.to_host(a) for model in run.teachers for a in model.params])[:16]
-    if sample_weight is not None:
-        facts["sample_weight"] = sha256_of([np.asarray(sample_weight)])[:16]
+    facts["initial network"] = sha256_of([*run.params, *run.running])[:16]
     with computing(run):
         agree(run.team, facts, rounding(run.backend))
