@@ -258,6 +258,10 @@ def test_data_that_replaces_mnist_is_loud(
         (["--recipe", "relu-sofmax"], "unknown recipe 'relu-sofmax'; did you mean 'relu-softmax'?"),
         (["--recipe", "nothere.toml"], "cannot read the recipe nothere.toml: No such file"),
         (["--lrr", "1"], "Unknown option: --lrr. Did you mean --lr?"),
+        (["--learning-rate", "1"], "Unknown option: --learning-rate. Did you mean --lr?"),
+        (["--l2=1"], "Unknown option: --l2. Did you mean --weight-decay?"),
+        (["--random-state", "1"], "Unknown option: --random-state. Did you mean --seed?"),
+        (["--bs", "1"], "Unknown option: --bs. Did you mean --batch-size?"),
         (["--lr"], "--lr requires an argument"),
         (["--batch-norm=maybe"], "--batch-norm"),
         (["extra"], "unexpected argument 'extra'"),
@@ -311,7 +315,8 @@ def test_a_data_set_that_is_called_like_a_setting_is_not_a_flag(
         Path(name).mkdir()
         for kind, array in zip(("images", "labels"), small_data.train, strict=True):
             write_idx(f"{name}/train-{kind}-idx{array.ndim}-ubyte", array.astype(np.uint8))
-        assert fails(2, "evaluate", trained, "--data", f"./{name}") == f"{name} has no test split, only train"
+        message = fails(2, "evaluate", trained, "--data", f"./{name}")
+        assert message == f"{name} has no test split, only train; use --split train"
 
 
 def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patterns: str, trained: str) -> None:

@@ -486,7 +486,7 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
     for seeds in ("0", "1001", f"1{'0' * 400}"):
         message = fails(2, "reproduce", "--data", patterns, "--seeds", seeds)
-        assert message == "--seeds must be at least 1 and at most 1,000"
+        assert message == f"--seeds must be at least 1 and at most 1,000, not {int(seeds):,}"
     assert not Path("data").exists(), "nothing is written before all is checked"
     Path("file").write_text("")
     for flags in (("--runs", "file"), ("--runs", "file/runs"), ("--out", "file/results.json")):
