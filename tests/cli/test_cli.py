@@ -258,6 +258,10 @@ def test_data_that_replaces_mnist_is_loud(
         (["--recipe", "relu-sofmax"], "unknown recipe 'relu-sofmax'; did you mean 'relu-softmax'?"),
         (["--recipe", "nothere.toml"], "cannot read the recipe nothere.toml: No such file"),
         (["--lrr", "1"], "Unknown option: --lrr. Did you mean --lr?"),
+        (["--learning-rate", "1"], "Unknown option: --learning-rate. Did you mean --lr?"),
+        (["--l2=1"], "Unknown option: --l2. Did you mean --weight-decay?"),
+        (["--random-state", "1"], "Unknown option: --random-state. Did you mean --seed?"),
+        (["--bs", "1"], "Unknown option: --bs. Did you mean --batch-size?"),
         (["--lr"], "--lr requires an argument"),
         (["--batch-norm=maybe"], "--batch-norm"),
         (["extra"], "unexpected argument 'extra'"),
@@ -311,7 +315,8 @@ def test_a_data_set_that_is_called_like_a_setting_is_not_a_flag(
         Path(name).mkdir()
         for kind, array in zip(("images", "labels"), small_data.train, strict=True):
             write_idx(f"{name}/train-{kind}-idx{array.ndim}-ubyte", array.astype(np.uint8))
-        assert fails(2, "evaluate", trained, "--data", f"./{name}") == f"{name} has no test split, only train"
+        message = fails(2, "evaluate", trained, "--data", f"./{name}")
+        assert message == f"{name} has no test split, only train; use --split train"
 
 
 def test_a_run_directory_that_cannot_be_written(fails: Callable[..., str], patterns: str, trained: str) -> None:
@@ -412,10 +417,8 @@ def test_lr_find_suggests_a_rate_that_trains(small_data: xpnet.Dataset, capsys: 
     lowest = min(range(len(found["rates"])), key=found["smoothed"].__getitem__)
     assert found["suggestion"] == found["rates"][lowest] / 2
     assert found["rates"][0] == pytest.approx(1e-4)
-    mean = 0.0
-    for i, loss in enumerate(found["losses"]):
-        mean = 0.95 * mean + 0.05 * loss
-        assert found["smoothed"][i] == pytest.approx(mean / (1 - 0.95 ** (i + 1)))
+    for i, before in enumerate(found["smoothed"][:-1], 1):
+        assert found["smoothed"][i] == pytest.approx(0.95 * before + 0.05 * found["losses"][i])
     assert main(["lr-find", *arguments, "--dark"]) == 0
     out, err = capsys.readouterr()
     rate = re.match(r"suggested: --lr (\S+)\n", out)

@@ -238,8 +238,8 @@ def test_similar_examples_are_those_that_it_was_trained_on(
     assert main(["train", "--data", patterns, *QUICK, "9", "--validation", "0.5", "--out", "run"]) == 0
     capsys.readouterr()
     (each,) = json.loads(shown(capsys, "run", "--split", "train", "--index", "5", "--json"))
-    assert each["nearest"][0]["index"] == 5
-    assert each["nearest"][0]["distance"] == pytest.approx(0.0, abs=1e-4)
+    assert len(each["nearest"]) == 5
+    assert min(row["distance"] for row in each["nearest"]) > 1e-3, "not itself"
     # Also where another set is explained.
     assert small_data.test is not None
     np.savez("new.npz", x_train=small_data.test.images, y_train=small_data.test.labels)

@@ -26,12 +26,18 @@ def flags_in(text: str) -> set[str]:
 
 
 def test_every_command_has_examples_of_itself() -> None:
-    assert set(EXAMPLES) == {"", *COMMANDS}
+    assert {name.partition(" ")[0] for name in EXAMPLES} == {"", *COMMANDS}
     for name, examples in EXAMPLES.items():
         assert examples
         for example in examples:
             assert example.startswith(f"xpnet {name}".rstrip())
             assert len(example) <= 76, "a line of the terminal"
+
+
+@pytest.mark.parametrize("name", ["list", "download", "show", "split"])
+def test_commands_of_data_have_their_own_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(r"^  \$ (.*)", printed(capsys, "data", name, "--help"), re.M)
+    assert tuple(shown) == EXAMPLES[f"data {name}"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

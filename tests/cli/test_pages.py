@@ -96,6 +96,14 @@ def test_a_box_that_is_too_wide_for_one(model: str, capsys: pytest.CaptureFixtur
     assert [row["wide"] for row in json.loads(capsys.readouterr().out)] == [True, False]
 
 
+def test_a_picture_explains_one_of_a_page(model: str, fails: Callable[..., str]) -> None:
+    pytest.importorskip("matplotlib", reason="the pictures are matplotlib's: pip install '.[plot]'")
+    page("page.png", *THREE)
+    assert fails(2, "explain", model, "page.png", "--out", "why.png") == (
+        "--out draws one example, and these are 3: cut one out of the picture"
+    )
+
+
 def test_the_picture_with_its_boxes_is_saved(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     page("page.png", *THREE)
     assert main(["predict", model, "page.png", "--out", "out.png", "--json"]) == 0

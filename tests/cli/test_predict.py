@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 import xpnet
@@ -297,6 +298,11 @@ def test_predictions_that_are_numbers(
         assert cells == "2,4.25,0.0,4.0,5.0,,"
     assert main(use) == 0
     found, known = ("4, 5", "4.25, 0") if n == 2 else ("4", "4.25")
+    assert capsys.readouterr().out == f"test 2: {found}, it is {known}\n\n"
+    weights, zeros = 1e6 * np.eye(2)[:, :n], np.zeros(n)
+    save_model("houses.safetensors", weights, zeros, **description)
+    assert main(["predict", "houses.safetensors", *use[2:]]) == 0
+    found = "4000000, 5000000" if n == 2 else "4000000"
     assert capsys.readouterr().out == f"test 2: {found}, it is {known}\n\n"
 
 
@@ -612,6 +618,15 @@ def test_bars_of_what_is_no_share() -> None:
     lines = draw_bars(bars, console(), 16).plain.splitlines()
     assert [line[4:-2].strip() for line in lines] == ["", "", "█" * 10, "█" * 10, ""]
     assert len(draw_bars(bars, console(), 3).plain.splitlines()[0]) == 10  # no room is room for four
+
+
+def test_names_of_bars_leave_room_for_them() -> None:
+    bars = [Bar("a" * 75, 0.5, "50.0 %"), Bar("猫" * 50, 0.2, "20.0 %"), Bar("🙂", 0.3, "30.0 %")]
+    first, second, third = draw_bars(bars, console(), 60).plain.splitlines()
+    assert [cell_len(line) for line in (first, second, third)] == [60, 60, 60]
+    assert first == f"  {'a' * 45}… ██   50.0 %"
+    assert second.startswith(f"  {'猫' * 22} … ")
+    assert third.startswith(f"  {' ' * 44}🙂 ")
 
 
 @pytest.mark.parametrize(

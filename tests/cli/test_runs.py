@@ -1,5 +1,6 @@
 """xpnet runs and xpnet compare: what came of the runs, which is best, and whether the difference means anything."""
 
+import dataclasses
 import io
 import json
 import math
@@ -308,6 +309,25 @@ def test_compare_prints_what_differs(
         text = " ".join(" ".join(lines).split())
         assert "p = " in text
         assert "next: xpnet plot one two" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [((0.0367, 0.0298), "-0.01 s"), ((0.0298, 0.0367), "+0.01 s"), ((0.031, 0.03), "+0.00 s"), ((90, 30), "-1 min")],
+)
+def test_the_faster_of_two_runs(
+    two: list[str],
+    seconds: tuple[float, float],
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    times = dict(zip(two, seconds, strict=True))
+    timed = lambda path: dataclasses.replace(read_run(path), seconds=times[str(path)])  # noqa: E731
+    monkeypatch.setattr("xpnet.cli.compare.read_run", timed)
+    assert main(["compare", *two]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("training")]
+    assert line.endswith(f"  {shown}")
 
 
 def test_compare_without_the_data_compares_the_histories(

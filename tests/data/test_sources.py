@@ -319,10 +319,22 @@ def test_where_nothing_can_be_written(
         download("mnist")
 
 
+def test_a_set_that_is_there_is_not_downloaded(
+    tmp_path: Path, server: Server, mnist: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mnist(server.at("good"))
+    lay(tmp_path / "mine" / "MNIST" / "raw")
+    monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path / "mine"))
+    assert download("mnist") == tmp_path / "mine" / "MNIST" / "raw"
+    assert not server.requests
+    assert download("mnist", data_dir=tmp_path / "other") == tmp_path / "other" / "mnist"
+    assert is_whole(tmp_path / "other" / "mnist")
+
+
 def test_download_refuses_a_wrong_file_that_is_there(tmp_path: Path, server: Server, mnist: Put) -> None:
     mnist(server.at("good"))
     lay(tmp_path / "cache" / "mnist", seed=5)
-    with pytest.raises(DataError, match=r"train-images.*: not the file of mnist: SHA-256.*delete it"):
+    with pytest.raises(DataError, match=r"train-images.*: not the train images of mnist: the SHA-256.*delete it"):
         download("mnist")
     with pytest.raises(DataError, match="drawn by xpnet itself"):
         download("digits")

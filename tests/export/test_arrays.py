@@ -204,7 +204,7 @@ def test_an_npz_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     for file, message in (
         (b"", "not a zip"),
         (whole[:-40], "zip"),
-        (npz(x=own["biases_0"]), "no array description"),
+        (npz(x=own["biases_0"]), "no array description; description is needed"),
         (npz(**{name: a for name, a in own.items() if name != "biases_1"}), "no array biases_1"),
         (npz(**own | {"biases_1": own["biases_1"][:2]}), "not those of a 6-8-5-3 relu network"),
         (npz(**own | {"biases_1": objects}), "refused"),

@@ -162,7 +162,9 @@ def test_what_it_refuses(fails: Callable[..., str]) -> None:
     assert "choose float32" in fails(2, "export", "model.safetensors", "model.onnx", "--input", "uint8")
     assert "no such file" in fails(1, "export", "missing.safetensors", "model.onnx")
     assert "no run is named" in fails(2, "export", "model.onnx")
-    assert "No such file or directory" in fails(1, "export", "model.safetensors", "nowhere/model.onnx")
+    assert fails(2, "export", "missing.safetensors", "nowhere/model.onnx") == (
+        "nowhere/model.onnx: no such directory nowhere; create it, or name another file"
+    )
     assert sorted(path.name for path in Path().glob("*.onnx")) == ["folder.onnx", "there.onnx"]
 
 

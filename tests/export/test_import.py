@@ -137,6 +137,9 @@ def test_what_it_refuses(fails: Callable[..., str]) -> None:
     assert fails(1, "import", "missing.json") == "cannot read missing.json: No such file or directory"
     assert "ends in one of .onnx, .pt, " in fails(2, "import", "model.jsn")
     assert "did you mean '.json'" in fails(2, "import", "model.jsn")
+    for name in ("mine.h", "page.html"):
+        message = fails(2, "import", name)
+        assert message.startswith(f"{name}: {Path(name).suffix} files cannot be read back, only .onnx, .pt, ")
     assert "is a model already" in fails(2, "import", "model.safetensors")
     assert "loss is not for .json files" in fails(2, "import", "model.json", "--loss", "mse")
     assert "activation is not for .json files" in fails(2, "import", "model.json", "--activation", "relu")

@@ -39,6 +39,7 @@ def changed(old: str, new: str) -> tuple[str, int]:
         ("dz = dy * (z > 0).nothing", "AttributeError: 'numpy.ndarray' object has no attribute 'nothing'"),
         ("dz = dy @ z", "the shapes do not fit; here, dy is (4, 3), z is (4, 3)"),
         ("dz = dy.reshape(5, 5)", "ValueError: cannot reshape array of size 12 into shape (5,5); here, dy is (4, 3)"),
+        ("dz = dy * dy[:2]", "shapes (4,3) (2,3); here, dy is (4, 3)"),
         ("raise SystemExit", "SystemExit; this ends Python: leave it out"),
         ("dz = ...", "dz is not filled in yet"),
         ("dz = None", "dz is None: is a return missing?"),
@@ -151,6 +152,8 @@ def test_prints_and_warnings_have_their_line(tmp_path: Path) -> None:
         ("input()", "EOFError: EOF when reading a line; nobody is there to answer input(): leave it out", True),
         ("import os; os.write(1, b'}'); os._exit(3)", "Python itself ended with the exit code 3", False),
         ("import os; os.abort()", "Python itself ended", False),
+        ("import os; os.kill(os.getpid(), 9)", "Python itself ended by signal 9", False),
+        ("raise KeyboardInterrupt", "Python itself ended", False),
     ],
 )
 def test_nothing_harms_the_checker(new: str, fault: str, lined: bool, tmp_path: Path) -> None:
@@ -159,7 +162,13 @@ def test_nothing_harms_the_checker(new: str, fault: str, lined: bool, tmp_path: 
     path.write_text(source)
     found = next(finding for finding in check(4, path, limit=0.5).findings if finding.fault)
     assert fault in found.fault
+    assert ("memory" in found.fault) == ("kill" in new)
     assert found.line == line * lined
+
+
+def test_a_file_without_numpy_is_told_how_it_begins(tmp_path: Path) -> None:
+    first, *_ = report_of(4, RIGHT.replace("import numpy as np\n", ""), tmp_path).findings
+    assert first.fault == "NameError: name 'np' is not defined; begin the file with import numpy as np"
 
 
 def test_the_process_says_what_this_one_would(tmp_path: Path) -> None:

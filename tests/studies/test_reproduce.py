@@ -331,6 +331,41 @@ def test_files_of_the_same_name_in_two_folders_are_two_data_sets(
     assert len(tabulate([first, second])) == 2
 
 
+def test_a_result_is_not_that_of_data_that_have_changed_since(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset
+) -> None:
+    old = small("one", seeds=2)
+    labels = np.roll(small_data.train.labels, 1)
+    changed = dataclasses.replace(small_data, train=xpnet.Split(small_data.train.images, labels))
+    remedy = "delete runs/one-seed0 to train it again, or name another folder"
+    with pytest.raises(xpnet.ConfigError, match=f"patterns has changed since the run in runs/one-seed0: {remedy}"):
+        small("one", data=changed)
+    shutil.rmtree("runs/one-seed0")
+    (new,) = small("one", data=changed)
+    assert new.wrong != old[0].wrong
+    path = Path("results.json")
+    assert write_records(path, old) == old
+    assert write_records(path, [new]) == [new], "no mean of both"
+
+
+@pytest.mark.parametrize("name", ["mnist", "patterns"])
+def test_results_of_earlier_versions_are_those_of_sets_that_do_not_change(
+    small: Callable[..., list[Record]], small_data: xpnet.Dataset, name: str
+) -> None:
+    data = dataclasses.replace(small_data, name=name)
+    (known,) = small("one", data=data)
+    earlier, path = dataclasses.replace(known, sha256=None), Path("runs/one-seed0/result.json")
+    path.unlink()
+    write_records(path, [earlier])
+    if name == "mnist":
+        assert small("one", data=data) == [earlier]
+        other = dataclasses.replace(known, seeds=[1])
+        assert write_records(path, [other]) == [earlier, other]
+    else:
+        with pytest.raises(xpnet.ConfigError, match="patterns may have changed since the run in runs/one-seed0"):
+            small("one", data=data)
+
+
 def record(**changes: Any) -> Record:
     settings = {"recipe": "x", "source": "Y 2000, On X", "published": 1.5, "members": 0, "settings": {}, "seeds": [0]}
     settings |= {"data": "mnist", "network": "784-10 relu", "wrong": [1, 2], "n_test": 100, "epochs": 1, "seconds": 4.0}
@@ -363,6 +398,7 @@ def test_table_keeps_data_and_settings_apart() -> None:
     first, second, third = tabulate([record(), record(settings={"epochs": 3}, wrong=[1]), other])
     assert [row.errors for row in (first, second, third)] == [[2.0], [1.0], [0.0]]
     assert [row.cells()["recipe"] for row in (first, third)] == ["x", "x (digits)"]
+    assert [row.cells()["published error"] for row in (first, third)] == ["1.50 %", ""]
 
 
 def test_table_leaves_out_runs_of_a_recipe_that_has_changed() -> None:
@@ -397,13 +433,13 @@ def test_command(patterns: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert f"one, seed 1: 36-6-3 relu, in {Path('data/xpnet/reproduce/one-seed1').resolve()}\n" in err
     assert "earlier" not in err
-    assert "9.50 %" in out
+    assert "one (patterns.npz)" in out
     content = json.loads(Path("r/r.json").read_text())
     assert [run["seeds"] for run in content["runs"]] == [[0], [1]]
     head, rule, row = Path("r/r.md").read_text().splitlines()
     assert head.startswith("| recipe | network | source | published error | error here |")
     assert len({line.count("|") for line in (head, rule, row)}) == 1
-    assert row.startswith("| one (patterns.npz) | 36-6-3 relu | Somebody 1999 | 9.50 % | ")
+    assert row.startswith("| one (patterns.npz) | 36-6-3 relu | Somebody 1999 |  | "), "what was published is of MNIST"
     assert main([*command, "--quiet"]) == 0
     again = capsys.readouterr()
     assert again.out == out
@@ -415,7 +451,7 @@ def test_command_that_is_quiet_prints_the_table_alone(patterns: str, capsys: pyt
     before = set(Path().iterdir())
     assert main(["reproduce", "one.toml", "--data", patterns, "--device", "cpu", "--quiet"]) == 0
     out, err = capsys.readouterr()
-    assert "9.50 %" in out
+    assert "one (patterns.npz)" in out
     assert not err
     assert set(Path().iterdir()) - before == {Path("data")}
     assert {path.name for path in Path("data/xpnet/reproduce").iterdir()} == {"one-seed0", "results.json", "results.md"}
@@ -450,7 +486,7 @@ def test_command_tells_what_is_wrong(patterns: str, fails: Callable[..., str]) -
     assert "budget must be more than 0" in fails(2, "reproduce", "--data", patterns, "--budget", "-1")
     for seeds in ("0", "1001", f"1{'0' * 400}"):
         message = fails(2, "reproduce", "--data", patterns, "--seeds", seeds)
-        assert message == "--seeds must be at least 1 and at most 1,000"
+        assert message == f"--seeds must be at least 1 and at most 1,000, not {int(seeds):,}"
     assert not Path("data").exists(), "nothing is written before all is checked"
     Path("file").write_text("")
     for flags in (("--runs", "file"), ("--runs", "file/runs"), ("--out", "file/results.json")):

@@ -509,6 +509,16 @@ def test_numbers_are_judged_by_r2(loss: str, capsys: pytest.CaptureFixture[str])
     assert f"validation R2 {found[2]}.\n" in Path("study/best.toml").read_text()
 
 
+def test_without_a_test_split_nothing_is_measured_on_it(
+    hard_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("train.npz", x_train=hard_data.train.images, y_train=hard_data.train.labels)
+    assert main(["tune", "--data", "train.npz", *QUICK, "--trials", "1", "--out", "study"]) == 0
+    out, err = capsys.readouterr()
+    assert "training once more with the best settings\n" in err
+    assert "test" not in out.replace("best", "")
+
+
 def test_tune_says_what_it_tries_and_what_came_of_it(hard: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "--data", hard, *QUICK, "--trials", "7", "--out", "study"]) == 0
     out, err = capsys.readouterr()

@@ -51,6 +51,10 @@ def test_what_is_no_history(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ModelError, match="holds a model without the history of its training, such as one that was"):
+        read_history(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"history\.csv: no such file; name a run directory"):
         read_history(tmp_path)
     (tmp_path / "history.csv").write_bytes(b"\xff\xfe")

@@ -98,10 +98,11 @@ def _app(tokens: Sequence[str], everything: bool) -> App:
     command = next(iter(tokens), "")
     helps: dict[str, Any] = {}
     if {"--help", "-h"}.intersection(tokens) or not tokens:
-        from xpnet.cli.help import TAKE_SETTINGS, Help
+        from xpnet.cli.help import EXAMPLES, TAKE_SETTINGS, Help
 
         command = command if command in COMMANDS else ""
-        helps["help_formatter"] = Help(command, everything=everything)
+        both = " ".join(tokens[:2])
+        helps["help_formatter"] = Help(both if both in EXAMPLES else command, everything=everything)
         if command in TAKE_SETTINGS and not everything:
             helps["help_epilogue"] = f"xpnet {command} --help-all shows all settings."
     app = App(
@@ -152,6 +153,14 @@ def _misused(error: CycloptsError, message: str) -> str:
     message = message.partition(" Available commands")[0].rstrip(".")  # --help lists them, and all of them
     if found := re.match(r'Unknown command "(.*?)"', message):
         return f"unknown command {found[1]!r}; {nearest(found[1], COMMANDS)}xpnet --help lists them"
+    if found := re.match(r"Unknown option: --([\w-]+)", message):
+        from xpnet.cli.help import TAKE_SETTINGS
+        from xpnet.cli.settings import flag_name
+        from xpnet.training.setting import SYNONYMS
+
+        known = SYNONYMS.get(found[1].replace("-", "_"))
+        if known and TAKE_SETTINGS.intersection(error.command_chain or ()):
+            return f"{found[0]}. Did you mean {flag_name(known)}?"
     return message if "Did you mean" in message else f"{message}; see --help"
 
 

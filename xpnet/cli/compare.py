@@ -225,7 +225,8 @@ def _figures(found: Sequence[RunInfo]) -> list[dict[str, str]]:
     for letter, run in zip(LETTERS[1:], found[1:], strict=False):
         if run.seconds is not None and found[0].seconds is not None:
             change = run.seconds - found[0].seconds
-            row[f"{letter} - A"] = ("-" if change <= -0.05 else "+") + time_of(abs(change))
+            text = time_of(abs(change))
+            row[f"{letter} - A"] = ("-" if change < 0 and text.strip("0. s") else "+") + text
     return [*rows, row]
 
 

@@ -88,7 +88,7 @@ def show(
     distortion = chosen(None, {"augment": augment}).augment
     with loading() as bar:
         data = load_data(name, data_dir=data_dir, progress=bar)
-    part = part_of(data, split)
+    part = part_of(data, split, flag="--split")
     are_pictures = len(data.image_shape) == 2
     if distortion is not None and not are_pictures:
         raise ConfigError(f"the examples of {data.name} are rows of features, which --augment cannot distort")

@@ -141,11 +141,12 @@ def form_of(data: Dataset) -> str:
     return f"{form} streamed from the {files}" if is_mapped(data.train.images) else form
 
 
-def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
+def part_of(data: Dataset, name: str, runs: Sequence[Path] = (), *, flag: str = "") -> Split:
     """A split by its name: train, validation or test. Of a set without labels, test is all there is.
 
     runs : whose models use it. Where they held images out of data's training split, validation means those, and train
         the others, which is said on stderr.
+    flag : with which another one is chosen, if there is any.
     Raises ConfigError if there is none, naming those that exist, or if runs did not hold out the same images.
     """
     if name == "test" and data.test is None and data.train.targets is None:
@@ -160,8 +161,9 @@ def part_of(data: Dataset, name: str, runs: Sequence[Path] = ()) -> Split:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     found = parts[name]
     if found is None:
-        there = " and ".join(key for key, part in parts.items() if part is not None)
-        raise ConfigError(f"{data.name} has no {name} split, only {there}")
+        there = [key for key, part in parts.items() if part is not None]
+        remedy = f"; use {flag} {there[0]}" if flag else ""
+        raise ConfigError(f"{data.name} has no {name} split, only {' and '.join(there)}{remedy}")
     return found
 
 

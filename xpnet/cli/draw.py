@@ -30,7 +30,7 @@ def draw(
     data: DataName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Open a page in the browser on which one draws, and watches a trained model answer.
+    """Open a page to draw on in the browser, on which a trained model answers.
 
     The page is one file without a server, which can be mailed, and is kept
     in the cache; xpnet export writes it elsewhere. A model of tables has

@@ -87,7 +87,7 @@ def evaluate(
             f"the models were trained on different data, {', '.join(map(repr, sets))}: choose the data with --data"
         )
     dataset = data_for(members[0], data, data_dir, models[0])
-    images, labels = labelled(part_of(dataset, split, models), dataset)
+    images, labels = labelled(part_of(dataset, split, models, flag="--split"), dataset)
     with working("measuring"):
         measured = trained.measure(images, labels)
     found = _as_dict(models, members, dataset, split, measured)

@@ -1,11 +1,13 @@
 """xpnet explain: what speaks for and against an answer, which hidden units fire, and what it resembles."""
 
+import dataclasses
 import json
 import sys
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ from xpnet.cli.settings import Dark, Indices, Pictures, Unsure, whole_numbers
 from xpnet.cli.terminal import fill
 from xpnet.data import Split
 from xpnet.errors import ConfigError, XpnetError
-from xpnet.model import UNSURE, Explanation, load
+from xpnet.model import UNSURE, Explanation, Neighbours, load
 
 __all__ = ["explain"]
 
@@ -70,14 +72,16 @@ def explain(
     output, other = (_output(reader, flag, text) for flag, text in (("--of", of), ("--against", against)))
     groups = [list(reader.at(split, index or ())), list(chain.from_iterable(reader.in_files(pictures)))]
     if out is not None and (n := sum(map(len, groups))) > 1:
-        raise ConfigError(f"--out draws one example, and these are {n}: name one")
+        remedy = "cut one out of the picture" if len(pictures) == 1 and not index else "name one"
+        raise ConfigError(f"--out draws one example, and these are {n}: {remedy}")
     examples = _trained_on(reader) if nearest and any(groups) else None
     found: list[tuple[Reading, Explanation]] = []
     for readings, from_file in zip(groups, (False, True), strict=True):
         if readings:
             X = reader.features([reading.image for reading in readings], from_file=from_file)
-            explained = reader.model.explain(X, output, against=other, examples=examples, nearest=nearest or 1)
-            found += zip(readings, explained, strict=True)
+            # One more, since an example that was trained on is the most similar to itself.
+            explained = reader.model.explain(X, output, against=other, examples=examples, nearest=nearest + 1)
+            found += [(each, _others(each, its, nearest)) for each, its in zip(readings, explained, strict=True)]
     if out is not None and found:
         ((reading, explanation),) = found
         with plots.dark(dark):
@@ -120,6 +124,24 @@ def _trained_on(reader: Reader) -> Split | None:
             return reader.part("train")
         print(fill(f"similar training examples are left out: {error}"), file=sys.stderr)
         return None
+
+
+def _others(reading: Reading, explanation: Explanation, nearest: int) -> Explanation:
+    """An explanation with as many neighbours, none of which is the example itself."""
+    near = explanation.neighbours
+    if near is None:
+        return explanation
+    itself = reading.source.get("split") == "train"
+    kept = [
+        i
+        for i, (index, image) in enumerate(zip(near.indices.tolist(), near.images, strict=True))
+        if not (itself and index == reading.source["index"] and np.array_equal(image, reading.image))
+    ][:nearest]
+    targets, labels = near.targets, tuple(near.labels[i] for i in kept if near.labels)
+    fewer = Neighbours(
+        near.indices[kept], near.distances[kept], near.images[kept], None if targets is None else targets[kept], labels
+    )
+    return dataclasses.replace(explanation, neighbours=fewer)
 
 
 def _as_json(reader: Reader, reading: Reading, explanation: Explanation) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.cli.readings import Reader, Reading, heading_of, value_of
-from xpnet.cli.terminal import SIGNS, Bar, draw, draw_bars, draw_map, in_colour, print_flow, result_console
+from xpnet.cli.terminal import SIGNS, Bar, cut, draw, draw_bars, draw_map, in_colour, print_flow, result_console
 from xpnet.errors import one_line
 from xpnet.model import Explanation, Neighbours
 
@@ -72,7 +72,7 @@ def _features(explanation: Explanation, console: "Console") -> "Text":
     largest = abs(contributions[order[0]]) or 1.0
     bars = [
         Bar(
-            f"{_cut(one_line(names[i]))} = {values[i]:.5g}",
+            f"{cut(one_line(names[i]))} = {values[i]:.5g}",
             abs(contributions[i]) / largest,
             f"{contributions[i]:+.{explanation.decimals}f}",
             _style(contributions[i]),
@@ -108,7 +108,7 @@ def _pictures(near: Neighbours, console: "Console") -> Iterator["Text"]:
 
     for label, i, distance, image in zip(_labels(near), near.indices, near.distances, near.images, strict=True):
         caption = Text(f"{distance:.2f}, {i}", "dim")
-        yield Text("\n").join([Text(_cut(label, SMALL), "bold"), draw(_small(image), console), caption])
+        yield Text("\n").join([Text(cut(label, SMALL), "bold"), draw(_small(image), console), caption])
 
 
 def _rows(near: Neighbours) -> "Text":
@@ -116,7 +116,7 @@ def _rows(near: Neighbours) -> "Text":
     from rich.text import Text
 
     rows = zip(_labels(near), near.indices, near.distances, strict=True)
-    lines = [Text.assemble(f"{distance:8.2f} {i:9}  ", (_cut(label, 50), "bold")) for label, i, distance in rows]
+    lines = [Text.assemble(f"{distance:8.2f} {i:9}  ", (cut(label, 50), "bold")) for label, i, distance in rows]
     return Text("\n", no_wrap=True).join(lines)
 
 
@@ -131,10 +131,6 @@ def _small(image: NDArray[Any]) -> NDArray[Any]:
     small = padded.reshape(len(padded) // size, size, -1, size).mean(axis=(1, 3))
     shown: NDArray[Any] = small.astype(image.dtype)
     return shown
-
-
-def _cut(text: str, length: int = 28) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _style(contribution: float) -> str:

@@ -117,9 +117,8 @@ def _settings(runs: list[Path]) -> dict[str, str]:
     for config in filter(None, map(settings_of, runs)):
         for name, value in parse_toml(config.to_toml(), "config.toml").items():
             setting = SETTINGS[name]
-            if setting.group not in (NETWORK, TRAINING) or (value in (False, 0.0) and name != "seed"):
-                continue
-            if not setting.optimizers or config.optimizer in setting.optimizers:
+            off = value in (False, 0.0, []) and name not in ("seed", "hidden")
+            if setting.group in (NETWORK, TRAINING) and not off and not config.lacking(name):
                 found.setdefault(name, {})[_typed(value)] = None
     return {name: "; ".join(values) for name, values in found.items()}
 

@@ -35,9 +35,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tune": ("xpnet tune --trials 20", "xpnet tune --data houses.csv --out tuned"),
     "gradcheck": ("xpnet gradcheck", "xpnet gradcheck --devices cpu cuda"),
     "data": ("xpnet data list", "xpnet data show fashion-mnist", "xpnet data split mnist parts --parts 8"),
+    "data list": ("xpnet data list",),
+    "data download": ("xpnet data download fashion-mnist",),
+    "data show": ("xpnet data show fashion-mnist", "xpnet data show mnist --index 0-9 --augment"),
+    "data split": ("xpnet data split mnist parts --parts 8",),
     "info": ("xpnet info", "xpnet info --json"),
 }
-"""How each command is called, and "" for the program."""
+"""How each command, and each of data's, is called, and "" for the program."""
 
 
 TAKE_SETTINGS = {"train", "lr-find", "tune"}

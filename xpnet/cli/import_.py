@@ -49,11 +49,11 @@ def import_(
 ) -> None:
     """Make a model of xpnet from a file of ONNX, PyTorch, Keras, .npz or .json.
 
-    It must be a plain MLP; what is none is refused by the name of the layer
-    that is not. Nothing in the file is executed. A run directory is written
-    that evaluate, predict and export take, with the file's own outputs. Where
-    the data is on disk, the accuracy on its test split shows whether the
-    pixels and the loss are those that the network was trained with.
+    It must be a plain MLP; anything else is refused, and the layer at fault is
+    named. Nothing in the file is executed. A run directory is written that
+    evaluate, predict and export take, with the file's own outputs. Where the
+    data is on disk, the accuracy on its test split shows whether the pixels and
+    the loss are those that the network was trained with.
     """
     model = read(file, loss=loss, activation=activation, white=white, mean=mean, std=std, data=_in_full(data))
     out = out or new_run(file.stem)

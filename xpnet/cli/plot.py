@@ -94,7 +94,7 @@ def plot(
             if model.task != "classification":
                 raise ConfigError(f"--confusion and --mistakes need classes, but {run} was trained for {model.task}")
             dataset = data_for(model, data, data_dir, run)
-            images, labels = labelled(part_of(dataset, split, [run]), dataset)
+            images, labels = labelled(part_of(dataset, split, [run], flag="--split"), dataset)
             found = model.measure(images, labels)
             classes = shown_names(dataset.name, model.classes)
             title = f"{name} on {dataset.name}, {split} split"

@@ -169,7 +169,7 @@ class Reader:
         several = isinstance(meant, list)
         names = [f"{name} " for name in self.names] or [""] * len(self.model.params[-1])
         numbers = zip(names, meant, strict=True) if several else [("", meant)]
-        return ", ".join(f"{name}{math.nan if number is None else number:.5g}" for name, number in numbers)
+        return ", ".join(f"{name}{_figure(math.nan if number is None else number)}" for name, number in numbers)
 
     def is_right(self, reading: Reading) -> bool | None:
         """Whether the prediction is the label; None where it is not known, and for numbers, which are near or far."""
@@ -370,6 +370,11 @@ def _bars(reader: Reader, reading: Reading) -> list[Bar]:
 
 def _is_part(name: Any, meant: Any) -> bool:
     return name in meant if isinstance(meant, list) else meant is not None and name == meant
+
+
+def _figure(number: float) -> str:
+    """A number to five digits, and to all those before the point where people write them."""
+    return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.5g}"
 
 
 def finite(y: float) -> float | None:

@@ -119,7 +119,7 @@ def _check(folder: Path, out: Path, seeds: int | None, budget: float | None) -> 
     if out.suffix != ".json":
         raise ConfigError(f"--out must name a .json file, not {out}")
     if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
-        raise ConfigError(f"--seeds must be at least 1 and at most {MOST_SEEDS:,}")
+        raise ConfigError(f"--seeds must be at least 1 and at most {MOST_SEEDS:,}, not {seeds:,}")
     if budget is not None:
         check_range("--budget", budget, 0.0, low_open=True)
     check_writable(folder, "the folder of the runs")

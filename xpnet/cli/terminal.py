@@ -29,6 +29,7 @@ __all__ = [
     "SIGNS",
     "Bar",
     "ask_line",
+    "cut",
     "device_line",
     "draw",
     "draw_bars",
@@ -204,21 +205,34 @@ class Bar(NamedTuple):
 def draw_bars(bars: Sequence[Bar], console: "Console", width: int) -> "Text":
     """Bars as text, a line each, to an eighth of a column where the console shows blocks, in # elsewhere.
 
-    bars : at least one.   width : columns of a line; those of a bar are 4 to 40.
+    bars : at least one.   width : columns of a line; those of a bar are 4 to 40, and names are cut for them.
     """
+    from rich.cells import cell_len
     from rich.text import Text
 
     blocks = console.encoding.startswith("utf") and not console.is_dumb_terminal
-    names, texts = max(len(bar.name) for bar in bars), max(len(bar.text) for bar in bars)
+    texts = max(len(bar.text) for bar in bars)
+    room = max(width - texts - 8, 12)
+    shown = [cut(bar.name, room, "…" if blocks else "~") for bar in bars]
+    names = max(map(cell_len, shown))
     length = min(max(width - names - texts - 4, 4), 40)
     lines = []
-    for bar in bars:
+    for bar, name in zip(bars, shown, strict=True):
         share = 0.0 if math.isnan(bar.share) else min(max(bar.share, 0.0), 1.0)
         whole, eighths = divmod(round(8 * length * share), 8)
         drawn = "█" * whole + EIGHTHS[eighths] if blocks else "#" * round(length * share)
         mark = (">", "▸")[blocks] if bar.marked else " "
-        lines.append(Text(f"{mark} {bar.name:>{names}} {drawn:<{length}} {bar.text:>{texts}}", bar.style))
+        lines.append(
+            Text(f"{mark} {' ' * (names - cell_len(name))}{name} {drawn:<{length}} {bar.text:>{texts}}", bar.style)
+        )
     return Text("\n", no_wrap=True).join(lines)
+
+
+def cut(text: str, cells: int = 28, end: str = "…") -> str:
+    """A text that takes no more cells of the terminal; one that is cut has an end of one cell instead."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1) + end
 
 
 def print_flow(blocks: Sequence["Text"], console: "Console") -> None:

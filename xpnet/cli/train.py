@@ -64,8 +64,8 @@ def train(
         Literal["tensorboard", "wandb", "mlflow"] | None,
         Parameter(
             group=RUN,
-            help="Also log each epoch's figures: for TensorBoard in the run directory, with W&B or MLflow where "
-            "they are set up to.",
+            help="Also log each epoch's figures: for TensorBoard in the run directory, to W&B or MLflow, "
+            "wherever those are configured to log.",
         ),
     ] = None,
     seeds: Annotated[

@@ -208,7 +208,8 @@ def _train_best(run: Path, tuned: Tuned, data: Dataset, backend: Backend, *, qui
     Returns the figures of the epoch whose parameters the run has; None, after a line, where another process trains it.
     """
     if not quiet:
-        print(fill("training once more with the best settings, to measure them on the test set"), file=sys.stderr)
+        why = "" if data.test is None else ", to measure them on the test set"
+        print(fill(f"training once more with the best settings{why}"), file=sys.stderr)
     network = tuned.final.network(data.n_features, data.n_outputs, data.task)
     try:
         result = fit(network, data, tuned.final, backend=backend, progress=not quiet, out=run, resume=True)

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,15 +99,25 @@ def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | 
 
 
 def download(name: str, *, data_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Download a named set, or its missing files, and verify the checksums.
+    """Download a named set, or its missing files, and verify the checksums; one that is on disk is verified alone.
 
     name : a name in SETS.
     data_dir : folder to keep it in; by default, or if it cannot be written, $XPNET_DATA_DIR or the user's cache.
+        Elsewhere the set is not looked for if a folder is named.
     progress : called with (description, bytes done, bytes in all or None).
     Returns the folder or file that holds it.
     Raises DataError if the name is unknown, no source has the right content, or there is no network.
     """
-    return fetch(_info(name), _folders(data_dir), progress)
+    info = _info(name)
+    try:
+        searched = places() if data_dir is None else [Path(data_dir).expanduser()]
+        there = next(chain.from_iterable(_found(info, place) for place in searched), None)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from None
+    if there is None:
+        return fetch(info, _folders(data_dir), progress)
+    _read_set(info, there)
+    return there
 
 
 def _info(name: str) -> SetInfo:

@@ -106,8 +106,8 @@ def format_of(path: Path, *, force: bool = False, **options: Any) -> Format:
     """The format that a path's suffix names.
 
     force, options : as in export; what is None is not asked for.
-    Raises ConfigError for a suffix that is unknown, naming those that are known, a file that exists, or an option that
-    the format has not.
+    Raises ConfigError for a suffix that is unknown, naming those that are known, a file that exists or has no folder,
+    or an option that the format has not.
     """
     found = FORMATS.get(path.suffix.lower())
     if found is None:
@@ -121,6 +121,8 @@ def format_of(path: Path, *, force: bool = False, **options: Any) -> Format:
             raise ConfigError(f"{name} is not for {path.suffix} files: leave it out")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: no such directory {path.parent}; create it, or name another file")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists: choose another name, or replace it with force (--force)")
     return found

@@ -58,8 +58,10 @@ def read(
         )
     if suffix == ".safetensors":
         raise ConfigError(f"{path} is a model already: every command takes it as it is")
+    if suffix in (".h", ".html"):
+        raise ConfigError(f"{path}: {suffix} files cannot be read back, only {', '.join(READERS)}")
     if suffix not in READERS:
-        hint = nearest(suffix, READERS) if suffix not in ("", ".h", ".html") else ""
+        hint = nearest(suffix, READERS) if suffix else ""
         raise ConfigError(f"{path}: what can be imported ends in one of {', '.join(READERS)}; {hint}name it so")
     reader, takes = READERS[suffix]
     given = {name: value for name, value in (("loss", loss), ("activation", activation)) if value is not None}

@@ -24,6 +24,7 @@ __all__ = ["Report", "check", "examine"]
 
 _LIMIT = 10.0  # seconds
 _STARTING = 50.0  # seconds more, for a busy machine to start Python
+_OF_MEMORY = (9, 11)  # the signals SIGKILL, which Windows does not know, and SIGSEGV
 _MOST_LINES = 8  # of what the file prints
 
 
@@ -72,7 +73,8 @@ def check(number: int, path: Path, limit: float = _LIMIT) -> Report:
         return Report([Finding(path.name, f"it did not come to an end within {limit + _STARTING:g} s")])
     except ValueError:
         ended = f"by signal {-ran.returncode}" if ran.returncode < 0 else f"with the exit code {ran.returncode}"
-        return Report([Finding(path.name, f"Python itself ended {ended} while it ran: too much memory?")])
+        memory = ": too much memory?" * (-ran.returncode in _OF_MEMORY)
+        return Report([Finding(path.name, f"Python itself ended {ended} while it ran{memory}")])
     if "error" in answer:
         raise OSError(*answer["error"])
     return Report(

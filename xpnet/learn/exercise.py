@@ -27,6 +27,7 @@ _ADVICE = {
     "read-only": "this array belongs to the caller: make a new one instead of writing into it",
     "EOFError": "nobody is there to answer input(): leave it out",
     "SystemExit": "this ends Python: leave it out",
+    "name 'np' is not defined": "begin the file with import numpy as np",
     "only 0-dimensional arrays": "the functions of math take one number: those of NumPy, such as np.exp, take arrays",
     "only length-1 arrays": "the functions of math take one number: those of NumPy, such as np.exp, take arrays",
     "only integers": "an index is a whole number: np.argmax gives the place of the largest, np.max the largest itself",
@@ -163,7 +164,7 @@ class Exercise:
 
     def _fault(self, error: BaseException, line: int) -> ExerciseError:
         frames = [f for f in traceback.walk_tb(error.__traceback__) if f[0].f_code.co_filename == str(self.path)]
-        text = one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        text = one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__).rstrip()
         advice = next((advice for word, advice in _ADVICE.items() if word in text), "")
         if "ellipsis" in text and not isinstance(error, IndexError):
             text, advice = "a ... on this line, or one that it needs, is not filled in yet", ""

@@ -24,10 +24,14 @@ __all__ = ["RateRange", "find_lr"]
 
 # Weight of the past in the smoothed loss: a mean over some 20 steps.
 DECAY = 0.95
+# Steps at a rate of 0, which tell the loss before the test and how much it differs from batch to batch.
+BEFORE = 20
 # The test is over when the smoothed loss is so many times its smallest value.
 DIVERGED = 4.0
 # A loss whose smallest mean is a larger share of its first says nothing of a good rate.
 FELL = 0.95
+# One that fell by fewer standard deviations may have fallen by chance.
+SURE = 3.0
 # The rate that is suggested, in units of the one at which the smoothed loss is smallest.
 SHARE = 1 / 2
 
@@ -75,15 +79,17 @@ def find_lr(
     """Train for some steps with a rate that rises exponentially, until the loss diverges.
 
         lr_i = low (high / low)^(i / (steps - 1)),  i = 0, ..., steps - 1
-        m_i = d m_{i-1} + (1 - d) loss_i,  smoothed_i = m_i / (1 - d^{i+1}),  m_{-1} = 0,  d = 0.95
+        smoothed_i = d smoothed_{i-1} + (1 - d) loss_i,  d = 0.95
+
+    smoothed_{-1} is the mean loss of 20 steps before, at a rate of 0.
 
     network, data, config, backend : as in fit; the rate, the schedule, the epochs and the early stopping of config
         are not used.
     low, high : first and last rate, 0 < low < high.   steps : >= 20, over as many epochs as it takes.
     report : called with the number of steps done, after each.
     Returns a RateRange, which suggests half the rate at which the smoothed loss was smallest.
-    Raises ConfigError as fit does, or if the loss hardly fell.
-    Source: Smith 2017, section 3.3; the smoothing and the end are those of Gugger 2018.
+    Raises ConfigError as fit does, or if the loss hardly fell, or no more than by chance.
+    Source: Smith 2017, section 3.3; the smoothing, but for its beginning, and the end are those of Gugger 2018.
     """
     check_range("low", low, 0.0, low_open=True)
     check_range("high", high, low, low_open=True)
@@ -94,29 +100,38 @@ def find_lr(
     run, splits = prepare(network, data, config, backend or config.backend())
     if network.loss == "poisson":
         network = _Deviance(**asdict(network))
-    run = replace(run, network=network, rates=np.geomspace(low, high, steps))
+    rates = np.geomspace(low, high, steps)
+    run = replace(run, network=network, rates=np.concatenate([np.zeros(BEFORE), rates]))
     losses: list[float] = []
     smoothed: list[float] = []
-    mean = 0.0
     with computing(run):
-        for loss in itertools.islice(_losses(run, Loop(run, splits["train"], steps_per_call=1)), steps):
+        trained = _losses(run, Loop(run, splits["train"], steps_per_call=1))
+        before = list(itertools.islice(trained, BEFORE))
+        mean = start = float(np.mean(before))
+        for loss in itertools.islice(trained, steps):
             if not math.isfinite(loss):
                 break
             losses.append(loss)
             mean = DECAY * mean + (1.0 - DECAY) * loss
-            smoothed.append(mean / (1.0 - DECAY ** len(losses)))
+            smoothed.append(mean)
             if report:
                 report(len(losses))
             if smoothed[-1] > DIVERGED * min(smoothed):
                 break
-    rates = run.rates[: len(losses)]
+    rates = rates[: len(losses)]
     best = int(np.argmin(smoothed)) if smoothed else 0
-    if not smoothed or smoothed[best] > FELL * smoothed[0]:
-        ended = rates[-1] if losses else low
+    rose = f"while the learning rate rose from {low:g} to {rates[-1] if losses else low:.3g}"
+    # The standard deviation of the difference of the two means.
+    noise = float(np.std(before)) * math.sqrt(1 / BEFORE + (1 - DECAY) / (1 + DECAY))
+    # One that runs away at once is not noise.
+    if len(losses) > BEFORE and start - smoothed[best] < SURE * noise > (1.0 - FELL) * start:
         raise ConfigError(
-            f"the loss hardly fell while the learning rate rose from {low:g} to {ended:.3g}: "
-            f"{'raise high' if len(losses) == steps else 'lower low'}"
+            f"batch_size {run.config.batch_size} is too small: the loss differs so much from batch to batch that it "
+            f"cannot be seen to fall {rose}",
+            setting="batch_size",
         )
+    if not smoothed or smoothed[best] > FELL * start:
+        raise ConfigError(f"the loss hardly fell {rose}: {'raise high' if len(losses) == steps else 'lower low'}")
     return RateRange(rates, np.array(losses), np.array(smoothed), SHARE * float(rates[best]))
 
 

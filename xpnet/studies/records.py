@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.checks import typed
+from xpnet.data import SETS
 from xpnet.errors import ModelError
 from xpnet.files import locked, read_whole, write_atomically
 from xpnet.numerics.augment import Distortion
 from xpnet.recipes import read_recipe, recipe_names
 from xpnet.training.config import TrainConfig
 
-__all__ = ["Record", "Row", "read_records", "settings_of", "tabulate", "write_records"]
+__all__ = ["Record", "Row", "read_records", "same_data", "settings_of", "tabulate", "write_records"]
 
 MAX_BYTES = 1 << 22  # of the file of records: some three thousand
 
@@ -29,10 +30,11 @@ MAX_BYTES = 1 << 22  # of the file of records: some three thousand
 class Record:
     """A finished run, or a committee of several.
 
-    recipe : its name.   source : where it comes from.   published : the error reported there, in %, or None.
+    recipe : its name.   source : where it comes from.   published : the error on MNIST reported there, in %, or None.
     settings : those of TrainConfig that decide the numbers and are not the default, but for the seed.
     members : networks that the recipe averages; 0 for a recipe of single networks.
     seeds : the run's, or those of all members of a committee.   data : name of the set.   network : in words.
+    sha256 : the fingerprint of the data, with its test split; None in the records of earlier versions.
     wrong : indices of the test images that it misclassifies.   n_test : of all of them.
     epochs : of each network.   seconds : of training, all members' together.
     device, library, machine : where it was trained; machine is the device in words.
@@ -55,6 +57,7 @@ class Record:
     library: str
     machine: str
     failure: str | None = None
+    sha256: str | None = None
 
     @property
     def error(self) -> float:
@@ -133,14 +136,20 @@ def _record(values: Any) -> Record:
 def write_records(
     path: Path, records: Iterable[Record], table: Callable[[list[Record]], str] | None = None
 ) -> list[Record]:
-    """Add records to a file, in the place of those of the same runs; several processes may add to one.
+    """Add records to a file, in the place of those of the same runs, and of those of data that have changed since.
+
+    Several processes may add to one.
 
     table : what is written into a file .md beside it, of all its records.
     Returns all its records.   Raises OSError; ModelError if the file is damaged; ConfigError on a file system without
     locks.
     """
     with locked(path.with_name(f".{path.name}.lock"), lambda _: None, required=True):
-        known = {_key(record): record for record in (*read_records(path), *records)}
+        known: dict[tuple[Any, ...], Record] = {}
+        for record in (*read_records(path), *records):
+            # A mean over several seeds is one over the same data.
+            known = {key: other for key, other in known.items() if not _outdated(other, record)}
+            known[_key(record)] = record
         kept = [known[key] for key in sorted(known)]
         lines = [json.dumps(dataclasses.asdict(record)) for record in kept]
         write_atomically(path, ('{"runs": [\n' + ",\n".join(lines) + "\n]}\n").encode())
@@ -167,7 +176,7 @@ def tabulate(records: Iterable[Record]) -> list[Row]:
             group[0].data,
             group[0].network,
             group[0].source,
-            group[0].published,
+            group[0].published if group[0].data == "mnist" else None,
             [record.error for record in group],
             statistics.mean([record.seconds for record in group if not record.failure] or [0.0]),
             group[0].machine,
@@ -183,6 +192,14 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     return _changes(*(tomllib.loads(c.deciding().to_toml()) for c in (config.replace(seed=0), usual)))
 
 
+def same_data(one: str | None, other: str | None, name: str) -> bool:
+    """Whether two fingerprints are of the same data.
+
+    Where a record of an earlier version has none, a named set is known by its name.
+    """
+    return one == other or (name in SETS and None in (one, other))
+
+
 def _changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
     """The settings that are not as usual, and those within tables."""
     return {
@@ -190,6 +207,11 @@ def _changes(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
         for name, value in settings.items()
         if value != usual.get(name)
     }
+
+
+def _outdated(record: Record, newer: Record) -> bool:
+    """Whether a record is of what the data of a newer one, of the same recipe, held before."""
+    return _group(record) == _group(newer) and not same_data(record.sha256, newer.sha256, newer.data)
 
 
 def _key(record: Record) -> tuple[Any, ...]:

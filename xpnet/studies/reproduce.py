@@ -29,13 +29,13 @@ from xpnet.errors import ConfigError, InUseError, ModelError, NonFiniteError
 from xpnet.files import parse_toml, read_text, remove
 from xpnet.model import Ensemble, load
 from xpnet.recipes import Recipe, read_recipe, recipe_names
-from xpnet.studies.records import Record, read_records, settings_of, write_records
+from xpnet.studies.records import Record, read_records, same_data, settings_of, write_records
 from xpnet.training.callbacks import Callback
 from xpnet.training.config import EPOCHS, TrainConfig
 from xpnet.training.directory import RunDirectory, claim, holds_run
 from xpnet.training.estimate import estimate
 from xpnet.training.fit import fit
-from xpnet.training.prepare import prepare
+from xpnet.training.prepare import fingerprint, prepare
 from xpnet.training.run import Run
 
 __all__ = ["Planned", "milestones", "plan", "recipes_of", "reproduce"]
@@ -105,7 +105,8 @@ def reproduce(
         networks as its recipe says.
     minutes : after which no new epoch is started; None for no limit.   callbacks : see callbacks.py.
     Raises ConfigError, before any training, for a recipe that does not fit the data or a folder on a file system
-    without locks; ModelError for a damaged file of a run.
+    without locks, and during it for a finished run of data that have changed since; ModelError for a damaged file of a
+    run.
     """
     if minutes is not None:
         check_range("budget", minutes, 0.0, low_open=True)
@@ -229,6 +230,7 @@ class _Trainer:
     def __init__(self, data: Dataset, backend: Backend, places: _Places, deadline: float) -> None:
         assert data.test is not None
         self.images, self.labels = data.test
+        self.sha256 = fingerprint(data)
         self.data = dataclasses.replace(data, test=None)
         self.backend, self.places, self.deadline = backend, places, deadline
 
@@ -256,6 +258,11 @@ class _Trainer:
         known = read_records(path, remedy)
         if len(known) != 1 or known[0].settings != settings_of(config):
             raise ModelError(f"{path} is not the result of the run in its directory; {remedy}")
+        if not same_data(known[0].sha256, self.sha256, self.data.name):
+            changed = "has changed" if known[0].sha256 else "may have changed"
+            raise ConfigError(
+                f"{self.data.name} {changed} since the run in {directory}: {remedy}, or name another folder"
+            )
         # Another recipe with the same settings may have brought it about.
         return dataclasses.replace(known[0], **_about(name, recipe))
 
@@ -338,6 +345,7 @@ class _Trainer:
             library=self.backend.name,
             machine=f"{self.backend.description}, {self.backend.title}",
             failure=failure,
+            sha256=self.sha256,
         )
 
 

@@ -204,7 +204,7 @@ class TrainConfig:
     weight_decay: float | None = described(
         None,
         f"Weight decay, as an L2 term of the gradient; decoupled in adamw. By default {WEIGHT_DECAY:g}, or on fewer "
-        f"than {SMALL:,} examples as much more as there are fewer",
+        f"than {SMALL:,} examples proportionally more",
         TRAINING,
         low=0.0,
     )

@@ -75,6 +75,8 @@ def read_history(path: str | Path) -> list[Epoch]:
     """
     path = Path(path)
     if os.path.isdir(path):
+        if (path / "model.safetensors").exists() and not (path / "history.csv").exists():
+            raise ModelError(f"{path} holds a model without the history of its training, such as one that was imported")
         path = path / "history.csv"
     try:
         text = read_whole(path, MAX_BYTES).decode()

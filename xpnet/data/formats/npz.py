@@ -142,7 +142,7 @@ def _members(archive: "zipfile.ZipFile") -> dict[str, "zipfile.ZipInfo"]:
 def _read_members(archive: "zipfile.ZipFile", path: Location, names: Sequence[str]) -> list[NDArray[Any]]:
     members = _members(archive)
     if missing := [name for name in names if name not in members]:
-        raise DataError(f"{path}: no array {missing[0]}; {', '.join(names)} are needed")
+        raise DataError(f"{path}: no array {missing[0]}; {', '.join(names)} {'are' if len(names) > 1 else 'is'} needed")
     total = sum(members[name].file_size for name in names)
     if total > MAX_BYTES:
         raise DataError(f"{path}: its arrays unpack to {total} bytes; the cap is {MAX_BYTES}")
