@@ -1,10 +1,10 @@
-"""How figures are shown to people: lengths of time in words, and tables for notebooks."""
+"""How figures are shown to people: lengths of time in words, numbers, and tables for notebooks."""
 
 import html
 import itertools
 from collections.abc import Mapping
 
-__all__ = ["duration", "html_table"]
+__all__ = ["duration", "html_table", "plain"]
 
 
 def duration(seconds: float) -> str:
@@ -15,6 +15,11 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
+
+
+def plain(number: float) -> str:
+    """A number to five digits, and up to 1e9 to all those before the point: "0.012346", "4911085"."""
+    return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.5g}"
 
 
 def html_table(title: str, rows: Mapping[str, object]) -> str:

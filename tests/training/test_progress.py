@@ -12,7 +12,7 @@ import pytest
 
 import xpnet
 from xpnet.backend import Backend
-from xpnet.display import duration
+from xpnet.display import duration, plain
 from xpnet.training import epochs, progress
 from xpnet.training.history import Epoch
 from xpnet.training.prepare import fingerprint
@@ -59,6 +59,23 @@ def fit(data: xpnet.Dataset, file: io.StringIO, *further: xpnet.Callback, **sett
 )
 def test_a_length_of_time_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0.0123456, "0.012346"),
+        (-1.5, "-1.5"),
+        (9999.99, "10000"),
+        (12_345.6, "12346"),
+        (-4_911_085.2, "-4911085"),
+        (1.25e9, "1.25e+09"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+    ],
+)
+def test_numbers_as_people_write_them(number: float, words: str) -> None:
+    assert plain(number) == words
 
 
 def test_plain_lines_off_a_terminal(small_data: xpnet.Dataset) -> None:

@@ -17,6 +17,7 @@ from xpnet.cli.runs import as_dict, time_of
 from xpnet.cli.settings import shown
 from xpnet.cli.terminal import print_table, result_console, say, table_width
 from xpnet.data import Split
+from xpnet.display import plain
 from xpnet.errors import ConfigError, ModelError, XpnetError, one_line
 from xpnet.model import Model, load
 from xpnet.numerics.augment import Distortion
@@ -251,8 +252,8 @@ def _in_words(letter: str, pair: Disagreement | ErrorDifference | str) -> str:
     if isinstance(pair, ErrorDifference):
         sure = pair.low > 0 or pair.high < 0
         return (
-            f"on the same {pair.examples:,} test examples, the mean absolute error is {pair.first:.5g} of A and "
-            f"{pair.second:.5g} of {letter}: {pair.difference:+.3g}, with a 95\xa0% interval of {pair.low:+.3g} to "
+            f"on the same {pair.examples:,} test examples, the mean absolute error is {plain(pair.first)} of A and "
+            f"{plain(pair.second)} of {letter}: {pair.difference:+.3g}, with a 95\xa0% interval of {pair.low:+.3g} to "
             f"{pair.high:+.3g}, {'more than chance explains' if sure else 'which chance may explain'}"
         )
     chance = "more than chance explains" if pair.p < CHANCE else "which chance may explain"

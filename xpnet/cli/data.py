@@ -16,6 +16,7 @@ from xpnet.cli.settings import AMOUNTS, Amounts, chosen, indices, whole_numbers
 from xpnet.cli.terminal import draw, loading, result_console, working
 from xpnet.data import SETS, Split, download, load_data, locate, rows_of, shown_names, write_parts
 from xpnet.data.sets import SetInfo
+from xpnet.display import plain
 from xpnet.errors import ConfigError, one_line
 from xpnet.numerics.augment import Distortion, distort
 from xpnet.numerics.functional import scale_features
@@ -208,7 +209,7 @@ def _print_rows(
     table.add_column("" if shown == k else f"... {k - shown} more", no_wrap=True)
     table.add_column("" if part.labels is None else "label")
     for i in rows:
-        table.add_row(str(i), *(f"{value:.5g}" for value in part.images[i][:shown]), "", label_of(i))
+        table.add_row(str(i), *map(plain, part.images[i][:shown]), "", label_of(i))
     console.print(table)
 
 

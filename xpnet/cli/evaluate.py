@@ -1,6 +1,7 @@
 """xpnet evaluate."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from xpnet.cli.datasets import (
 from xpnet.cli.readings import finite
 from xpnet.cli.terminal import print_table, result_console, say, working
 from xpnet.data import Dataset, shown_names
+from xpnet.display import plain
 from xpnet.errors import ConfigError, one_line
 from xpnet.model import (
     Ensemble,
@@ -192,14 +194,14 @@ def _print(found: dict[str, Any], models: list[Model], data: Dataset) -> None:
     if task != "regression":
         _print_classes(found, "label" if task == "multilabel" else "class", console)
     elif len(found["outputs"]) > 1:
-        forms = {"R2": ".4f", "MAE": ".5g", "RMSE": ".5g"}
+        figures = ("R2", "MAE", "RMSE")
         rows = [
-            {"output": its["output"] or f"output {i}"}
-            | {head: _number(its[head.lower()], form) for head, form in forms.items()}
+            {"output": its["output"] or f"output {i}", "R2": _number(its["r2"])}
+            | {head: _plain(its[head.lower()]) for head in figures[1:]}
             for i, its in enumerate(found["outputs"])
         ]
         print()
-        print_table(rows, ("output", *forms), console, right=forms)
+        print_table(rows, ("output", *figures), console, right=figures)
 
 
 def _shares(found: dict[str, Any], task: str) -> list[tuple[str, str]]:
@@ -221,8 +223,8 @@ def _errors(found: dict[str, Any]) -> list[tuple[str, str]]:
         of = f" over {len(outputs)} outputs"
     return [
         ("R2", _number(found["r2"])),
-        ("MAE", f"{_number(found['mae'], '.5g')} (mean absolute error{of})"),
-        ("RMSE", f"{_number(found['rmse'], '.5g')} (root mean square error{of})"),
+        ("MAE", f"{_plain(found['mae'])} (mean absolute error{of})"),
+        ("RMSE", f"{_plain(found['rmse'])} (root mean square error{of})"),
         ("loss", _number(found["loss"])),
     ]
 
@@ -274,8 +276,12 @@ def _print_confusion(names: list[str], confusion: NDArray[np.intp], console: "Co
     return True
 
 
-def _number(number: float | None, form: str = ".4f") -> str:
-    return "nan" if number is None else f"{number:{form}}"
+def _number(number: float | None) -> str:
+    return "nan" if number is None else f"{number:.4f}"
+
+
+def _plain(number: float | None) -> str:
+    return plain(math.nan if number is None else number)
 
 
 def _percent(share: float | None) -> str:

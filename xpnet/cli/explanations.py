@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from xpnet.cli.readings import Reader, Reading, heading_of, value_of
 from xpnet.cli.terminal import SIGNS, Bar, cut, draw, draw_bars, draw_map, in_colour, print_flow, result_console
+from xpnet.display import plain
 from xpnet.errors import one_line
 from xpnet.model import Explanation, Neighbours
 
@@ -72,7 +73,7 @@ def _features(explanation: Explanation, console: "Console") -> "Text":
     largest = abs(contributions[order[0]]) or 1.0
     bars = [
         Bar(
-            f"{cut(one_line(names[i]))} = {values[i]:.5g}",
+            f"{cut(one_line(names[i]))} = {plain(values[i])}",
             abs(contributions[i]) / largest,
             f"{contributions[i]:+.{explanation.decimals}f}",
             _style(contributions[i]),

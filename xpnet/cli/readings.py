@@ -18,6 +18,7 @@ from xpnet.cli.pages import Box, Mark, draw_page, lines_of
 from xpnet.cli.terminal import Bar, draw, draw_bars, fill, print_beside, result_console
 from xpnet.data import Dataset, Split, read_page, shown_names
 from xpnet.data.pictures.decoding import decode
+from xpnet.display import plain
 from xpnet.errors import ConfigError, DataError, XpnetError
 from xpnet.model import UNSURE, Model, refuse_nan
 from xpnet.numerics.functional import LOSSES, softmax
@@ -169,7 +170,7 @@ class Reader:
         several = isinstance(meant, list)
         names = [f"{name} " for name in self.names] or [""] * len(self.model.params[-1])
         numbers = zip(names, meant, strict=True) if several else [("", meant)]
-        return ", ".join(f"{name}{_figure(math.nan if number is None else number)}" for name, number in numbers)
+        return ", ".join(f"{name}{plain(math.nan if number is None else number)}" for name, number in numbers)
 
     def is_right(self, reading: Reading) -> bool | None:
         """Whether the prediction is the label; None where it is not known, and for numbers, which are near or far."""
@@ -370,11 +371,6 @@ def _bars(reader: Reader, reading: Reading) -> list[Bar]:
 
 def _is_part(name: Any, meant: Any) -> bool:
     return name in meant if isinstance(meant, list) else meant is not None and name == meant
-
-
-def _figure(number: float) -> str:
-    """A number to five digits, and to all those before the point where people write them."""
-    return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.5g}"
 
 
 def finite(y: float) -> float | None:
