@@ -120,7 +120,8 @@ def test_each_setting_is_described_once() -> None:
     [
         (60_000, "cross-entropy", 6, 1e-4, None),  # as MNIST is, with and without 10,000 held out
         (50_000, "cross-entropy", 6, 1e-4, None),
-        (5_000, "mse", 6, 1e-3, None),
+        (5_000, "mse", 6, 1e-3, 0.3),
+        (5_000, "mse-sigmoid", 6, 1e-3, None),
         (1_000, "binary-cross-entropy", 25, 5e-3, None),
         (1_000, "squared-error", 25, 5e-3, 0.3),
         (120, "poisson", 100, 0.042, 0.3),

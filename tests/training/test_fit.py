@@ -13,6 +13,7 @@ import xpnet
 from xpnet.data import Dataset, Split, rows_of
 from xpnet.errors import ConfigError, DataError
 from xpnet.numerics.functional import softmax
+from xpnet.numerics.network import MLP
 from xpnet.training import scaling
 from xpnet.training.calibration import temperature_of
 from xpnet.training.config import SETTINGS, Settings, TrainConfig
@@ -493,6 +494,14 @@ def test_arguments_that_are_nearly_right(caplog: pytest.LogCaptureFixture) -> No
     assert not caplog.messages
     xpnet.fit(xpnet.MLP((64, 4, 3)), (PIXELS > 99, DIGITS), **QUICK)
     assert not caplog.messages, "truths have no larger value than 1"
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "mse"])
+def test_classes_are_learned_with_the_default_settings(loss: str) -> None:
+    """Squared errors of outputs without bounds diverged, on scaled columns."""
+    result = xpnet.fit(MLP((6, 128, 3), loss=loss), (TABLE, CLASSES), progress=False)
+    assert result.history[-1].train_accuracy is not None
+    assert result.history[-1].train_accuracy > 0.85
 
 
 def test_a_callback_does_not_hide_the_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from xpnet.checks import check_range, nearest
 from xpnet.data import SCALES, TASKS
 from xpnet.errors import ConfigError
 from xpnet.numerics.augment import Distortion
-from xpnet.numerics.functional import ACTIVATIONS, LOSSES
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES, exponential, identity
 from xpnet.numerics.network import INITIALIZERS, MLP
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 from xpnet.training.setting import (
@@ -48,7 +48,7 @@ logger = logging.getLogger("xpnet")
 EPOCHS, EXAMPLES, MOST_EPOCHS = 6, 25_000, 100
 WEIGHT_DECAY, SMALL, MOST_DECAY = 1e-4, 50_000, 0.3
 LARGE, HELD_OUT, FOR_STOPPING = 50_000, 5_000, 0.1  # training examples, and those of them that are held out
-CLIP_NORM = 0.3  # squared errors of a wide layer diverge at rates that suit cross-entropy
+CLIP_NORM = 0.3  # squared errors of outputs without bounds diverge at rates that suit cross-entropy
 TRAINED_RATE = 0.1
 
 LOCATED = ("test", "validation", "start")  # settings that may be paths
@@ -210,7 +210,8 @@ class TrainConfig:
     )
     clip_norm: float | None = described(
         None,
-        f"Largest global norm of the gradient; by default not clipped, or {CLIP_NORM:g} in a regression",
+        f"Largest global norm of the gradient; by default not clipped, or {CLIP_NORM:g} in a regression "
+        "and with mse, whose outputs have no bounds",
         TRAINING,
         **POSITIVE,
     )
@@ -361,7 +362,7 @@ class TrainConfig:
         n : training examples.   loss : the network's.   trained : whether the training starts from a model.
         """
         decay = WEIGHT_DECAY if trained else min(MOST_DECAY, float(f"{max(1.0, SMALL / n) * WEIGHT_DECAY:.2g}"))
-        clips = LOSSES[loss].task == "regression"
+        clips = LOSSES[loss].output in (identity, exponential)
         return self.replace(
             epochs=self.epochs or min(MOST_EPOCHS, max(EPOCHS, math.ceil(EXAMPLES / n))),
             lr=self.rate * TRAINED_RATE if self.lr is None and trained else self.lr,
