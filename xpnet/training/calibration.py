@@ -16,7 +16,7 @@ from xpnet.training.run import Run
 __all__ = ["Calibration", "temperature_of"]
 
 MOST_EXAMPLES = 20_000  # enough for one number
-PRIOR = 20  # examples; with it, 2 to 100 held-out ones of small sets left no probabilities worse than they were
+PRIOR = 20  # examples; chosen on small sets, of which 2 to 100 were held out
 
 
 def temperature_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
