@@ -323,8 +323,9 @@ def test_the_faster_of_two_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     times = dict(zip(two, seconds, strict=True))
-    timed = lambda path: dataclasses.replace(read_run(path), seconds=times[str(path)])  # noqa: E731
-    monkeypatch.setattr("xpnet.cli.compare.read_run", timed)
+    monkeypatch.setattr(
+        "xpnet.cli.compare.read_run", lambda path: dataclasses.replace(read_run(path), seconds=times[str(path)])
+    )
     assert main(["compare", *two]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("training")]
     assert line.endswith(f"  {shown}")

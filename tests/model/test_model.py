@@ -229,9 +229,18 @@ def test_members_whose_classes_are_other_ones_do_not_agree() -> None:
         ((0, 1, 2), (0, 1, 5), "member 2 has the classes 5, but member 1 the classes 2"),
         ((0, 1, 2), ("0", "1", "2"), "member 2 has the classes '0', '1', '2', but member 1 the classes 0, 1, 2"),
         ((0, 1, 2), (2, 1, 0), "member 2 has the classes 2, 1, 0, but member 1 the classes 0, 1, 2"),
+        ((0, 1, 2), (0, 2, 1), "member 2 has the classes 2, 1, but member 1 the classes 1, 2"),
     ):
         with pytest.raises(ModelError, match=f"^{message}: members of an ensemble must agree$"):
             xpnet.Ensemble([described_member(classes=own), described_member(classes=other)])
+    many = tuple(range(18))
+    wide = [make_member(0, sizes=(36, 4, 20)) for _ in range(2)]
+    far = [
+        replace(member, schema=replace(member.schema, classes=(*many, *end)))
+        for member, end in zip(wide, ((18, 19), (19, 18)), strict=True)
+    ]
+    with pytest.raises(ModelError, match="member 2 has the classes 19, 18, but member 1 the classes 18, 19"):
+        xpnet.Ensemble(far)
     with pytest.raises(ModelError, match="2 members need as many names, not 1"):
         xpnet.Ensemble([make_member(0), make_member(1)], ["a"])
 

@@ -146,11 +146,10 @@ class Model:
         Raises ModelError if the examples have another number of features, or X and y differ in length; DataError if a
         label is not a class of the model.
         """
-        logits, loss = self.logits(X), LOSSES[self.network.loss]
-        n = len(logits)
-        if not n:
+        if _shape_of(X)[:1] == (0,):
             raise ModelError("there are no examples to measure: at least one is needed")
-        targets = self.targets(y)
+        targets, logits, loss = self.targets(y), self.logits(X), LOSSES[self.network.loss]
+        n = len(logits)
         if targets.shape[:1] != (n,):
             raise ModelError(f"{n} examples need as many labels; these are of shape {targets.shape}")
         xp, scaled = np, targets
@@ -440,14 +439,14 @@ def _unpickled(stored: Stored, device: str, library: str, tf32: bool, graph: boo
 
 
 def _traits(model: Model, other: Model) -> tuple[str, ...]:
-    """What must be equal in the members of an ensemble, in words; of the classes those that the other one lacks."""
-    classes = [name for name in model.classes if name not in other.classes] or model.classes
-    alike = model.classes == other.classes
+    """What must be equal in the members of an ensemble, in words; of the classes those from the first difference on."""
+    pairs = enumerate(zip(model.classes, other.classes, strict=False))
+    first = next((i for i, (own, its) in pairs if own != its), None)
     return (
         f"{model.network.sizes[0]} inputs",
         f"{model.network.sizes[-1]} classes",
         f"the loss {model.network.loss}",
-        "" if alike else f"the classes {', '.join(map(repr, classes[:12]))}",
+        "" if first is None else f"the classes {', '.join(map(repr, model.classes[first : first + 12]))}",
     )
 
 
