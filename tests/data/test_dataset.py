@@ -1,6 +1,7 @@
 """What a Dataset promises from its construction on, and what is said when it can't."""
 
 import dataclasses
+import datetime
 from typing import Any
 
 import array_api_strict
@@ -169,6 +170,14 @@ def test_classes_of_any_kind(y: Any, classes: tuple[Any, ...] | None, first: lis
 def test_labels_too_large_to_tell_apart() -> None:
     with pytest.raises(DataError, match=r"labels up to 2e\+16 are too large to tell apart"):
         Dataset.from_arrays(PIXELS, np.where(LABELS > 1, 1e16, 2e16), task="classification")
+
+
+def test_labels_that_would_be_one_in_a_file_are_refused() -> None:
+    day = datetime.date(2026, 11, 30)
+    labels = [[day, "2026-11-30"][k % 2] for k in LABELS]
+    with pytest.raises(DataError, match=r"labels datetime\.date\(.*\) and '2026-11-30' would both be '2026-11-30'"):
+        Dataset.from_arrays(PIXELS, labels)
+    assert Dataset.from_arrays(PIXELS, [[1, "1"][k % 2] for k in LABELS]).classes == (1, "1")
 
 
 def test_named_classes_take_positions() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "columns_of",
     "features_of",
     "in_order",
+    "kept",
     "named",
     "positions_of",
     "targets_of",
@@ -274,6 +275,11 @@ def classes_of(values: NDArray[Any]) -> tuple[Hashable, ...]:
         return tuple(sorted(found))
     except TypeError:
         return tuple(sorted(found, key=lambda value: (type(value).__name__, str(value))))
+
+
+def kept(classes: Sequence[Hashable]) -> list[str | int | float]:
+    """The classes as files keep them: what JSON lacks becomes text."""
+    return [name if isinstance(name, str | int | float) else str(name) for name in classes]
 
 
 def positions_of(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xpnet._version import __version__
 from xpnet.backend import select
 from xpnet.data import Schema, class_names
+from xpnet.data.arrays import kept
 from xpnet.errors import ConfigError
 from xpnet.model import Ensemble, Model
 from xpnet.numerics.functional import LOSSES, exponential, identity, sigmoid, softmax
@@ -117,7 +118,7 @@ def description(members: Sequence[Layers], about: Mapping[str, Any] | None = Non
         "image_shape": list(schema.image_shape),
         "classes": list(first.classes),
         # The names that predict returns, which need not be those that people use; none where they are 0, 1, ...
-        "labels": [name if isinstance(name, str | int | float) else str(name) for name in schema.classes],
+        "labels": kept(schema.classes),
         "columns": list(schema.columns),
         "form": schema.form,
         "white": first.white,

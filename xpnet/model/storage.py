@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
+from xpnet.data.arrays import kept
 from xpnet.data.schema import FORMS, SCALES, Scaling, Schema
 from xpnet.errors import ModelError, one_line
 from xpnet.files import open_regular, read_whole, sha256_of, write_atomically
@@ -60,8 +61,7 @@ def save(path: str | Path, stored: Stored) -> None:
         "network": dataclasses.asdict(network),
         "data": schema.data,
         "image_shape": list(schema.image_shape),
-        # What JSON lacks is kept as text.
-        "classes": [name if isinstance(name, str | int | float) else str(name) for name in schema.classes],
+        "classes": kept(schema.classes),
         **{
             name: {"kind": scaling.kind, "scale": None if isinstance(scaling.scale, np.ndarray) else scaling.scale}
             for name, scaling in scalings.items()
