@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench import __main__, _common, accuracy, checkpoint, cpu, finetune, scale, startup, step, tabular
+from bench import __main__, _common, accuracy, calibration, checkpoint, cpu, finetune, scale, startup, step, tabular
 from bench._common import apart, first, seconds_to, three, two_cpus
 from bench._peers import SYSTEMS, Trainer, installed
 from bench._workers import PeerError, Server, Worker
@@ -432,6 +432,17 @@ def test_finetune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert finetune.main(arguments) == 0
     assert "means on the 1,000 test images of own, with 30 of its training images" in capsys.readouterr().out
     assert list(json.loads(Path("finetune.json").read_text())["accuracies"]) == list(finetune.SYSTEMS)
+
+
+@pytest.mark.parametrize("prior", [0, 20])
+def test_calibration(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, prior: int) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, of the extra [sklearn], is not installed")
+    monkeypatch.setattr(calibration, "PRIOR", prior)
+    assert calibration.main(["--seeds", "1", "--draws", "5"]) == (prior == 0)
+    out = capsys.readouterr().out
+    for name in ("clouds", "digits", "chance"):
+        assert f"\n{name}: " in out
+    assert out.count("in use") == 3
 
 
 @pytest.mark.parametrize(("goal", "code"), [(1e9, 0), (0.0, 1)])

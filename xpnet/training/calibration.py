@@ -16,25 +16,25 @@ from xpnet.training.run import Run
 __all__ = ["Calibration", "temperature_of"]
 
 MOST_EXAMPLES = 20_000  # enough for one number
-PRIOR = 20  # examples; chosen on small sets, of which 2 to 100 were held out
+PRIOR = 20  # examples; python -m bench calibration compares others
 
 
-def temperature_of(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+def temperature_of(logits: NDArray[np.floating], labels: NDArray[np.integer], prior: float = PRIOR) -> float:
     """The temperature by which logits are divided so that the labels become most probable.
 
         T = argmin - sum_i log softmax(z_i / T)_label - m/n sum_ik softmax(z_i)_k log softmax(z_i / T)_k
 
-    The second sum is the prior: m = 20 more examples, whose labels are as probable as the network says. Without it, few
+    The second sum is the prior: m more examples, whose labels are as probable as the network says. Without it, few
     examples that are all classified correctly would make the network as good as certain. The derivative in 1/T rises,
     and T is found by its bisection.
 
-    logits : (n, k), finite.   labels : (n,), in 0..k-1.
+    logits : (n, k), finite.   labels : (n,), in 0..k-1.   prior : m, at least 0.
     Returns T in [1/20, 20].
     Source: Guo et al. 2017, section 4.2, but for the prior.
     """
     z, n = logits.astype(np.float64), len(logits)
     own, _ = softmax(z, xp=np)
-    of_label = (z[np.arange(n), labels].sum() + PRIOR * (own * z).sum(axis=1).mean()) / (n + PRIOR)
+    of_label = (z[np.arange(n), labels].sum() + prior * (own * z).sum(axis=1).mean()) / (n + prior)
     low, high = 1 / 20, 20.0  # of 1/T
     for _ in range(60):
         inverse = (low + high) / 2
