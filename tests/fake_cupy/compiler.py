@@ -4,6 +4,7 @@ A kernel costs some forty milliseconds, most of which it takes to start g++. So 
 user's cache directory, for all processes and for later runs.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -106,8 +107,9 @@ def identity() -> bytes:
     """All but the source that decides what comes of it: compiler, processor, flags and header."""
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.iterdir():
-        if old.stat().st_mtime < time.time() - _A_MONTH:
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has given it its name, or removed it
+            if old.stat().st_mtime < time.time() - _A_MONTH:
+                old.unlink()
     macros = subprocess.run(
         [*_COMPILER, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, check=True
     )
