@@ -111,6 +111,11 @@ def test_the_errors_of_numbers_are_scikit_learn_s(sklearn: Any, k: int) -> None:
     squares = sklearn.mean_squared_error(targets, outputs, **raw)
     np.testing.assert_allclose([each.rmse for each in found], np.sqrt(squares), rtol=1e-10)
     assert root_mean_square(outputs, targets) == pytest.approx(np.sqrt(squares.mean()), rel=1e-10)
+    for unit in (1e200, 1e-200):  # whose square is infinite, or 0
+        for each, moved in zip(found, by_output(unit * targets, unit * outputs.astype(float)), strict=True):
+            assert moved == pytest.approx((each.r2, unit * each.mae, unit * each.rmse), rel=1e-6, abs=0)
+        whole = root_mean_square(unit * outputs.astype(float), unit * targets)
+        assert whole == pytest.approx(unit * np.sqrt(squares.mean()), rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("value", [1.0, 0.1, 5.3, 1e9 / 3])

@@ -245,17 +245,28 @@ def test_members_whose_classes_are_other_ones_do_not_agree() -> None:
         xpnet.Ensemble([make_member(0), make_member(1)], ["a"])
 
 
-def test_members_that_take_their_columns_in_other_orders_need_names() -> None:
+def test_members_that_take_their_columns_in_other_orders_take_them_in_the_first_one_s() -> None:
     pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'xpnet[tables]'")
     names = [f"c{i}" for i in range(36)]
     one, other = (described_member(columns=tuple(order), form="as-is") for order in (names, names[::-1]))
+    X = np.random.default_rng(0).random((5, 36))
+    table = pandas.DataFrame(X, columns=names)
+    expected = (one.outputs(X) + other.outputs(X[:, ::-1])) / 2
+    ensemble = xpnet.Ensemble(member for member in (described_member(form="as-is"), one, other))
+    assert [member.schema.columns for member in ensemble.members] == [(), tuple(names), tuple(names)]
     ensemble = xpnet.Ensemble([one, other])
-    table = pandas.DataFrame(np.random.default_rng(0).random((5, 36)), columns=names)
-    expected = (one.outputs(table.to_numpy()) + other.outputs(table.to_numpy()[:, ::-1])) / 2
-    assert np.allclose(ensemble.outputs(table), expected)
-    for run in (ensemble.outputs, ensemble.explain, lambda X: ensemble.evaluate(X, [0, 1, 2, 0, 1])):
-        with pytest.raises(ModelError, match="take their columns in different orders"):
-            run(table.to_numpy())
+    for rows in (table, table[names[::-1]], X):
+        assert np.allclose(ensemble.outputs(rows), expected, rtol=1e-6)
+        assert ensemble.explain(rows)[0].columns == tuple(names)
+    own, its = (each.contributions.ravel() for each in (one.explain(X, of=0)[0], other.explain(X[:, ::-1], of=0)[0]))
+    assert np.allclose(ensemble.explain(table, of=0)[0].contributions.ravel(), (own + its[::-1]) / 2, rtol=1e-5)
+
+
+def test_members_whose_columns_have_other_names_take_them_by_their_places() -> None:
+    names = tuple(f"c{i}" for i in range(36))
+    one, other = (described_member(columns=columns, form="as-is") for columns in (names, (*names[:-1], "last")))
+    X = np.random.default_rng(0).random((5, 36))
+    assert np.allclose(xpnet.Ensemble([one, other]).outputs(X), one.outputs(X))
 
 
 def test_an_ensemble_refuses_what_its_members_refuse() -> None:

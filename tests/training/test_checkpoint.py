@@ -120,6 +120,29 @@ def test_a_run_that_ended_before_its_first_epoch_starts_again(train: Train, tmp_
     assert_same(train(tmp_path), train())
 
 
+def test_a_squared_error_on_classes_that_was_not_clipped_stays_so(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every such run before it was the default."""
+
+    def resolved(self: xpnet.TrainConfig, *args: Any, **kwargs: Any) -> xpnet.TrainConfig:
+        return now(self, *args, **kwargs).replace(clip_norm=self.clip_norm)
+
+    now = xpnet.TrainConfig.resolved
+    settings: dict[str, Any] = {"loss": "mse", "lr": 1.0}
+    with monkeypatch.context() as then:
+        then.setattr(xpnet.TrainConfig, "resolved", resolved)
+        complete = train(**settings)
+        train(tmp_path, 1, **settings)
+    with pytest.raises(xpnet.ConfigError, match=r"this one has clip_norm unset, not 0\.5"):
+        train(tmp_path, clip_norm=0.5, **settings)
+    continued = train(tmp_path, **settings)
+    assert_same(continued, complete)
+    assert continued.config.clip_norm is None
+    assert "clip_norm" not in (tmp_path / "config.toml").read_text()
+    assert not np.array_equal(train(**settings).model.params[0], complete.model.params[0])
+
+
 def small() -> xpnet.Dataset:
     images = np.zeros((20, 6, 6), np.uint8)
     return xpnet.Dataset("blank", xpnet.Split(images, (np.arange(20) % 3).astype(np.int32)), n_classes=3)

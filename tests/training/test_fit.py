@@ -207,6 +207,11 @@ def test_targets_of_any_size_are_predicted_with_their_digits(offset: float, unit
     assert np.allclose((moved.model.predict(TABLE) - offset) / unit, plain.model.predict(TABLE), atol=1e-5)
     scores = moved.model.evaluate(TABLE, offset + unit * TABLE[:, 0])
     assert scores.mae / unit == pytest.approx(plain.model.evaluate(TABLE, TABLE[:, 0]).mae, abs=1e-5)
+    pair = xpnet.Ensemble([moved.model, moved.model]).evaluate(TABLE, offset + unit * TABLE[:, 0])
+    assert pair.r2 == pytest.approx(scores.r2, abs=1e-5)
+    own, its = (model.explain(TABLE[:1])[0] for model in (plain.model, moved.model))
+    assert np.allclose(its.contributions / unit, own.contributions, atol=1e-5)
+    assert (its.value - offset) / unit == pytest.approx(own.value, abs=1e-5)
 
 
 def test_a_regression_has_r2_and_targets_in_their_unit(tmp_path: Path) -> None:
@@ -479,6 +484,8 @@ def test_arguments_that_are_nearly_right(caplog: pytest.LogCaptureFixture) -> No
     share = xpnet.fit(classifier(), data, validation=np.float32(0.25), **QUICK).config.validation
     assert share == 0.25
     assert xpnet.fit(classifier(), data, validation=np.int64(30), **QUICK).config.validation == 30
+    with pytest.raises(xpnet.ConfigError, match="validation must be a number or a word, not True"):
+        xpnet.fit(classifier(), data, validation=True, **QUICK)
     loose: Any = xpnet
     for wrong, error, message in (
         (lambda: loose.fit(None, data), TypeError, "network must be an MLP"),

@@ -14,6 +14,7 @@ from .metrics import (
     top_k,
 )
 from .model import UNSURE, Ensemble, Measured, Model, load
+from .ordering import reordered
 from .scoring import RegressionScores, Scores, features_on, hits_of, refuse_nan, scores_of, spread_of, targets_on
 from .storage import Stored, save
 
@@ -39,6 +40,7 @@ __all__ = [
     "macro_f1",
     "most_confused",
     "refuse_nan",
+    "reordered",
     "root_mean_square",
     "save",
     "scores_of",

@@ -203,20 +203,22 @@ class _Parts(NamedTuple):
 def _parts(model: "Model", X: Any, direction: NDArray[np.float64]) -> _Parts:
     """Forward through the layers and back.   direction : (n, n_outputs), the gradient of the values by the outputs."""
     backend, network, scaling = model.backend, model.network, model.schema.targets
-    by_logits = direction if scaling.scale is None else direction * np.asarray(scaling.scale, np.float64)
+    # The unit of a regression's target comes last, in float64: the network's dtype may not have it.
+    unit = 1.0 if scaling.scale is None else (direction * np.asarray(scaling.scale, np.float64)).sum(1, keepdims=True)
     shift = 0.0 if scaling.shift is None else direction @ np.asarray(scaling.shift, np.float64)
 
     def of_batch(x: Any, rows: slice) -> list[NDArray[np.float64]]:
         layers, vjp = network.layers(model.params, x, running=model.running, xp=backend.xp)
         dtype = backend.to_host(model.params[-1]).dtype
-        grads = vjp(backend.to_device(by_logits[rows].astype(dtype)))
+        grads = vjp(backend.to_device(direction[rows].astype(dtype)))
         return [backend.to_host(a).astype(np.float64) for a in (*layers, *grads)]
 
     batches = zip(*model._by_batches(model._flat(X), of_batch), strict=True)
     found = [np.concatenate(parts) for parts in batches]
     layers, logits, grads = found[: network.n_layers], found[network.n_layers], found[network.n_layers + 1 :]
     with np.errstate(over="ignore", invalid="ignore"):
-        values = np.where(direction == 0.0, 0.0, by_logits * logits).sum(axis=1) + shift
+        grads = [d * unit for d in grads]
+        values = (np.where(direction == 0.0, 0.0, direction * logits) * unit).sum(axis=1) + shift
         products = [h * d for h, d in zip(layers, grads, strict=True)]
     return _Parts(values, grads[0], products[0], list(zip(layers[1:], products[1:], strict=True)))
 

@@ -146,18 +146,22 @@ def interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 
 def root_mean_square(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """The root of the mean squared error of a regression's outputs, over all of them, in the targets' unit."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.sqrt(np.square(outputs.astype(np.float64) - targets).mean())
+    errors = np.abs(outputs.astype(np.float64) - targets)
+    largest = float(errors.max())  # whose square may be infinite, or 0
+    return largest * math.sqrt(np.square(errors / largest).mean()) if 0.0 < largest < math.inf else largest
 
 
 def by_output(targets: NDArray[Any], outputs: NDArray[Any]) -> list[OfOutput]:
     """The figures of each of a regression's outputs.   targets, outputs : (n, k), in the targets' unit."""
+    targets = targets.astype(np.float64)
+    span = np.ptp(targets, axis=0)
+    unit = np.where(span > 0.0, span, 1.0)  # so that no square is infinite, or 0
     with np.errstate(over="ignore", invalid="ignore"):
-        errors = outputs.astype(np.float64) - targets
+        errors = (outputs - targets) / unit
         squares = np.square(errors)
-        r2 = r2_of(squares.sum(axis=0), spread_of(targets, Schema()))
-        columns = zip(r2.tolist(), np.abs(errors).mean(axis=0).tolist(), squares.mean(axis=0).tolist(), strict=True)
-        return [OfOutput(r2, mae, math.sqrt(square)) for r2, mae, square in columns]
+        r2 = r2_of(squares.sum(axis=0), spread_of(targets / unit, Schema()))
+        figures = (r2, np.abs(errors).mean(axis=0) * unit, np.sqrt(squares.mean(axis=0)) * unit)
+    return [OfOutput(*each) for each in zip(*(figure.tolist() for figure in figures), strict=True)]
 
 
 def _share(count: int, of: int) -> float | None:

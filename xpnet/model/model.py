@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
-from xpnet.data.arrays import columns_of, features_of, in_order, named, positions_of, targets_of
+from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.explaining import Explanation, explain, neighbours
 from xpnet.model.metrics import confusion_matrix
+from xpnet.model.ordering import reordered
 from xpnet.model.scoring import Scores, features_on, hits_of, refuse_nan, scores_of, spread_of, targets_on
 from xpnet.model.storage import Stored, read, save
 from xpnet.model.summary import Summary, layers_of
@@ -322,7 +323,8 @@ class Ensemble:
         y = 1/m sum over the members of y_i
 
     members : at least one Model. They agree in their numbers of inputs and classes and in their loss, which defines the
-        outputs and their cost; everything else may differ: layers, activation, data, device, library, dtype.
+        outputs and their cost; everything else may differ: layers, activation, data, device, library, dtype. Those that
+        were trained on the same columns in another order are kept with the first one's.
     names : one for each, for error messages; by default "member 1", "member 2", ...
     Raises ModelError if there is no member, or one does not agree with the first.
     Source: Lakshminarayanan, Pritzel and Blundell 2017, section 2.4.
@@ -332,9 +334,11 @@ class Ensemble:
     names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.members, Model) or not all(isinstance(member, Model) for member in self.members):
+        members = () if isinstance(self.members, Model) else tuple(self.members)
+        if isinstance(self.members, Model) or not all(isinstance(member, Model) for member in members):
             raise TypeError("members must be Models, in a list, as xpnet.load returns them")
-        object.__setattr__(self, "members", tuple(self.members))
+        columns = next((member.schema.columns for member in members if member.schema.columns), ())
+        object.__setattr__(self, "members", tuple(reordered(member, columns) for member in members))
         object.__setattr__(self, "names", tuple(self.names or (f"member {i + 1}" for i in range(len(self.members)))))
         if not self.members:
             raise ModelError("an ensemble needs at least one member")
@@ -348,18 +352,8 @@ class Ensemble:
                         f"{name} has {has}, but {self.names[0]} {expected}: members of an ensemble must agree"
                     )
 
-    def _with_names(self, X: Any) -> Any:
-        """The same features.   Raises ModelError where only names could tell in which order the members take them."""
-        if len({member.schema.columns for member in self.members}) > 1 and columns_of(X) is None:
-            raise ModelError(
-                "the members take their columns in different orders: pass a table with the columns' names, or put "
-                "members together that were trained on the same columns"
-            )
-        return X
-
     def outputs(self, X: Any) -> NDArray[np.float64]:
         """The mean of the members' outputs, taken in float64; X, shape and errors as in Model.outputs."""
-        X = self._with_names(X)
         return _mean([member.outputs(X) for member in self.members])
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -391,14 +385,16 @@ class Ensemble:
         A probability counts as no less than 1.2e-38, the least normal float32, which limits the cost of an example.
         X, y and errors as in Model.measure.
         """
-        X, first = self._with_names(X), self.members[0]
+        first = self.members[0]
         found = [member.measure(X, y) for member in self.members]
         outputs, targets = _mean([each.outputs for each in found]), found[0].targets
         loss: Any = np.mean([each.scores.loss for each in found])
         with np.errstate(over="ignore", invalid="ignore"):
             if first.task == "regression":
-                errors = np.square(outputs - targets).sum(axis=0)
-                scores: Any = scores_of(loss, errors, 1, spread_of(targets, Schema()))
+                # Scaled as the first member's targets are, whose squares are neither infinite nor 0.
+                scale = 1.0 if first.schema.targets.scale is None else first.schema.targets.scale
+                errors = np.square((outputs - targets) / scale).sum(axis=0)
+                scores: Any = scores_of(loss, errors, 1, spread_of(targets, first.schema))
                 scores = scores._replace(mae=float(np.abs(outputs - targets).mean()))
             elif first.task == "multilabel":
                 scores = Scores(float(loss), float(np.mean(((outputs > 0.5) == (targets > 0.5)).all(axis=1))))

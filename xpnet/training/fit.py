@@ -135,7 +135,7 @@ def fit(
     config = (config or TrainConfig()).replace(**settings)
     config.warn_of_idle(settings)
     if isinstance(validation, Real):
-        config, validation = config.replace(validation=float(validation)), None
+        config, validation = config.replace(validation=validation), None
     start = network if isinstance(network, Model) else None
     loss = network.network.loss if isinstance(network, Model) else network.loss
     data = with_classes_of(network, as_dataset(data, test, validation, loss))

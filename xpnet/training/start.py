@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet.data import Dataset, Scaling
 from xpnet.errors import ConfigError
-from xpnet.model import Model
+from xpnet.model import Model, reordered
 from xpnet.numerics.functional import LOSSES
 from xpnet.numerics.network import MLP
 
@@ -59,31 +59,9 @@ def in_order_of(model: Model, columns: tuple[str, ...], outputs: tuple[Any, ...]
     whose : the model in the error message.
     Raises ConfigError if the data lacks a column of the model.
     """
-    schema = model.schema
-    if columns and (missing := [name for name in schema.columns if name not in columns]):
+    if columns and (missing := [name for name in model.schema.columns if name not in columns]):
         raise ConfigError(f"{whose} was trained on a column {missing[0]!r}, which the data lacks")
-    rows, units = _order(schema.columns, columns), _order(schema.classes, outputs)
-    if rows is None and units is None:
-        return model
-    params = [model.backend.to_host(a) for a in model.params]
-    if rows is not None:
-        params[0] = params[0][rows, :]
-        schema = dataclasses.replace(schema, columns=columns, features=_permuted(schema.features, rows))
-    if units is not None:
-        params[-2:] = params[-2][:, units], params[-1][units]
-        schema = dataclasses.replace(schema, classes=outputs, targets=_permuted(schema.targets, units))
-    return dataclasses.replace(model, params=[model.backend.to_device(a) for a in params], schema=schema)
-
-
-def _order(known: tuple[Any, ...], wanted: tuple[Any, ...]) -> list[int] | None:
-    """The places of some names among known ones; None where they are as known, or not the same, or not one each."""
-    if wanted == known or not len(set(wanted)) == len(wanted) == len(known) or set(wanted) != set(known):
-        return None
-    return [known.index(name) for name in wanted]
-
-
-def _permuted(scaling: Scaling, order: list[int]) -> Scaling:
-    return scaling.on(lambda a: a[order])
+    return reordered(model, columns, outputs)
 
 
 def answers_alike(model: Model, data: Dataset) -> bool:
