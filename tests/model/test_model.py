@@ -252,7 +252,8 @@ def test_members_that_take_their_columns_in_other_orders_take_them_in_the_first_
     X = np.random.default_rng(0).random((5, 36))
     table = pandas.DataFrame(X, columns=names)
     expected = (one.outputs(X) + other.outputs(X[:, ::-1])) / 2
-    ensemble = xpnet.Ensemble(member for member in (described_member(form="as-is"), one, other))
+    given_once: Any = iter((described_member(form="as-is"), one, other))
+    ensemble = xpnet.Ensemble(given_once)
     assert [member.schema.columns for member in ensemble.members] == [(), tuple(names), tuple(names)]
     ensemble = xpnet.Ensemble([one, other])
     for rows in (table, table[names[::-1]], X):
