@@ -114,7 +114,7 @@ def from_state_dict(
 
 
 def _apart(before: str, name: str) -> bool | None:
-    """Whether a module stands between two, if they are of a Sequential, by their numbers there; None for other names."""
+    """Whether a module stands between two of a Sequential, by their numbers there; None for those of other names."""
     (own, _, first), (other, _, second) = before.rpartition("."), name.rpartition(".")
     if own != other or not (first.isdecimal() and second.isdecimal()):
         return None
