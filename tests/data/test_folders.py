@@ -111,6 +111,17 @@ def test_pictures_that_are_not_equally_bright(
     assert len(found) == warned
 
 
+@pytest.mark.parametrize(("kind", "suffix", "brightest"), [(np.uint16, "png", 60_000), (np.float32, "tiff", 200)])
+def test_a_black_picture_does_not_show_what_is_white(
+    tmp_path: Path, kind: type, suffix: str, brightest: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, white in (("a", brightest), ("b", 0)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.array([[0, white]], kind)).save(tmp_path / name / f"1.{suffix}")
+    assert read(tmp_path).train.images[:, 0, 1].tolist() == [234 if suffix == "png" else 200, 0]
+    assert "white is" not in caplog.text
+
+
 def test_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lay(tmp_path / "one", {"a": 2, "b": 1})
     assert read(tmp_path / "one").image_shape == (9, 7)

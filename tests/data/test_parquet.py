@@ -163,10 +163,14 @@ def test_identifiers_keep_all_digits(tmp_path: Path, name: str, kind: str) -> No
     split = read_table(tmp_path / "new.parquet", features=("a",)).split
     assert split.ids.tolist() == ids
     assert split.columns == ("a",)
-    parquet.write_table(
-        pa.table({name: pa.array([1, None, 3]), "a": pa.array([0.5] * 3)}), tmp_path / "missing.parquet"
-    )
-    assert read_table(tmp_path / "missing.parquet", features=("a",)).split.images.tolist() == [[0.5]] * 3
+    for first in (1, 2**53 + 1):
+        given = pa.array([first, first + 1, None, first + 2, None], getattr(pa, kind)())
+        table = pa.table({name: given, "a": pa.array([0.5] * 5)})
+        parquet.write_table(table, tmp_path / "missing.parquet", row_group_size=2)  # the first has them all
+        split = read_table(tmp_path / "missing.parquet", features=("a",)).split
+        assert split.images.tolist() == [[0.5]] * 5
+        assert split.ids[[0, 1, 3]].tolist() == [first, first + 1, first + 2]
+        assert np.isnan(split.ids[[2, 4]].astype(float)).all()
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,26 @@ def test_the_way_back_gives_the_same_outputs(
     back = read(written(model, suffix, tmp_path))
     u = rows_for(model, 50)
     expected, found = model.outputs(u), back.outputs(u)
-    assert found.dtype == dtype
+    assert found.dtype == expected.dtype
     tolerance = 2e-6 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
     assert (back.classes, back.data, back.task) == (model.classes, model.data, model.task)
     assert content(back, suffix=suffix) == content(model, suffix=suffix)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_targets_keep_the_digits_that_float32_lacks(suffix: str, tmp_path: Path) -> None:
+    """Those of Unix times, of which float32 has every 128th."""
+    targets = Scaling("standard", 1.7e9 + np.arange(3) / 7, np.array([1000.0, 1 / 3, 7.0]))
+    model = made(loss="squared-error", targets=targets)
+    path = written(model, suffix, tmp_path)
+    back = read(path)
+    assert np.array_equal(back.schema.targets.shift, targets.shift)
+    assert np.array_equal(back.schema.targets.scale, targets.scale)
+    assert back.params[0].dtype == np.float32
+    u = rows_for(model, 20)
+    np.testing.assert_allclose(back.outputs(u), model.outputs(u), rtol=0, atol=0.01)
+    np.testing.assert_allclose(by_formula(path.name, u, tmp_path), model.outputs(u), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

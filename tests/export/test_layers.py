@@ -34,7 +34,7 @@ def test_the_layers_compute_what_the_model_does(activation: str, loss: str, batc
     u = rows_for(model, 7)
     (layers,) = described(model)
     expected, found = model.outputs(u), computed(layers, u)
-    assert found.dtype == dtype
+    assert found.dtype == expected.dtype
     tolerance = 2e-6 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
     np.testing.assert_allclose(folded(model).outputs(u), expected, rtol=0, atol=tolerance * np.abs(expected).max())

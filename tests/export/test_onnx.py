@@ -69,6 +69,24 @@ def test_scaling_is_inside(scaling: Any, dtype: str, tmp_path: Path) -> None:
     assert_equal(model, tmp_path / "model.onnx", dtype)
 
 
+@pytest.mark.parametrize(("unit", "dtype"), [(1000.0, "float64"), (1e7, "float32")])
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_outputs_are_doubles_where_targets_need_their_digits(
+    unit: float, dtype: str, quantize: Any, tmp_path: Path
+) -> None:
+    """Those of Unix times within a day, of which float32 has every 128th."""
+    model = made(loss="squared-error", targets=Scaling("standard", np.full(3, 1.7e9), np.full(3, unit)))
+    export(model, tmp_path / "model.onnx", quantize=quantize)
+    rows = rows_for(model, 7)
+    (found,) = run(tmp_path / "model.onnx", rows)
+    assert found.dtype == dtype
+    expected = (rounded(model) if quantize else model).outputs(rows)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * unit)
+    both = xpnet.Ensemble([model, made(loss="squared-error")])
+    export(both, tmp_path / "both.onnx", quantize=quantize)
+    assert run(tmp_path / "both.onnx", rows)[0].dtype == dtype
+
+
 def test_pixels_as_floats_have_the_same_range_as_bytes(tmp_path: Path) -> None:
     model = made(features=Scaling("pixels", None, 255.0), image_shape=(2, 3))
     for input in ("uint8", "float32"):

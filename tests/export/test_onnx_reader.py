@@ -71,6 +71,16 @@ def test_digits_far_from_zero_are_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(back(model, tmp_path).outputs(u), model.outputs(u), rtol=0, atol=2e-6)
 
 
+def test_targets_keep_the_digits_that_float32_lacks(tmp_path: Path) -> None:
+    targets = Scaling("standard", 1.7e9 + np.arange(3) / 7, np.array([1000.0, 1 / 3, 7.0]))
+    model = made(loss="squared-error", targets=targets)
+    found = back(model, tmp_path)
+    assert found.params[0].dtype == np.float32
+    assert np.array_equal(found.schema.targets.shift, targets.shift)
+    u = rows_for(model, 20)
+    np.testing.assert_allclose(found.outputs(u), model.outputs(u), rtol=0, atol=0.01)
+
+
 def test_several_models_in_one_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds 2 models whose outputs are averaged: export and import them one by"):
         back(xpnet.Ensemble([made(), made(seed=1)]), tmp_path)

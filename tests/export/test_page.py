@@ -26,6 +26,41 @@ def drawings() -> list[Strokes]:
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
+# Numbers and how both write them: in digits, to the nearest, a half up.
+WRITTEN = [
+    (0.0, "0"),
+    (-0.0, "0"),
+    (0.00012345, "1.23e-4"),
+    (0.00099996, "1.00e-3"),
+    (0.001, "0.001"),
+    (1.50049, "1.5"),
+    (-9999.4, "-9999"),
+    (9999.6, "10000"),
+    (12345.5, "12346"),
+    (-12345.5, "-12345"),
+    (999_999_999.0, "999999999"),
+    (1e9, "1.00e+9"),
+    (1.125e9, "1.13e+9"),
+    (-1.125e9, "-1.13e+9"),
+    (2.5e-320, "2.50e-320"),
+    (0.12345, "0.1235"),
+    (0.03125, "0.03125"),
+    (1.0625, "1.063"),
+    (1e300, "1.00e+300"),
+]
+
+
+def test_the_examples_numbers_are_written_as_the_answers(open_page: Callable[..., Any]) -> None:
+    values = [*(value for value, _ in WRITTEN), *(10 ** np.random.default_rng(0).uniform(-6, 11, 300)).tolist()]
+    values += [-value for value in values[len(WRITTEN) :]]
+    model = made(loss="squared-error", dtype="float64", sizes=(6, 4, len(values)))
+    page = content(model, examples=Split(rows_for(model, 1), np.array([values])))
+    (label,) = model_of(page)["examples"]["labels"]
+    found = label.split(", ")
+    assert found[: len(WRITTEN)] == [text for _, text in WRITTEN]
+    assert found == open_page(page).evaluate("values => values.map(value => plain(value))", values)
+
+
 ASK = """([model, rows, k]) => {
   const members = model.members.map(unpackedMember);
   return rows.map(row => {

@@ -165,6 +165,9 @@ def test_similar_examples_may_be_few_unlabelled_on_disk_or_numbers(tmp_path: Pat
     found = regression.explain(X[2:3], examples=(X, y), nearest=1)[0].neighbours
     assert found is not None
     assert found.labels == ("6, 7, 8",)
+    found = regression.explain(X[2:3], examples=(X, y * 700_001), nearest=1)[0].neighbours
+    assert found is not None
+    assert found.labels == ("4200006, 4900007, 5600008",)
     several = made(loss="binary-cross-entropy", classes=("a", "b", "c"))
     found = several.explain(X[:1], examples=(X, [[1, 0, 1], [0, 0, 0]] * 2), nearest=4)[0].neighbours
     assert found is not None

@@ -116,6 +116,13 @@ def test_a_table_has_a_bar_for_each_of_its_strongest_features() -> None:
     assert f"{near.labels[0]}, distance 0.00, example 0" in figure.texts[-1].get_text()
 
 
+def test_values_of_features_are_written_in_full() -> None:
+    each = of_row(3)
+    each = dataclasses.replace(each, image=np.array([4_911_085, 0.5, 1.25e9]))
+    names = {name for name, *_ in bars(plots.explanation(each).axes[0])}
+    assert names == {"column 0 = 4911085", "column 1 = 0.5", "column 2 = 1.25e+09"}
+
+
 @pytest.mark.parametrize(
     "each",
     [

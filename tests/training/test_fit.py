@@ -198,6 +198,23 @@ def test_pixels_are_divided_by_what_they_can_be(caplog: pytest.LogCaptureFixture
     assert np.allclose(fractions.outputs(PIXELS), fractions.outputs(PIXELS / 255), rtol=1e-5)
 
 
+def test_pixels_that_were_rounded_above_1_are_fractions(caplog: pytest.LogCaptureFixture) -> None:
+    """As by float16; predict takes them so."""
+    fractions = (PIXELS / PIXELS.max() * 1.0009765625).astype(np.float16)
+    assert fractions.max() > 1
+    model = xpnet.fit(classifier(64), (fractions, DIGITS), **QUICK).model
+    assert model.schema.features.scale is None
+    assert not caplog.messages
+    assert np.allclose(model.outputs(PIXELS), model.outputs(PIXELS / 255), rtol=1e-5)
+
+
+def test_constant_targets_are_not_divided_by_a_rounding_error() -> None:
+    y = np.full((200, 1), 0.1)
+    found = scaling.scaling_of_targets(Examples(np.zeros((200, 1), np.float32), y), "squared-error")
+    assert found.scale.tolist() == [1.0]
+    assert np.allclose(found.shift, 0.1, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("offset", "unit"), [(1.7e9, 10.0), (0.0, 1e45), (0.0, 1e-46), (0.0, 1e155), (0.0, 1e-165)])
 def test_targets_of_any_size_are_predicted_with_their_digits(offset: float, unit: float) -> None:
     """Those of Unix times, and beyond float32, or the square root of float64."""

@@ -159,9 +159,11 @@ def _of_lists(member: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     given = {name: member[name] for name in _SCALINGS}
     for i, pair in enumerate(zip(member["weights"], member["biases"], strict=True)):
         given |= {f"weights_{i}": pair[0], f"biases_{i}": pair[1]}
+    dtypes = {"shift": member["input_dtype"], "scale": member["input_dtype"]}
+    dtypes |= {"target_shift": "float64", "target_scale": "float64"}
     found = {}
     for name, value in given.items():
-        dtype = member["input_dtype" if name in ("shift", "scale") else "dtype"]
+        dtype = dtypes.get(name, member["dtype"])
         array = np.array(value)
         if array.dtype.kind not in "if" or dtype not in ("float32", "float64"):
             raise ValueError(f"{name} are not numbers of float32 or float64")

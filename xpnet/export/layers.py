@@ -52,7 +52,8 @@ class Layers:
     white : of a network of pixels, the input's largest value, such as 255.0; None for one of rows of features.
     shift : (n_in,) or None for 0.   scale : (n_in,), a number, or None for 1; finite and > 0. Arrays have the dtype
         that is scaled in, from which x is cast to dtype. A column that was constant in training has first weights of 0.
-    temperature : > 0.   target_scale, target_shift : (n_out,) of dtype, or None for 1 and 0.
+    temperature : > 0.   target_scale, target_shift : (n_out,) of float64, or None for 1 and 0: of a Unix time, float32
+        would keep minutes alone. They are not beyond dtype, to which a format without float64 rounds them.
     classes : names of the outputs as people know them, () for those of a regression without names. They come from the
         model's file, and may be hostile.
     schema : the model's own, whose texts (data, columns) may be hostile too.
@@ -228,7 +229,7 @@ def _described(model: Model) -> Layers:
 
 
 def _held(part: Any, dtype: np.dtype[Any]) -> Array:
-    """A scaling of targets in the dtype of a file.   Raises ConfigError where that has no such numbers."""
+    """A scaling of targets, in float64.   Raises ConfigError where the dtype of a file has no such numbers."""
     with np.errstate(over="ignore"):
         found = np.asarray(part, dtype)
     if not np.isfinite(found).all() or (found[np.asarray(part) != 0] == 0).any():
@@ -236,4 +237,4 @@ def _held(part: Any, dtype: np.dtype[Any]) -> Array:
         raise ConfigError(
             f"its targets, in units of {largest:.2g}, are beyond {dtype}: train it on others, or in float64"
         )
-    return found
+    return np.asarray(part, np.float64)

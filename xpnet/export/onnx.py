@@ -89,6 +89,7 @@ def content(
     The file's input is called "input", (n, *image_shape) or (n, n_in) for any n, 0 included. Its outputs are
     "probabilities", (n, n_out), or "outputs" where they are none, and of a classification "class", (n,) int64: an
     index into the names of the classes, which stand in the metadata with the network, the data and xpnet's version.
+    The outputs have the network's dtype, or float64 where float32 lacks the digits of a regression's targets.
 
     Arguments and errors as in export, and ConfigError for a model too large for the format.
     """
@@ -100,12 +101,12 @@ def content(
         raise ConfigError("the model is larger than the 2 GB that an ONNX file can hold")
     graph = Graph()
     flat = graph.op("Flatten", "input", axis=1) if len(first.input_shape) > 1 else "input"
-    dtype = np.dtype(np.float32) if quantize else max((each.dtype for each in members), key=lambda d: d.itemsize)
-    found = []
+    outputs = []
     for i, each in enumerate(members):
         prefix = f"member_{i}." if len(members) > 1 else ""
-        y, its = _member(graph, each, flat, np.dtype(takes), prefix, quantize)
-        found.append(y if its == dtype else graph.cast(y, dtype))
+        outputs.append(_member(graph, each, flat, np.dtype(takes), prefix, quantize))
+    dtype = max((its for _, its in outputs), key=lambda d: d.itemsize)
+    found = [y if its == dtype else graph.cast(y, dtype) for y, its in outputs]
     name = "probabilities" if first.output in ("softmax", "sigmoid") else "outputs"
     if len(found) == 1:
         graph.op("Identity", found[0], name=name)
@@ -158,10 +159,21 @@ def _member(
         h = graph.op("Div", h, graph.constant(np.asarray(layers.temperature, dtype), f"{prefix}temperature"))
     if layers.output != "identity":
         h = graph.op(_OUTPUTS[layers.output], h)
+    back_in = np.dtype(np.float64) if _needs_double(layers) else dtype
+    if back_in != dtype:
+        h = graph.cast(h, back_in)
     for kind, part in (("Mul", layers.target_scale), ("Add", layers.target_shift)):
         if part is not None:
-            h = graph.op(kind, h, graph.constant(part.astype(dtype), f"{prefix}targets.{kind.lower()}"))
-    return h, dtype
+            h = graph.op(kind, h, graph.constant(part.astype(back_in), f"{prefix}targets.{kind.lower()}"))
+    return h, back_in
+
+
+def _needs_double(layers: Layers) -> bool:
+    """Whether float32 lacks the digits of a regression's targets: it rounds Unix times by a minute."""
+    if layers.target_shift is None:
+        return False
+    step = np.spacing(np.abs(layers.target_shift).astype(np.float32))
+    return bool((step > 1e-4 * (1.0 if layers.target_scale is None else layers.target_scale)).any())
 
 
 def _as_bytes(graph: Graph, W: NDArray[Any], name: str) -> str:

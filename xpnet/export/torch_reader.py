@@ -2,7 +2,7 @@
 
 torch.load reads them with weights_only=True, so that nothing in them is executed. A state_dict does not say what stands
 between its layers: a file of xpnet does, and for any other the caller must. Where the layers are those of a Sequential,
-their numbers show at least whether something can stand there.
+their numbers show at least whether something can stand there. Those of a ModuleList, which look alike, show nothing.
 """
 
 import io
@@ -11,6 +11,7 @@ import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ MAX_BYTES = 1 << 32
 
 _STATES = ("state_dict", "model_state_dict", "model")
 """Where programs that save more than a state_dict keep it."""
+
+_NEVER_NEGATIVE = ("relu", "sigmoid")
 
 logger = logging.getLogger("xpnet")
 
@@ -73,8 +76,9 @@ def from_state_dict(
 
     activation : what stands behind each hidden layer, a key of functional.ACTIVATIONS; needed where there is any.
     loss : as in from_torch.   most : bytes that a tensor may take.
-    Raises ModelError for a tensor of any other layer, naming it, and for layers whose numbers leave no room for the
-    activation where xpnet has it, behind BatchNorm1d; ConfigError where the activation is not known.
+    Raises ModelError for a tensor of any other layer, naming it, and for layers of a Sequential whose numbers leave no
+    room for the activation where xpnet has it, behind BatchNorm1d, or where it may stand before that; ConfigError where
+    the activation is not known.
     """
     nn = required("torch", "A .pt file", "torch").nn
     groups: dict[str, dict[str, Any]] = {}
@@ -83,22 +87,24 @@ def from_state_dict(
         if part != "num_batches_tracked":
             groups.setdefault(layer, {})[part] = _checked(str(name), tensor, most)
     modules: list[Any] = []
-    behind_a_layer, before = False, ""
+    sequentials = {name.rpartition(".")[0] for before, name in pairwise(groups) if _apart(before, name)}
+    behind_a_layer, before, kind_before = False, "", ""
     for name, parts in groups.items():
         kind, arguments = _kind(name, parts)
-        if kind == "BatchNorm1d" and _apart(before, name):
-            raise ModelError(f"something stands between {before!r} and the BatchNorm1d {name!r}, which xpnet lacks")
+        if kind == "BatchNorm1d" and activation is not None and _apart(before, name):
+            _check_before_norm(before, name, parts["running_mean"], activation)
         if kind == "Linear" and behind_a_layer:
             if activation is None:
                 raise ConfigError(
                     "a state_dict does not say what stands between its layers: name it, as activation='relu' or "
                     "--activation relu"
                 )
-            if _apart(before, name) is False:
+            sure = kind_before != "Linear" or name.rpartition(".")[0] in sequentials
+            if sure and _apart(before, name) is False:
                 raise ModelError(f"no activation stands between {before!r} and {name!r}")
             check_one_of("activation", activation, ACTIVATIONS)
             modules.append(module_of(activation))
-        behind_a_layer, before = behind_a_layer or kind == "Linear", name
+        behind_a_layer, before, kind_before = behind_a_layer or kind == "Linear", name, kind
         modules.append(module_of(kind, **arguments).to(next(iter(parts.values())).dtype))
         try:
             modules[-1].load_state_dict(parts, strict=False)
@@ -108,11 +114,24 @@ def from_state_dict(
 
 
 def _apart(before: str, name: str) -> bool | None:
-    """Whether a module stands between two of a Sequential, by their numbers in it; None for those of other names."""
+    """Whether a module stands between two of a Sequential, by their numbers there; None for those of other names."""
     (own, _, first), (other, _, second) = before.rpartition("."), name.rpartition(".")
     if own != other or not (first.isdecimal() and second.isdecimal()):
         return None
     return int(second) > int(first) + 1
+
+
+def _check_before_norm(before: str, name: str, means: Any, activation: str) -> None:
+    """Refuse what stands before a BatchNorm1d, unless the means of that show that it is not the activation."""
+    if activation not in _NEVER_NEGATIVE or not (means < -1e-3).any():
+        raise ModelError(
+            f"something stands between {before!r} and the BatchNorm1d {name!r}, perhaps the activation, which xpnet "
+            "has behind it; if it is Dropout, give xpnet.export.from_torch(network) the Sequential without it"
+        )
+    logger.warning(
+        "what stands between %r and the BatchNorm1d %r is taken for Dropout: %s has no means below 0, as there are",
+        *(before, name, activation),
+    )
 
 
 def _tell(path: Path, network: MLP) -> None:

@@ -160,7 +160,9 @@ class Tracer:
         params += [W, b]
         sizes = (len(params[0]), *(len(b) for b in params[1::2]))
         network = MLP(sizes, names[0] if names else "relu", last.loss)
-        targets = _scaling(_affine(last.tail, len(b)), len(b), W.dtype)
+        constants = [np.asarray(c) for (node,) in last.tail for c in node.inputs if not isinstance(c, Value)]
+        dtype = np.result_type(W.dtype, *(c.dtype for c in constants))  # targets may need more digits than weights
+        targets = _scaling(_affine(last.tail, len(b)), len(b), dtype)
         return model_of(network, params, features=features, targets=targets, temperature=last.temperature, text=text)
 
     def _value(self, base: int, *rest: Any) -> Value:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xpnet.backend.arrays import to_numpy
 from xpnet.checks import check_range, typed
 from xpnet.data import Split, rows_of, shown_names
+from xpnet.display import plain
 from xpnet.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _names(model: "Model") -> tuple[str, ...]:
 def _label(model: "Model", target: Any) -> str:
     """A target in words."""
     if model.task == "regression":
-        return ", ".join(f"{number:.5g}" for number in target)
+        return ", ".join(map(plain, target))
     names = _names(model)
     return names[target] if model.task == "classification" else ", ".join(np.array(names)[target > 0.5]) or "none"
 

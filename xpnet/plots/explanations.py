@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.display import plain
 from xpnet.plots.style import (
     LINE,
     SMALL,
@@ -120,7 +121,7 @@ def _features(figure: "Figure", explained: Any) -> _Panel:
     order = np.argsort(-abs(parts), kind="stable")[:MOST_FEATURES]
     names = explained.columns or [f"feature {i}" for i in range(len(parts))]
     values = explained.image.reshape(-1)
-    texts = [f"{shortened(names[i], 28)} = {values[i]:.5g}" for i in order]
+    texts = [f"{shortened(names[i], 28)} = {plain(values[i])}" for i in order]
     title = "what the features contribute" + f", {len(order)} of {len(parts)}" * (len(order) < len(parts))
     return _bars(figure, title, texts, parts[order], parts[order], explained.decimals)
 

@@ -11,6 +11,7 @@ from xpnet.backend.arrays import namespace_of, to_numpy
 from xpnet.data import is_mapped, rows_of
 from xpnet.data.schema import PIXELS, Scaling
 from xpnet.errors import ConfigError
+from xpnet.model.model import ROUNDED
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.loader import Examples
 
@@ -77,12 +78,14 @@ def scaling_of_targets(train: Examples, loss: str) -> Scaling:
         return Scaling()
     unit = _unit(np.abs(targets).max(axis=0))
     mean, deviation = (targets / unit).mean(axis=0) * unit, (targets / unit).std(axis=0) * unit
-    return Scaling("standard", mean, np.where(deviation > 0, deviation, 1.0))
+    # Of constant targets the deviation may be a rounding error instead of 0.
+    constant = (targets.min(axis=0) == targets.max(axis=0)) | (deviation == 0)
+    return Scaling("standard", mean, np.where(constant, 1.0, deviation))
 
 
 def _of_pixels(high: float, is_bytes: bool, name: str) -> Scaling:
     """Pixels by the largest value that they can have, as far as the largest one that there is shows it."""
-    if high <= 1 and not is_bytes:
+    if high <= ROUNDED and not is_bytes:
         return Scaling("pixels")
     if HALF_WHITE < high <= 255 or high == 0:
         return PIXELS

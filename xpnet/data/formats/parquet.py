@@ -1,6 +1,7 @@
 """Parquet and Arrow: columns with types, read by pyarrow, and what the Hugging Face hub keeps in them."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -196,6 +197,7 @@ class _Collected:
         self._exact: dict[int, list[NDArray[Any]]] = {
             i: [] for i, field in enumerate(schema) if may_be_id(field.name) and str(field.type) in ("int64", "uint64")
         }
+        self._missing: dict[int, list[NDArray[np.bool_]]] = {i: [] for i in self._exact}
 
     def add(self, batch: Any) -> None:
         if not len(batch):
@@ -204,9 +206,9 @@ class _Collected:
             self._numbers.append(_numbers([batch.column(i) for i in self._places]))
         for i in self._text_places:
             self._texts[i].append(self._text(batch.column(i)))
-        self._exact = {i: parts for i, parts in self._exact.items() if not batch.column(i).null_count}
         for i, parts in self._exact.items():
-            parts.append(batch.column(i).to_numpy(zero_copy_only=False))
+            parts.append(batch.column(i).fill_null(0).to_numpy(zero_copy_only=False))
+            self._missing[i].append(batch.column(i).is_null().to_numpy(zero_copy_only=False))
         if self._block is not None:
             at, kind = self._block
             column = batch.column(at)
@@ -237,8 +239,19 @@ class _Collected:
             np.concatenate(self._blocks) if self._blocks else None,
             self._block[0] if self._block else None,
             _class_names(self.schema),
-            {i: np.concatenate(parts) for i, parts in self._exact.items()},
+            {i: found for i in self._exact if (found := self._digits(i)) is not None},
         )
+
+    def _digits(self, column: int) -> NDArray[Any] | None:
+        """Identifiers as whole numbers, NaN where one is missing; None where floats hold those as well."""
+        found, missing = np.concatenate(self._exact[column]), np.concatenate(self._missing[column])
+        if not missing.any():
+            return found
+        if max(-int(found.min()), int(found.max())) <= 2**53:
+            return None
+        found = found.astype(object)
+        found[missing] = np.full(np.count_nonzero(missing), math.nan)
+        return found
 
     def _text(self, column: Any) -> NDArray[Any]:
         import pyarrow

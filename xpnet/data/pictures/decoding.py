@@ -160,14 +160,17 @@ def _plain(image: "Image.Image") -> tuple["Image.Image", float]:
 
 def _eight_bits(pixels: NDArray[Any]) -> tuple[_Bytes, float]:
     """Deeper pixels as bytes: numbers of 8, 12, 16 or 31 bits, in whatever they are stored, and fractions of 1; and
-    the number that became 255.
+    the number that became 255, 0 for a picture that is all black and so does not show it.
     """
     if pixels.dtype.kind == "f":
         pixels = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0)
-        most = next((full for full in (1, 255, 4095, 65535) if pixels.max() <= full), float(pixels.max()))
-        return np.rint(pixels.clip(0) * (255 / most)).astype(np.uint8), most
-    if pixels.dtype.kind == "i":
+    if pixels.dtype.kind in "if":
         pixels = pixels.clip(0)
+    if pixels.max() == 0:
+        return pixels.astype(np.uint8), 0.0
+    if pixels.dtype.kind == "f":
+        most = next((full for full in (1, 255, 4095, 65535) if pixels.max() <= full), float(pixels.max()))
+        return np.rint(pixels * (255 / most)).astype(np.uint8), most
     shift = next((bits - 8 for bits in (8, 12, 16) if pixels.max() < 1 << bits), 23)
     return (pixels >> shift).astype(np.uint8), float((1 << shift + 8) - 1)
 

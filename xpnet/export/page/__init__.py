@@ -9,8 +9,10 @@ import base64
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -185,8 +187,16 @@ def _examples(model: Model, layers: Layers, split: Split, drawn: bool) -> dict[s
 
 
 def _plain(value: float) -> str:
-    """A number as answer.js writes it."""
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    """A number as answer.js writes it: to JavaScript a half is to be rounded up."""
+    if not math.isfinite(value):
+        return "not a number"
+    size = abs(value)
+    with localcontext(rounding=ROUND_HALF_UP):
+        if size and (size < 1e-3 or size >= 1e9):
+            return f"{Decimal(value):.2e}"
+        if size >= 1e4:
+            return str(math.floor(value + 0.5))
+        return f"{float(f'{Decimal(value + 0.0):.4g}'):.6g}"  # -0.0 is 0
 
 
 def _texts(layers: tuple[Layers, ...], found: dict[str, Any], bits: int, about: Mapping[str, Any]) -> dict[str, str]:
