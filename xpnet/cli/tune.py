@@ -109,8 +109,7 @@ def tune(
     except ConfigError as error:
         named = "search space" if space is None else f"search space {space}"
         raise ConfigError(str(error).replace("search space", named, 1)) from None
-    if not {"optimizer", "schedule"} & searched.keys():
-        config.warn_of_idle(settings, flag_name)
+    config.warn_of_idle(settings, flag_name, searched)
     if storage is not None:
         if out is not None:
             check_writable(out, "the study's directory")
