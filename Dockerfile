@@ -12,13 +12,13 @@ CMD ["--help"]
 FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir '.[plot,tables,cuda13]'
+RUN pip install --no-cache-dir '.[plot,tables,tune,mpi,cuda13]'
 USER 1000
 WORKDIR /work
 
 # The last one is built by default. Its versions are bounded in pyproject.toml.
 FROM base AS cpu
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir '.[plot,tables]'
+RUN pip install --no-cache-dir '.[plot,tables,tune,mpi]'
 USER 1000
 WORKDIR /work

@@ -20,6 +20,7 @@ from xpnet.backend import LIBRARIES, Backend, DeviceError, available, blocks, se
 from xpnet.backend._torch import TorchBackend
 from xpnet.backend.cupy import gemm
 from xpnet.distributed import Team
+from xpnet.errors import ConfigError
 from xpnet.optim import OPTIMIZERS, init_state
 
 MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "array-api-strict": "array_api_strict", "numpy": "numpy"}
@@ -106,11 +107,15 @@ def test_unknown_device_names_the_nearest(device: str, suggested: str) -> None:
 def test_nonsense_device_lists_what_is_known() -> None:
     with pytest.raises(DeviceError, match=r"unknown device 'toaster': the choices are cpu, cuda, cuda:N, auto$"):
         select("toaster")
+    with pytest.raises(ConfigError):  # wrong use, by which the command line ends with 2
+        select("toaster")
 
 
 @pytest.mark.parametrize(("library", "suggested"), [("nunpy", "numpy"), ("pytorch", "torch"), ("JAX", "jax")])
 def test_unknown_library_names_the_nearest(library: str, suggested: str) -> None:
     with pytest.raises(DeviceError, match=f"unknown library '{library}': did you mean '{suggested}'"):
+        select("cpu", library)
+    with pytest.raises(ConfigError):
         select("cpu", library)
 
 

@@ -262,6 +262,9 @@ def test_data_that_replaces_mnist_is_loud(
         (["--l2=1"], "Unknown option: --l2. Did you mean --weight-decay?"),
         (["--random-state", "1"], "Unknown option: --random-state. Did you mean --seed?"),
         (["--bs", "1"], "Unknown option: --bs. Did you mean --batch-size?"),
+        (["--verbose"], "Unknown option: --verbose; see --help"),
+        (["--device", "gpu"], "unknown device 'gpu': did you mean 'cuda'?"),
+        (["--device", "cuda:x"], "unknown device 'cuda:x': did you mean 'cuda'?"),
         (["--lr"], "--lr requires an argument"),
         (["--batch-norm=maybe"], "--batch-norm"),
         (["extra"], "unexpected argument 'extra'"),
@@ -291,7 +294,6 @@ def test_wrong_recipe(fails: Callable[..., str], text: str, message: str) -> Non
         (["--data", "mnits"], "did you mean 'mnist'?"),
         (["--data", "nothere.npz"], "nothere.npz"),
         (["--data", "mnist", "--no-download"], "downloading is switched off"),
-        (["--device", "gpu"], "unknown device 'gpu': did you mean 'cuda'?"),
         (["--device", "cuda", "--library", "numpy"], "NumPy has no device 'cuda'"),
     ],
 )
@@ -830,15 +832,17 @@ def test_gradcheck_fails_and_names_what_is_out_of_bounds(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("status", "arguments", "message"),
     [
-        (["--libraries", "numpy", "tensroflow"], "unknown library 'tensroflow'"),
-        (["--devices", "cpu", "gpu"], "unknown device 'gpu'"),
-        (["--devices", "cuda", "--libraries", "numpy"], "NumPy has no device 'cuda'"),
+        (2, ["--libraries", "numpy", "tensroflow"], "unknown library 'tensroflow'"),
+        (2, ["--devices", "cpu", "gpu"], "unknown device 'gpu'"),
+        (1, ["--devices", "cuda", "--libraries", "numpy"], "NumPy has no device 'cuda'"),
     ],
 )
-def test_gradcheck_with_what_cannot_be_used(fails: Callable[..., str], arguments: list[str], message: str) -> None:
-    assert message in fails(1, "gradcheck", *arguments)
+def test_gradcheck_with_what_cannot_be_used(
+    fails: Callable[..., str], status: int, arguments: list[str], message: str
+) -> None:
+    assert message in fails(status, "gradcheck", *arguments)
 
 
 # --- data and info ---------------------------------------------------------------------------------------------------
@@ -1413,6 +1417,20 @@ def test_what_does_not_go_on(
     before = {path: path.read_bytes() for path in Path("run").rglob("*.*") if path.is_file()}
     assert fails(code, "train", *arguments).startswith(line)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_other_data_are_too_few_to_hold_out_as_many(
+    fails: Callable[..., str], patterns: str, small_data: xpnet.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("few.npz", x_train=small_data.train.images[:50], y_train=small_data.train.targets[:50])
+    assert main([*TRAIN, "--data", patterns, "--validation", "100", "--out", "run"]) == 0
+    capsys.readouterr()
+    resume = "train", "--resume", "run", "--data", "few.npz"
+    assert fails(2, *resume) == (
+        "run was trained on other data, of which 100 examples were held out: few.npz has only 50; resume with the same "
+        "data"
+    )
+    assert fails(2, *resume, "--validation", "60").startswith("--validation 60 would hold out 60 of 50")
 
 
 def test_a_second_process_is_refused(fails: Callable[..., str], patterns: str) -> None:

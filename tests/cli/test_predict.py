@@ -365,7 +365,7 @@ def test_csv_of_a_whole_split(
         (["--index", "3-5-7"], 2, "--index: '3-5-7' is not a whole number, nor a range such as 0-9"),
         (["17"], 2, "there is no file 17: did you mean --index 17?"),
         (["any.png", "0-9"], 2, "there is no file 0-9: did you mean --index 0-9?"),
-        (["--split", "validation", "--csv"], 2, "has no validation split, only train and test"),
+        (["--split", "validation", "--csv"], 2, "has no validation split, only train and test; use --split train"),
         (["--unsure", "50"], 2, "--unsure must be in [0, 1], not 50"),
         (["--header", "a"], 2, "--header must name 2 columns, such as ImageId,Label, not 'a'"),
         (["--header", "a,"], 2, "--header must name 2 columns"),
@@ -970,7 +970,7 @@ def test_nonsense_is_answered_and_asked_again(trained: xpnet.Model, sit_down: Ca
 
 
 def test_a_split_that_is_not_there_is_wrong_use(trained: xpnet.Model, sit_down: Callable[..., Typist]) -> None:
-    typist = sit_down("run", "--split", "validation", prompt="only train and test\n")
+    typist = sit_down("run", "--split", "validation", prompt="only train and test\n")  # no flag, where words are typed
     assert typist.leave() == 2
     assert typist.seen.count("xpnet: error: patterns.npz has no validation split") == 1
 

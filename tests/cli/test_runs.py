@@ -231,6 +231,20 @@ def test_a_table_on_a_terminal_and_through_a_pipe(
     assert narrow[2:4] == ["20260102-030405-mnist", "  98.76 % *"], "one below the other, and unbroken"
 
 
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [([10], "10"), ([10, 10], "10-10"), ([10, 10, 20], "10-10-20"), ([10, 10, 10], "3x10"), ([9, 9, 9, 10], "3x9-10")],
+)
+def test_equal_widths_are_counted_from_three_on(
+    hidden: list[int], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run("run", accuracy=0.9)
+    config = Path("runs", "run", "config.toml")
+    config.write_text(config.read_text(encoding="utf-8").replace("[128]", str(hidden)), encoding="utf-8")
+    assert main(["runs"]) == 0
+    assert f" {shown} relu " in capsys.readouterr().out
+
+
 def test_what_comes_next(train: Train, terminal: Callable[..., list[str]]) -> None:
     assert terminal(80, "runs", ".") == ["no runs in .; xpnet train makes one"]
     assert terminal(80, "runs") == ["no runs in runs; xpnet train makes one"]

@@ -361,6 +361,17 @@ def _with_description(tmp_path: Path, change: object) -> Path:
         (lambda d: {**d, "format": "xpnet model 99"}, "xpnet model 99"),
         (lambda d: {**d, "network": {**d["network"], "sizes": [36, 8, 3]}}, "not those of a 36-8-3"),
         (lambda d: {**d, "network": {**d["network"], "activation": "rellu"}}, "did you mean 'relu'"),
+        (lambda d: {**d, "network": {**d["network"], "activation": [1]}}, "activation must be a word"),
+        (
+            lambda d: {**d, "network": {**d["network"], "activation": "mine"}},
+            "safetensors is a model with the activation 'mine', which is not registered in this process: one of your "
+            "own must be put into xpnet.functional.ACTIVATIONS",
+        ),
+        (
+            lambda d: {**d, "network": {**d["network"], "loss": "mine"}},
+            "safetensors is a model with the loss 'mine', which is not registered in this process: one of your own "
+            "must be put into xpnet.functional.LOSSES",
+        ),
         (lambda d: {**d, "network": {**d["network"], "extra": 1}}, "cannot be read"),
         (lambda d: {**d, "network": {**d["network"], "sizes": [36, 10**12, 3]}}, "not those of"),
         (lambda d: {k: v for k, v in d.items() if k != "sha256"}, "cannot be read"),

@@ -147,7 +147,7 @@ def test_a_run_is_repeated_on_a_gpu(data: xpnet.Dataset, tmp_path: Path, quick: 
 def test_a_run_that_started_from_a_model(small_data: xpnet.Dataset, tmp_path: Path, quick: None) -> None:
     start, path = trained(small_data, tmp_path / "start"), str(tmp_path / "start")
     settings: dict[str, Any] = {"epochs": 2, "device": "cpu", "progress": False}
-    xpnet.fit(start, small_data, out=tmp_path / "run", start=path, **settings)
+    xpnet.fit(start, small_data, xpnet.TrainConfig(start=path), out=tmp_path / "run", **settings)
     made = animate(tmp_path / "run", tmp_path / "x.gif", data=small_data, frames=3)
     assert made.difference == 0.0
     assert made.scenes.losses["train"][0] < 0.9, "it does not start from the model"

@@ -102,5 +102,8 @@ def test_what_plays_no_part(small_data: xpnet.Dataset) -> None:
 def test_what_is_easily_taken_for_the_right_thing(small_data: xpnet.Dataset) -> None:
     with pytest.raises(TypeError, match="data must be a Dataset"):
         find_lr(xpnet.MLP((36, 3)), small_data.train)  # type: ignore[arg-type]
+    model = xpnet.fit(xpnet.MLP((36, 3)), small_data, epochs=1, device="cpu", progress=False).model
+    with pytest.raises(TypeError, match="network must be an MLP: a Model is for fit"):
+        find_lr(model, small_data)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="config must be a TrainConfig"):
         find_lr(xpnet.MLP((36, 3)), small_data, {"lr": 1.0})  # type: ignore[arg-type]

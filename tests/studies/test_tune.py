@@ -192,6 +192,17 @@ def test_settings_of_other_optimizers_are_searched_with_the_optimizer_alone(smal
     both: Any = space | {"optimizer": {"choices": ["adam", "nesterov"]}}
     _, seen = search(small_data, both, config, trials=2)
     assert set(seen[1].settings) == {"momentum", "optimizer"}
+    decay = {"low": 0.1, "high": 0.5}
+    schedules: Any = {"schedule": {"choices": ["linear", "step"]}}
+    _, seen = search(small_data, {"decay": decay} | schedules, config, trials=2)
+    assert set(seen[1].settings) == {"decay", "schedule"}
+    for other, need in (
+        (space | schedules, "momentum has no effect without the optimizer"),
+        ({"decay": decay, "optimizer": both["optimizer"]}, "decay has no effect without the schedule"),
+        ({"teaching_share": decay} | schedules, "teaching_share has no effect without a teacher"),
+    ):
+        with pytest.raises(xpnet.ConfigError, match=need):
+            tune(small_data, other, config)
 
 
 def test_spaces_from_files(fails: Callable[..., str], hard: str) -> None:

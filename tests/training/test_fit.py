@@ -577,7 +577,7 @@ def test_a_network_with_more_outputs_than_classes_keeps_their_numbers() -> None:
         xpnet.fit(classifier(n_out=6), (TABLE, np.ones(120, int)), **QUICK)
     for labels in (np.array(["a", "b", "c"])[CLASSES], CLASSES + 4):
         with pytest.raises(ConfigError, match="the network has 6 outputs, but arrays has 3 classes"):
-            xpnet.fit(classifier(n_out=6), (TABLE, labels), task="classification", **QUICK)
+            xpnet.fit(classifier(n_out=6), (TABLE, labels), **QUICK)
 
 
 def test_a_model_is_calibrated_by_what_was_held_out(tmp_path: Path) -> None:

@@ -656,8 +656,16 @@ def test_what_is_easily_taken_for_the_right_thing(
         fit(network, data or small_data, *rest)
     with pytest.raises(TypeError, match="backend must be a Backend"):
         fit(xpnet.MLP((36, 3)), small_data, backend="cpu")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="hidden describes the network"):
-        fit(xpnet.MLP((36, 3)), small_data, hidden=(5,))
+    for setting, reason in (
+        ({"hidden": (5,)}, "hidden describes the network: pass it to MLP"),
+        ({"start": "run"}, "start names the model to train further: pass the Model itself, as network"),
+        ({"label": "y"}, "label says how files are read: pass it to load_data"),
+        ({"size": 28}, "size says how files are read: pass it to load_data"),
+        ({"task": "regression"}, "task says what the labels are: pass it to load_data or Dataset"),
+    ):
+        with pytest.raises(ConfigError, match=reason) as error:
+            fit(xpnet.MLP((36, 3)), small_data, **setting)
+        assert [error.value.setting] == list(setting)
 
 
 def test_interruption_keeps_the_last_finished_epoch(small_data: xpnet.Dataset, tmp_path: Path) -> None:

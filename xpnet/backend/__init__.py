@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from xpnet.checks import nearest
-from xpnet.errors import DeviceError
+from xpnet.errors import ConfigError, DeviceError
 
 from ._base import Backend, Feed, first_line
 from ._jax import JaxBackend
@@ -27,6 +27,10 @@ _BACKENDS: dict[str, type[Backend]] = {
 _DEFAULT_LIBRARY = {"auto": "cupy", "cpu": "numpy", "cuda": "cupy", "device1": "array-api-strict"}
 
 LIBRARIES: tuple[str, ...] = tuple(_BACKENDS)
+
+
+class _UnknownNameError(DeviceError, ConfigError):
+    """A library or a device that no machine has: wrong use, as is an unknown value of any other setting."""
 
 
 class Availability(NamedTuple):
@@ -57,12 +61,13 @@ def select(
         was told another folder or none (jax_compilation_cache_dir, jax_enable_compilation_cache); PyTorch and JAX on
         CUDA multiply at the precision that tf32 names, CuPy's current device becomes this one, and with NumPy on glibc
         malloc keeps the memory that was freed.
-    Raises DeviceError where the library or the device cannot be used. "auto" raises none for an unusable GPU, unless
-        the library is cupy, which has no CPU; and no other device is ever replaced by a different one.
+    Raises DeviceError where the library or the device cannot be used, which is a ConfigError, too, where there is none
+        of that name. "auto" raises none for an unusable GPU, unless the library is cupy, which has no CPU; and no other
+        device is ever replaced by a different one.
     """
     kind, index = _parse(str(device))
     if library is not None and library not in _BACKENDS:
-        raise DeviceError(f"unknown library {library!r}", _known(library, LIBRARIES))
+        raise _UnknownNameError(f"unknown library {library!r}", _known(library, LIBRARIES))
     chosen = _BACKENDS[library or _DEFAULT_LIBRARY[kind]]
     if kind == "auto":
         backend = _automatic(chosen, chosen if library else NumpyBackend, tf32, graph, local_rank)
@@ -127,7 +132,7 @@ def _parse(device: str) -> tuple[str, int]:
         return "cuda", int(match[1] or 0)
     if device not in _DEFAULT_LIBRARY:
         word = "cuda" if device.lower().startswith(("gpu", "cuda", "nvidia")) else device
-        raise DeviceError(f"unknown device {device!r}", _known(word, ("cpu", "cuda", "cuda:N", "auto")))
+        raise _UnknownNameError(f"unknown device {device!r}", _known(word, ("cpu", "cuda", "cuda:N", "auto")))
     return device, 0
 
 

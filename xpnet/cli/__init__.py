@@ -156,11 +156,14 @@ def _misused(error: CycloptsError, message: str) -> str:
     if found := re.match(r"Unknown option: --([\w-]+)", message):
         from xpnet.cli.help import TAKE_SETTINGS
         from xpnet.cli.settings import flag_name
+        from xpnet.training.config import SETTINGS
         from xpnet.training.setting import SYNONYMS
 
         known = SYNONYMS.get(found[1].replace("-", "_"))
         if known and TAKE_SETTINGS.intersection(error.command_chain or ()):
-            return f"{found[0]}. Did you mean {flag_name(known)}?"
+            # Of progress, which fit alone takes, the parser would guess something else.
+            hint = f". Did you mean {flag_name(known)}?" if known in SETTINGS else "; see --help"
+            return f"{found[0]}{hint}"
     return message if "Did you mean" in message else f"{message}; see --help"
 
 

@@ -57,8 +57,8 @@ def explain(
     """Show what speaks for a model's answer and against it, and what it finds similar.
 
     A pixel's or a feature's contribution is its value times the gradient of
-    the answer's logit by it: red is for the answer, blue against it. Similar
-    are the training examples with the nearest last hidden layer.
+    the answer's logit by it: red is for the answer, blue against it. The
+    similar examples are the training examples nearest in the last hidden layer.
     """
     check_range("--unsure", unsure, 0.0, 1.0, high_open=False)
     check_range("--nearest", nearest, 0, 1000)

@@ -147,6 +147,7 @@ def told_apart(names: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
 def _prompt(reader: Reader, split: str, *, json: bool, show: bool) -> int:
     """Answer each line of stdin; on a terminal prompt for it, and after Ctrl-C prompt again, as shells do."""
     questions = _Questions(reader, split)
+    reader.split_flag = ""
     asking = bool(sys.stdin) and sys.stdin.isatty()
     if asking:
         _welcome(reader, split)

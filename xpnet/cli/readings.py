@@ -72,6 +72,7 @@ class Reader:
     data, data_dir : as in data_for.   run : the path of the model.
     unsure : the probability below which a prediction is called so.
     failed : whether it reported an error.   error_prefix : the beginning of its messages.
+    split_flag : with which another split is chosen; "" at the prompt, where its name is typed.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Reader:
         self.parts: dict[str, Split] = {}
         self.names = shown_names(data or model.data, model.classes)
         self.has_probabilities = LOSSES[model.network.loss].output is softmax
-        self.error_prefix, self.failed = "xpnet: error: ", False
+        self.error_prefix, self.failed, self.split_flag = "xpnet: error: ", False, "--split"
 
     @cached_property
     def data(self) -> Dataset:
@@ -91,7 +92,7 @@ class Reader:
     def part(self, split: str) -> Split:
         """A split of the data.   Raises as data does, and ConfigError if there is none."""
         if split not in self.parts:
-            self.parts[split] = part_of(self.data, split, [self.run])
+            self.parts[split] = part_of(self.data, split, [self.run], flag=self.split_flag)
         return self.parts[split]
 
     def range_of(self, split: str) -> str | None:

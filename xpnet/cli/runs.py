@@ -118,10 +118,10 @@ def _cells(folder: Path, run: RunInfo, mark: str) -> dict[str, str]:
 
 
 def _grouped(network: str) -> str:
-    """A network in words, with equal widths in a row counted: 784-9x1000-10."""
+    """A network in words, with three or more equal widths in a row counted: 784-9x1000-10."""
     sizes, blank, rest = network.partition(" ")
-    counted = ((size, len(list(same))) for size, same in groupby(sizes.split("-")))
-    return "-".join(size if n < 3 else f"{n}x{size}" for size, n in counted) + blank + rest
+    rows = (list(same) for _, same in groupby(sizes.split("-")))
+    return "-".join(f"{len(row)}x{row[0]}" if len(row) > 2 else "-".join(row) for row in rows) + blank + rest
 
 
 def _short(text: str) -> str:

@@ -111,6 +111,8 @@ def train(
             backend, data, network = team.together(
                 lambda: opened(config.replace(**here), data_dir, download=not no_download, local_rank=team.local_rank)
             )
+            if resume is not None and "validation" not in settings:
+                team.together(lambda: _check_held(config, data, resume))
             out = resume or out or new_run(Path(recipe).stem if recipe else data.name)
             if not quiet:
                 print_run_header(config, data, backend, network, out, team)
@@ -165,6 +167,15 @@ def _config(recipe: str | None, settings: dict[str, Any], resume: Path | None, s
     config = chosen(recipe, settings, _first_seed(resume) if seeds and resume else resume)
     config.warn_of_idle(settings, flag_name)
     return config
+
+
+def _check_held(config: TrainConfig, data: Dataset, run: Path) -> None:
+    """Raise ConfigError for data that cannot be those of a run, since it holds out more: no flag has said so."""
+    if config.held >= len(data):
+        raise ConfigError(
+            f"{run} was trained on other data, of which {config.held:.0f} examples were held out: {data.name} has only "
+            f"{len(data)}; resume with the same data"
+        )
 
 
 def _check(out: Path | None, resume: Path | None, recipe: str | None, seeds: int | None) -> None:

@@ -55,8 +55,8 @@ def tune(
         Parameter(
             group=RUN,
             converter=whole_numbers,
-            help="Trials in all, including finished ones; each is judged on a tenth of the training set, or on "
-            "--validation.",
+            help="Trials in all, including finished ones; each of several processes may finish one more. A trial is "
+            "judged on a tenth of the training set, or on --validation.",
             metavar="N",
         ),
     ] = 20,
@@ -90,7 +90,8 @@ def tune(
     end. Repeating the command continues an interrupted study, and with more
     --trials extends a finished one. When several processes share a study (srun,
     mpiexec, ssh), the last of them to end trains the best settings; the others
-    report this and exit with code 0. A process that is killed holds nobody up.
+    report this and exit with code 0. A process that is killed takes nothing from
+    them; at most they wait half a minute for a lock file that it left.
     """
     if quiet:
         logging.getLogger("xpnet").setLevel(logging.WARNING)
@@ -108,8 +109,7 @@ def tune(
     except ConfigError as error:
         named = "search space" if space is None else f"search space {space}"
         raise ConfigError(str(error).replace("search space", named, 1)) from None
-    if not {"optimizer", "schedule"} & searched.keys():
-        config.warn_of_idle(settings, flag_name)
+    config.warn_of_idle(settings, flag_name, searched)
     if storage is not None:
         if out is not None:
             check_writable(out, "the study's directory")

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as deserialize
 from safetensors.numpy import save as serialize
 
+from xpnet.checks import nearest
 from xpnet.data.arrays import kept
 from xpnet.data.schema import FORMS, SCALES, Scaling, Schema
 from xpnet.errors import ModelError, one_line
 from xpnet.files import open_regular, read_whole, sha256_of, write_atomically
+from xpnet.numerics.functional import ACTIVATIONS, LOSSES
 from xpnet.numerics.network import MLP
 
 __all__ = ["FORMAT", "Stored", "network_of", "read", "save", "schema_of"]
@@ -113,7 +115,9 @@ def network_of(path: Path) -> tuple[MLP, str]:
         description = json.loads(header["__metadata__"]["xpnet"])
         if len(description["network"]["sizes"]) > len(header):
             raise ValueError("more layers than arrays")
-        return MLP(**description["network"]), one_line(str(description["data"]))
+        return _network(description), one_line(str(description["data"]))
+    except ModelError as error:
+        raise ModelError(f"{path} is {error}") from None
     except Exception as error:  # the description may be any JSON
         raise ModelError(f"{path} is damaged or not a model of xpnet ({error})") from None
 
@@ -138,7 +142,7 @@ def _parsed(content: bytes) -> Stored:
         # Before anything is made for each layer.
         if len(description["network"]["sizes"]) > n_arrays:
             raise ValueError("more layers than arrays")
-        network = MLP(**description["network"])
+        network = _network(description)
         schema = schema_of(description, network, arrays)
         expected = description.pop("sha256")
         names = [*_shapes(network), *(name for name in _SCALINGS if name in arrays)]
@@ -162,6 +166,20 @@ def _parsed(content: bytes) -> Stored:
 
 
 _SCALINGS = tuple(f"{name}.{part}" for name in ("features", "targets") for part in ("shift", "scale"))
+
+
+def _network(description: dict[str, Any]) -> MLP:
+    """The network of a description.   Raises ModelError for a function that this process lacks; else as schema_of."""
+    about = description["network"]
+    functions = ("activation", "ACTIVATIONS", ACTIVATIONS), ("loss", "LOSSES", LOSSES)
+    for what, table, known in functions:
+        name = about.get(what)
+        if isinstance(name, str) and name not in known:
+            raise ModelError(
+                f"a model with the {what} {name!r}, which is not registered in this process: {nearest(name, known)}"
+                f"one of your own must be put into xpnet.functional.{table} before its model is loaded"
+            )
+    return MLP(**about)
 
 
 def _shapes(network: MLP) -> dict[str, tuple[int, ...]]:

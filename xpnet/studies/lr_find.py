@@ -83,8 +83,8 @@ def find_lr(
 
     smoothed_{-1} is the mean loss of 20 steps before, at a rate of 0.
 
-    network, data, config, backend : as in fit; the rate, the schedule, the epochs and the early stopping of config
-        are not used.
+    network, data, config, backend : as in fit, but no Model; the rate, the schedule, the epochs and the early stopping
+        of config are not used.
     low, high : first and last rate, 0 < low < high.   steps : >= 20, over as many epochs as it takes.
     report : called with the number of steps done, after each.
     Returns a RateRange, which suggests half the rate at which the smoothed loss was smallest.
@@ -95,6 +95,8 @@ def find_lr(
     check_range("high", high, low, low_open=True)
     check_range("steps", steps, 20)
     check_arguments(config, backend, network)
+    if not isinstance(network, MLP):
+        raise TypeError("network must be an MLP: a Model is for fit, and the range test starts from random parameters")
     data = with_classes_of(network, as_dataset(data, None, None, network.loss))
     config = (config or TrainConfig()).replace(early_stopping=None)
     run, splits = prepare(network, data, config, backend or config.backend())

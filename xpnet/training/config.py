@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -408,19 +408,27 @@ class TrainConfig:
         """
         return select(self.device, self.library, tf32=self.tf32, graph=self.graph, local_rank=local_rank)
 
-    def lacking(self, name: str) -> str:
-        """What a setting needs to have an effect, which the other settings do not name; "" if it has one."""
+    def lacking(self, name: str, varied: Container[str] = ()) -> str:
+        """What a setting needs to have an effect, which the other settings do not name; "" if it has one.
+
+        varied : settings that have other values, too.
+        """
         takers = SETTINGS[name].optimizers
-        if takers and self.optimizer not in takers:
+        if takers and self.optimizer not in takers and "optimizer" not in varied:
             return f"the optimizer {' or '.join(takers)}"
-        if name in ("decay", "decay_every") and self.schedule != "step":
+        if name in ("decay", "decay_every") and self.schedule != "step" and "schedule" not in varied:
             return "the schedule step"
         return "a teacher" if name in ("teaching_share", "teaching_temperature") and not self.teacher else ""
 
-    def warn_of_idle(self, given: Iterable[str], called: Callable[[str], str] = str) -> None:
-        """Warn of those of the settings that were given that have no effect, by what the user calls them."""
+    def warn_of_idle(
+        self, given: Iterable[str], called: Callable[[str], str] = str, varied: Container[str] = ()
+    ) -> None:
+        """Warn of those of the settings that were given that have no effect, by what the user calls them.
+
+        varied : as in lacking.
+        """
         for name in given:
-            if need := self.lacking(name):
+            if need := self.lacking(name, varied):
                 logger.warning("%s has no effect without %s", called(name), need)
 
     def checkpoint_interval(self) -> tuple[float, float]:

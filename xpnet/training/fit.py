@@ -39,6 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "fit"]
 
+# Settings that fit takes from its arguments, and where they are to be named instead.
+_ELSEWHERE = {
+    **dict.fromkeys(DESCRIBED, "describes the network: pass it to MLP"),
+    **dict.fromkeys(("label", "size"), "says how files are read: pass it to load_data"),
+    "task": "says what the labels are: pass it to load_data or Dataset",
+    "start": "names the model to train further: pass the Model itself, as network",
+}
+
 
 class Result(NamedTuple):
     """What fit returns.
@@ -110,14 +118,15 @@ def fit(
     out : a directory for the run's files (config.toml, history.csv, model.safetensors, curves.png, and checkpoints of
         its state); None writes none.
     resume : whether to continue the run in out, if there is one, from its newest intact checkpoint. It ends with the
-        same bits as one that never stopped on the same device, and within rounding on another one. Only epochs and
-        on_nonfinite may differ from before.
+        same bits as one that never stopped on the same device, and within rounding on another one. Only epochs,
+        on_nonfinite and what decides no result, such as keep or checkpoint_every, may differ from before; more epochs
+        stretch the schedule, so that a rate that fell rises again.
     sample_weight : (n,), >= 0, the weight of each example of data.train in the training loss, times its class weight;
         scaled to a mean of 1, so that the learning rate keeps its meaning.
     team : the processes that train together, as xpnet.distributed.started returns them, all of which call fit with the
         same arguments and have the same result; None for this one alone. out is written by the first one, which also
         shows the progress; callbacks are called on each.
-    settings : single settings of TrainConfig by name, over those of config.
+    settings : single settings of TrainConfig by name, over those of config; none that the network or the data have.
     Returns a Result.
     Raises ConfigError for settings that do not fit the network, the data or the run in out, before any training;
     DataError for arrays that cannot be used; ModelError if that run was trained but has no intact checkpoint;
@@ -128,8 +137,9 @@ def fit(
     """
     team = team or Team()
     check_arguments(config, backend, network)
-    for name in settings.keys() & DESCRIBED:
-        raise ConfigError(f"{name} describes the network: pass it to MLP", setting=name)
+    for name in settings:
+        if name in _ELSEWHERE:
+            raise ConfigError(f"{name} {_ELSEWHERE[name]}", setting=name)
     if resume and out is None:
         raise ConfigError("resume continues the run in a directory: name it with out")
     config = (config or TrainConfig()).replace(**settings)

@@ -107,7 +107,7 @@ def parse(space: Mapping[str, Any], config: TrainConfig) -> dict[str, Dimension]
         if "optimizer" in space and isinstance(space.get("lr"), Mapping) and space["lr"].get("relative"):
             raise ConfigError("lr cannot be relative while the optimizer, and so its own rate, is searched for")
         for name in space:
-            if not {"optimizer", "schedule"} & space.keys() and name in SETTINGS and (need := config.lacking(name)):
+            if name in SETTINGS and (need := config.lacking(name, space)):
                 raise ConfigError(f"{name} has no effect without {need}: leave it out")
         return {name: _dimension(name, form, config) for name, form in space.items()}
     except ValueError as error:  # as in read_recipe
