@@ -873,6 +873,15 @@ def test_a_directory_that_cannot_be_written_is_found_before_any_trial(
     assert not Path("study.db").exists()
 
 
+def test_a_study_is_not_written_into_a_run(fails: Callable[..., str], hard: str, fits: list[Any]) -> None:
+    Path("mine").mkdir()
+    Path("mine/config.toml").touch()
+    message = fails(2, "tune", "--data", hard, *QUICK, "--quiet", "--out", "mine")
+    assert message == "--out: mine already holds a run: name another directory for the study"
+    assert [path.name for path in Path("mine").iterdir()] == ["config.toml"]
+    assert not fits
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -32,6 +32,7 @@ from xpnet.errors import ConfigError, InUseError, ModelError
 from xpnet.files import read_text, write_atomically
 from xpnet.studies.tune import Trial, Tuned, check_storage, default_space, masked, parse, read_space, working_in
 from xpnet.studies.tune import tune as search
+from xpnet.training.directory import holds_run
 from xpnet.training.fit import fit
 from xpnet.training.history import Epoch, read_history
 
@@ -112,11 +113,11 @@ def tune(
     config.warn_of_idle(settings, flag_name, searched)
     if storage is not None:
         if out is not None:
-            check_writable(out, "the study's directory")
+            _check_directory(out)
         check_storage(storage)
     backend, data, _ = opened(config, data_dir, download=not no_download)
     out = out or Path("runs") / ("tune-" + re.sub(r"[^\w.-]+", "-", data.name))
-    check_writable(out, "the study's directory")
+    _check_directory(out)
     storage, study = storage or str(out / "study.journal"), study or out.resolve().name
     place = masked(storage)
     try:
@@ -189,6 +190,13 @@ def _print_best(tuned: Tuned, settings: dict[str, Any], task: str) -> None:
         f"{written(tuned.score, task)} ({written(tuned.start_score, task)} with the starting settings)"
     )
     print(_listed(settings))
+
+
+def _check_directory(out: Path) -> None:
+    """Raise ConfigError for a directory in which no study can be kept, before any trial."""
+    check_writable(out, "the study's directory")
+    if holds_run(out):
+        raise ConfigError(f"--out: {out} already holds a run: name another directory for the study")
 
 
 def _write_best(tuned: Tuned, study: str, out: Path, task: str) -> None:
