@@ -82,32 +82,6 @@ def test_refused(first: str, patterns: str, fails: Callable[..., str]) -> None:
     assert "--from is for xpnet train" in fails(2, "lr-find", "--from", first, "--data", patterns)
 
 
-def test_data_of_one_class_of_a_model(own_directory: None) -> None:
-    rows = [f"{i % 7},{i % 5},{('cold', 'hot')[i % 2]}" for i in range(40)]
-    for name, some in (("both", rows), ("one", rows[1::2])):
-        Path(f"{name}.csv").write_text("\n".join(["a,b,label", *some]) + "\n", encoding="utf-8")
-    assert main(["train", "--data", "both.csv", *QUICK, "--out", "first"]) == 0
-    assert main(["train", "--from", "first", "--data", "one.csv", *QUICK, "--out", "second"]) == 0
-    assert main(["train", "--resume", "second", "--epochs", "2", "--quiet"]) == 0
-    assert xpnet.load("second", "cpu").classes == ("cold", "hot")
-
-
-def test_whole_numbers_for_a_regression(
-    own_directory: None, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, step in (("parts", 0.5), ("wholes", 1.0)):
-        lines = [f"{i % 7},{i % 5},{step * i:g}" for i in range(40)]
-        Path(f"{name}.csv").write_text("\n".join(["a,b,label", *lines]) + "\n", encoding="utf-8")
-    assert main(["train", "--data", "parts.csv", *QUICK, "--out", "first"]) == 0
-    assert main(["train", "--from", "first", "--data", "wholes.csv", *QUICK, "--out", "second"]) == 0
-    assert main(["train", "--resume", "second", "--epochs", "2", "--quiet"]) == 0
-    assert xpnet.load("second", "cpu").task == "regression"
-    capsys.readouterr()
-    assert "the model was trained for regression" in fails(
-        2, "train", "--from", "first", "--data", "wholes.csv", "--task", "classification", *QUICK
-    )
-
-
 def test_data_without_labels(fails: Callable[..., str]) -> None:
     Path("test.csv").write_text("\n".join([",".join(f"pixel{i}" for i in range(36)), *[",".join("7" * 36)] * 5]) + "\n")
     assert "the data have no labels to learn from" in fails(2, "train", "--data", "test.csv", *QUICK)

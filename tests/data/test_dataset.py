@@ -177,6 +177,8 @@ def test_labels_that_would_be_one_in_a_file_are_refused() -> None:
     labels = [[day, "2026-11-30"][k % 2] for k in LABELS]
     with pytest.raises(DataError, match=r"labels datetime\.date\(.*\) and '2026-11-30' would both be '2026-11-30'"):
         Dataset.from_arrays(PIXELS, labels)
+    with pytest.raises(DataError, match="the class 'owl' is given twice"):
+        Dataset.from_arrays(PIXELS, LABELS, classes=("owl", "ant", "owl", "bee"))
     assert Dataset.from_arrays(PIXELS, [[1, "1"][k % 2] for k in LABELS]).classes == (1, "1")
 
 

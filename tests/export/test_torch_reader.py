@@ -99,45 +99,23 @@ def test_the_numbers_in_a_sequential_show_where_no_activation_stands(
         read(saved(state, tmp_path), activation="relu")
 
 
-@pytest.mark.parametrize("prefix", ["", "layers."])
-def test_the_numbers_in_a_module_list_show_nothing(prefix: str, tmp_path: Path) -> None:
+def test_the_numbers_in_a_module_list_show_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its forward applies the activation, which has no number there."""
     torch.manual_seed(0)
     layers = nn.ModuleList([nn.Linear(6, 7), nn.Linear(7, 5), nn.Linear(5, 3)])
-    state = {f"{prefix}{name}": tensor for name, tensor in layers.state_dict().items()}
+    state = {f"layers.{name}": tensor for name, tensor in layers.state_dict().items()}
     found = read(saved(state, tmp_path), activation="relu")
+    assert caplog.messages == [
+        f"'layers.{i}' and 'layers.{i + 1}' are taken for those of a ModuleList, between which the network has relu: "
+        "in a Sequential there would be nothing between them"
+        for i in range(2)
+    ]
     u = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
     with torch.no_grad():
         expected = layers[2](layers[1](layers[0](torch.from_numpy(u)).relu()).relu()).numpy()
     np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("dropout_first", [True, False])
-def test_what_stands_before_batch_normalisation_is_told_by_its_means(
-    dropout_first: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Both orders have the same names; ReLU gives no means below 0."""
-    torch.manual_seed(0)
-    before, behind = (nn.Dropout(), nn.ReLU()) if dropout_first else (nn.ReLU(), nn.Dropout())
-    net = nn.Sequential(nn.Linear(6, 7), before, nn.BatchNorm1d(7), behind, nn.Linear(7, 3))
-    net(torch.randn(64, 6))
-    path = saved(net.eval().state_dict(), tmp_path)
-    if not dropout_first:
-        with pytest.raises(ModelError, match="between '0' and the BatchNorm1d '2', perhaps the activation"):
-            read(path, activation="relu")
-        return
-    found = read(path, activation="relu")
-    assert caplog.messages == [
-        "what stands between '0' and the BatchNorm1d '2' is taken for Dropout: relu has no means below 0, as there are"
-    ]
-    u = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
-    with torch.no_grad():
-        expected = net(torch.from_numpy(u)).numpy()
-    np.testing.assert_allclose(found.outputs(u), expected, rtol=0, atol=2e-6)
-    with pytest.raises(ModelError, match="perhaps the activation"):
-        read(path, activation="tanh")
-    with pytest.raises(ConfigError, match="name it, as activation='relu'"):
-        read(path)
+    with pytest.raises(ModelError, match="no activation stands between '0' and '1'"):  # a Sequential
+        read(saved(layers.state_dict(), tmp_path), activation="relu")
 
 
 def test_what_is_assumed_of_a_state_dict_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -118,6 +118,15 @@ def test_the_errors_of_numbers_are_scikit_learn_s(sklearn: Any, k: int) -> None:
         assert whole == pytest.approx(unit * np.sqrt(squares.mean()), rel=1e-6, abs=0)
 
 
+def test_errors_at_the_ends_of_float64() -> None:
+    ends = np.array([[1.7e308], [-1.7e308]])
+    (found,) = by_output(ends, -ends)
+    assert (found.r2 <= 0.0, found.mae, found.rmse) == (True, np.inf, np.inf)
+    assert root_mean_square(-ends, ends) == np.inf
+    (far,) = by_output(np.array([[0.0], [1e-300]]), np.full((2, 1), 1e100))
+    assert (far.mae, far.rmse) == (pytest.approx(1e100), pytest.approx(1e100))
+
+
 @pytest.mark.parametrize("value", [1.0, 0.1, 5.3, 1e9 / 3])
 def test_an_output_that_never_varies(value: float) -> None:
     """Whatever rounding its mean needs."""

@@ -21,6 +21,7 @@ from tests.conftest import open_backend
 from xpnet.backend import Backend, select
 from xpnet.data import Scaling, Schema
 from xpnet.errors import DataError, ModelError
+from xpnet.export.layers import described
 from xpnet.model import calibration_error, storage
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.initializers import init_params, init_running
@@ -263,11 +264,22 @@ def test_members_that_take_their_columns_in_other_orders_take_them_in_the_first_
     assert np.allclose(ensemble.explain(table, of=0)[0].contributions.ravel(), (own + its[::-1]) / 2, rtol=1e-5)
 
 
-def test_members_whose_columns_have_other_names_take_them_by_their_places() -> None:
+def test_members_that_take_different_columns_need_their_names() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'xpnet[tables]'")
     names = tuple(f"c{i}" for i in range(36))
     one, other = (described_member(columns=columns, form="as-is") for columns in (names, (*names[:-1], "last")))
-    X = np.random.default_rng(0).random((5, 36))
-    assert np.allclose(xpnet.Ensemble([one, other]).outputs(X), one.outputs(X))
+    X, ensemble = np.random.default_rng(0).random((5, 37)), xpnet.Ensemble([one, other])
+    expected = (one.outputs(X[:, :36]) + other.outputs(X[:, [*range(35), 36]])) / 2
+    table = pandas.DataFrame(X, columns=[*names, "last"])
+    assert np.allclose(ensemble.outputs(table), expected)
+    for refuses in (
+        lambda: ensemble.outputs(X[:, :36]),
+        lambda: ensemble.evaluate(X[:, :36], [0, 1, 2, 0, 1]),
+        lambda: ensemble.explain(table),
+        lambda: described(ensemble),
+    ):
+        with pytest.raises(ModelError, match="the members take different columns: pass a table"):
+            refuses()
 
 
 def test_an_ensemble_refuses_what_its_members_refuse() -> None:

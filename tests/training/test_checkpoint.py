@@ -136,6 +136,9 @@ def test_a_squared_error_on_classes_that_was_not_clipped_stays_so(
         train(tmp_path, 1, **settings)
     with pytest.raises(xpnet.ConfigError, match=r"this one has clip_norm unset, not 0\.5"):
         train(tmp_path, clip_norm=0.5, **settings)
+    train(tmp_path / "other", 1)
+    with pytest.raises(xpnet.ConfigError, match=r"this one has clip_norm unset, not 0\.3"):
+        train(tmp_path / "other", clip_norm=0.3)
     continued = train(tmp_path, **settings)
     assert_same(continued, complete)
     assert continued.config.clip_norm is None

@@ -107,13 +107,11 @@ def opened(
     local_rank : as in xpnet.select.
     """
     backend = config.backend(local_rank)
-    model = None if config.start is None else load(config.start, backend.device, backend.name)
-    # A model's task is known, so that its data may all be of one class.
-    known = {"task": model.task} if model is not None and config.learned in ("auto", model.task) else {}
     with loading() as bar:
-        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **{**known, **config.reading})
-    if model is None:
+        data = load_data(config.data, data_dir=data_dir, download=download, progress=bar, **config.reading)
+    if config.start is None:
         return backend, data, config.network(data.n_features, data.n_outputs, data.task)
+    model = load(config.start, backend.device, backend.name)
     return backend, with_classes_of(model, data), model
 
 

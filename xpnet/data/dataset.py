@@ -211,6 +211,8 @@ class Dataset:
                 )
         known: dict[object, Hashable] = {}
         for name, text in zip(classes, kept(classes), strict=True):
+            if text in known and name == known[text]:
+                raise DataError(f"{where}: the class {name!r} is given twice")
             if text in known:
                 raise DataError(
                     f"{where}: the labels {known[text]!r} and {name!r} would both be {text!r} in a model file: give "

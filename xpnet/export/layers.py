@@ -95,7 +95,12 @@ def public_name(data: str) -> str:
 
 
 def described(model: Model | Ensemble) -> tuple[Layers, ...]:
-    """The layers of a model, or of each member of an ensemble, whose outputs are to be averaged."""
+    """The layers of a model, or of each member of an ensemble, whose outputs are to be averaged.
+
+    Raises ModelError for members that take different columns.
+    """
+    if isinstance(model, Ensemble):
+        model.check_columns()
     return tuple(map(_described, model.members if isinstance(model, Ensemble) else (model,)))
 
 

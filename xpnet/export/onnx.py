@@ -172,8 +172,10 @@ def _needs_double(layers: Layers) -> bool:
     """Whether float32 lacks the digits of a regression's targets: it rounds Unix times by a minute."""
     if layers.target_shift is None:
         return False
-    step = np.spacing(np.abs(layers.target_shift).astype(np.float32))
-    return bool((step > 1e-4 * (1.0 if layers.target_scale is None else layers.target_scale)).any())
+    scale = 1.0 if layers.target_scale is None else layers.target_scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.spacing(np.abs(layers.target_shift).astype(np.float32))
+        return not bool((step <= 1e-3 * scale).all())  # beyond float32 it is NaN
 
 
 def _as_bytes(graph: Graph, W: NDArray[Any], name: str) -> str:

@@ -31,8 +31,6 @@ MAX_BYTES = 1 << 32
 _STATES = ("state_dict", "model_state_dict", "model")
 """Where programs that save more than a state_dict keep it."""
 
-_NEVER_NEGATIVE = ("relu", "sigmoid")
-
 logger = logging.getLogger("xpnet")
 
 
@@ -87,21 +85,30 @@ def from_state_dict(
         if part != "num_batches_tracked":
             groups.setdefault(layer, {})[part] = _checked(str(name), tensor, most)
     modules: list[Any] = []
-    sequentials = {name.rpartition(".")[0] for before, name in pairwise(groups) if _apart(before, name)}
+    # Those whose numbers have gaps; bare numbers are those of a network that is itself a Sequential.
+    sequentials = {"", *(name.rpartition(".")[0] for before, name in pairwise(groups) if _apart(before, name))}
     behind_a_layer, before, kind_before = False, "", ""
     for name, parts in groups.items():
         kind, arguments = _kind(name, parts)
         if kind == "BatchNorm1d" and activation is not None and _apart(before, name):
-            _check_before_norm(before, name, parts["running_mean"], activation)
+            raise ModelError(
+                f"something stands between {before!r} and the BatchNorm1d {name!r}, perhaps the activation, which "
+                "xpnet has behind it; if it is Dropout, give xpnet.export.from_torch(network) the Sequential without it"
+            )
         if kind == "Linear" and behind_a_layer:
             if activation is None:
                 raise ConfigError(
                     "a state_dict does not say what stands between its layers: name it, as activation='relu' or "
                     "--activation relu"
                 )
-            sure = kind_before != "Linear" or name.rpartition(".")[0] in sequentials
-            if sure and _apart(before, name) is False:
-                raise ModelError(f"no activation stands between {before!r} and {name!r}")
+            if _apart(before, name) is False:
+                if kind_before != "Linear" or name.rpartition(".")[0] in sequentials:
+                    raise ModelError(f"no activation stands between {before!r} and {name!r}")
+                logger.warning(
+                    "%r and %r are taken for those of a ModuleList, between which the network has %s: in a Sequential "
+                    "there would be nothing between them",
+                    *(before, name, activation),
+                )
             check_one_of("activation", activation, ACTIVATIONS)
             modules.append(module_of(activation))
         behind_a_layer, before, kind_before = behind_a_layer or kind == "Linear", name, kind
@@ -119,19 +126,6 @@ def _apart(before: str, name: str) -> bool | None:
     if own != other or not (first.isdecimal() and second.isdecimal()):
         return None
     return int(second) > int(first) + 1
-
-
-def _check_before_norm(before: str, name: str, means: Any, activation: str) -> None:
-    """Refuse what stands before a BatchNorm1d, unless the means of that show that it is not the activation."""
-    if activation not in _NEVER_NEGATIVE or not (means < -1e-3).any():
-        raise ModelError(
-            f"something stands between {before!r} and the BatchNorm1d {name!r}, perhaps the activation, which xpnet "
-            "has behind it; if it is Dropout, give xpnet.export.from_torch(network) the Sequential without it"
-        )
-    logger.warning(
-        "what stands between %r and the BatchNorm1d %r is taken for Dropout: %s has no means below 0, as there are",
-        *(before, name, activation),
-    )
 
 
 def _tell(path: Path, network: MLP) -> None:

@@ -146,22 +146,27 @@ def interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 
 def root_mean_square(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """The root of the mean squared error of a regression's outputs, over all of them, in the targets' unit."""
-    errors = np.abs(outputs.astype(np.float64) - targets)
-    largest = float(errors.max())  # whose square may be infinite, or 0
-    return largest * math.sqrt(np.square(errors / largest).mean()) if 0.0 < largest < math.inf else largest
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(_roots(np.ravel(outputs.astype(np.float64) - targets)))
 
 
 def by_output(targets: NDArray[Any], outputs: NDArray[Any]) -> list[OfOutput]:
     """The figures of each of a regression's outputs.   targets, outputs : (n, k), in the targets' unit."""
     targets = targets.astype(np.float64)
-    span = np.ptp(targets, axis=0)
-    unit = np.where(span > 0.0, span, 1.0)  # so that no square is infinite, or 0
     with np.errstate(over="ignore", invalid="ignore"):
-        errors = (outputs - targets) / unit
-        squares = np.square(errors)
-        r2 = r2_of(squares.sum(axis=0), spread_of(targets / unit, Schema()))
-        figures = (r2, np.abs(errors).mean(axis=0) * unit, np.sqrt(squares.mean(axis=0)) * unit)
+        errors, span = outputs - targets, np.ptp(targets, axis=0)
+        unit = np.where((span > 0.0) & np.isfinite(span), span, 1.0)
+        r2 = r2_of(np.square(errors / unit).sum(axis=0), spread_of(targets / unit, Schema()))
+        figures = r2, np.abs(errors).mean(axis=0), _roots(errors)
     return [OfOutput(*each) for each in zip(*(figure.tolist() for figure in figures), strict=True)]
+
+
+def _roots(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The root mean squares over the first axis, of errors whose squares may be infinite, or 0."""
+    largest = np.abs(errors).max(axis=0)
+    unit = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
+    found: NDArray[np.float64] = np.sqrt(np.square(errors / unit).mean(axis=0)) * unit
+    return found
 
 
 def _share(count: int, of: int) -> float | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
-from xpnet.data.arrays import features_of, in_order, named, positions_of, targets_of
+from xpnet.data.arrays import columns_of, features_of, in_order, named, positions_of, targets_of
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.explaining import Explanation, explain, neighbours
@@ -352,8 +352,17 @@ class Ensemble:
                         f"{name} has {has}, but {self.names[0]} {expected}: members of an ensemble must agree"
                     )
 
+    def check_columns(self, X: Any = None) -> None:
+        """Raise ModelError where members take other columns than others, unless the names of X tell which."""
+        if len({member.schema.columns for member in self.members} - {()}) > 1 and columns_of(X) is None:
+            raise ModelError(
+                "the members take different columns: pass a table with the columns' names, or put members together "
+                "that were trained on the same columns"
+            )
+
     def outputs(self, X: Any) -> NDArray[np.float64]:
         """The mean of the members' outputs, taken in float64; X, shape and errors as in Model.outputs."""
+        self.check_columns(X)
         return _mean([member.outputs(X) for member in self.members])
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -369,6 +378,7 @@ class Ensemble:
         Of classes that is the mean logit, which need not be highest where the mean probability is. Hidden layers and
         similar examples are each member's own.
         """
+        self.check_columns()
         return explain(self, X, of, against)
 
     def evaluate(self, X: Any, y: Any) -> Any:
@@ -385,6 +395,7 @@ class Ensemble:
         A probability counts as no less than 1.2e-38, the least normal float32, which limits the cost of an example.
         X, y and errors as in Model.measure.
         """
+        self.check_columns(X)
         first = self.members[0]
         found = [member.measure(X, y) for member in self.members]
         outputs, targets = _mean([each.outputs for each in found]), found[0].targets

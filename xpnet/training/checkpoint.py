@@ -33,7 +33,6 @@ from xpnet.backend import Backend
 from xpnet.distributed import computes_with, differences
 from xpnet.errors import ConfigError, ModelError
 from xpnet.files import parse_toml, read_whole, remove, write_folder
-from xpnet.numerics.functional import LOSSES
 from xpnet.platforms import usable_cpus
 from xpnet.training.config import CLIP_NORM, TrainConfig
 from xpnet.training.history import Epoch
@@ -305,9 +304,9 @@ def continue_from(run: Run, checkpoint: Checkpoint) -> None:
         tomllib.loads(c.located().deciding().to_toml())
         for c in (run.config, TrainConfig().replace(**tomllib.loads(checkpoint.settings)))
     )
-    # A squared error on classes was not clipped unless one asked for it; a run that began so ends so.
-    classes = LOSSES[run.network.loss].task == "classification"
-    if classes and "clip_norm" not in theirs and own.get("clip_norm") == CLIP_NORM:
+    # The loss mse was not clipped unless one asked for it; a run that began so ends so.
+    if run.network.loss == "mse" and "clip_norm" not in theirs and own.get("clip_norm") == CLIP_NORM:
+        logger.info("gradients are not clipped, since the run began without")
         run.config = run.config.replace(clip_norm=None)
         del own["clip_norm"]
     # Of data, the content counts; more epochs may be added, and what is to be done when they fail.
