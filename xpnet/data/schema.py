@@ -45,6 +45,9 @@ class Scaling:
 
 PIXELS = Scaling("pixels", None, 255.0)
 
+ROUNDED = 1.001
+"""A pixel of [0, 1] that a resampling filter, or float16, has rounded up."""
+
 
 @dataclass(frozen=True, eq=False)
 class Schema:

@@ -14,6 +14,7 @@ from xpnet.backend import Backend, select
 from xpnet.backend.arrays import namespace_of
 from xpnet.data import Scaling, Schema, is_mapped, rows_of
 from xpnet.data.arrays import columns_of, features_of, in_order, named, positions_of, targets_of
+from xpnet.data.schema import ROUNDED
 from xpnet.display import html_table
 from xpnet.errors import DeviceError, ModelError
 from xpnet.model.explaining import Explanation, explain, neighbours
@@ -34,9 +35,6 @@ Arrays = list[Any]
 
 # The probability below which a prediction is called unsure: 1 % of MNIST's test images are, by the default network.
 UNSURE = 0.58
-
-ROUNDED = 1.001
-"""A pixel of [0, 1] that a resampling filter, or float16, has rounded up."""
 
 # Rows per call when nothing is trained: enough to fill a GPU, few enough to stay in a CPU's cache.
 BATCH_SIZE = 1000

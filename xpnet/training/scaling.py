@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from xpnet.backend.arrays import namespace_of, to_numpy
 from xpnet.data import is_mapped, rows_of
-from xpnet.data.schema import PIXELS, Scaling
+from xpnet.data.schema import PIXELS, ROUNDED, Scaling
 from xpnet.errors import ConfigError
-from xpnet.model.model import ROUNDED
 from xpnet.numerics.functional import LOSSES
 from xpnet.training.loader import Examples
 
