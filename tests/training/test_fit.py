@@ -209,9 +209,9 @@ def test_pixels_that_were_rounded_above_1_are_fractions(caplog: pytest.LogCaptur
 
 
 def test_constant_targets_are_not_divided_by_a_rounding_error() -> None:
-    y = np.full((200, 1), 0.1)
-    found = scaling.scaling_of_targets(Examples(np.zeros((200, 1), np.float32), y), "squared-error")
-    assert found.scale.tolist() == [1.0]
+    y = np.full((100, 3), 0.1)  # whose mean is another number, by a rounding
+    found = scaling.scaling_of_targets(Examples(np.zeros((100, 1), np.float32), y), "squared-error")
+    assert found.scale.tolist() == [1.0] * 3
     assert np.allclose(found.shift, 0.1, rtol=1e-12)
 
 
