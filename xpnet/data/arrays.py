@@ -24,6 +24,7 @@ __all__ = [
     "kept",
     "named",
     "positions_of",
+    "refuse_alike",
     "targets_of",
 ]
 
@@ -280,6 +281,20 @@ def classes_of(values: NDArray[Any]) -> tuple[Hashable, ...]:
 def kept(classes: Sequence[Hashable]) -> list[str | int | float]:
     """The classes as files keep them: what JSON lacks becomes text."""
     return [name if isinstance(name, str | int | float) else str(name) for name in classes]
+
+
+def refuse_alike(classes: Sequence[Hashable], where: str) -> None:
+    """Raise DataError for two classes that are one, or would be in a file."""
+    known: dict[str | int | float, Hashable] = {}
+    for name, text in zip(classes, kept(classes), strict=True):
+        if text in known and name == known[text]:
+            raise DataError(f"{where}: the class {name!r} is given twice")
+        if text in known:
+            raise DataError(
+                f"{where}: the labels {known[text]!r} and {name!r} would both be {text!r} in a model file: give all "
+                "labels one type, or one of these another name"
+            )
+        known[text] = name
 
 
 def positions_of(

@@ -9,7 +9,16 @@ import numpy as np
 
 from xpnet.backend.arrays import namespace_of
 from xpnet.checks import check_one_of
-from xpnet.data.arrays import classes_of, columns_of, features_of, in_order, kept, named, positions_of, targets_of
+from xpnet.data.arrays import (
+    classes_of,
+    columns_of,
+    features_of,
+    in_order,
+    named,
+    positions_of,
+    refuse_alike,
+    targets_of,
+)
 from xpnet.data.mapped import Parts, rows_of
 from xpnet.data.schema import SCALES, form_of
 from xpnet.display import html_table
@@ -209,16 +218,7 @@ class Dataset:
                     f"{where}: {k} different labels for {n} rows are hardly classes; to predict numbers, the task is "
                     "regression; if they are classes, it is classification; a column of identifiers is no label"
                 )
-        known: dict[object, Hashable] = {}
-        for name, text in zip(classes, kept(classes), strict=True):
-            if text in known and name == known[text]:
-                raise DataError(f"{where}: the class {name!r} is given twice")
-            if text in known:
-                raise DataError(
-                    f"{where}: the labels {known[text]!r} and {name!r} would both be {text!r} in a model file: give "
-                    "all labels one type, or one of these another name"
-                )
-            known[text] = name
+        refuse_alike(classes, where)
         object.__setattr__(self, "classes", classes)
         targets = positions_of(found, classes, where, split.entry)
         return named(targets, classes), targets
