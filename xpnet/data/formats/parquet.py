@@ -250,7 +250,7 @@ class _Collected:
         if max(-int(found.min()), int(found.max())) <= 2**53:
             return None
         found = found.astype(object)
-        found[missing] = np.full(np.count_nonzero(missing), math.nan)
+        found[missing] = np.full(np.count_nonzero(missing), math.nan)  # each its own: one object would repeat
         return found
 
     def _text(self, column: Any) -> NDArray[Any]:
